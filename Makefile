@@ -1,0 +1,38 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONFIG ?= configs/digits.py
+WORKDIR ?= runs/digits
+
+.PHONY: study test lint format lock clean
+
+study: $(VENV)/.ready  ## Train, measure and report the digits study.
+	$(BIN)/python -m jaxreg study --config=$(CONFIG) --workdir=$(WORKDIR)
+
+test: $(VENV)/.ready  ## Run the test suite.
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.ready  ## Check format, style and types.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.ready  ## Format the code and sort its imports.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(VENV)/.ready  ## Resolve the newest versions for every supported Python.
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --universal --upgrade --python-version 3.11 --extra dev \
+	  --no-emit-index-url --no-header --no-annotate --quiet pyproject.toml -o requirements.lock
+
+# The marker is written last, so an interrupted installation is repeated.
+$(VENV)/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and "jaxreg needs Python 3.11 or later, got %d.%d; say make PYTHON=python3.12" % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+clean:  ## Remove the environment and caches, never a study.
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -1,0 +1,32 @@
+"""Named streams of random numbers: every key is a pure function of (seed, stream, step, example), never carried.
+
+Resuming, changing the batch size, the device count or the host count, or adding a stream shifts no other number.
+"""
+
+import enum
+
+import jax
+from jax import Array
+
+
+class Stream(enum.IntEnum):
+    """What a key is for. Never renumber: the numbers are part of every published result."""
+
+    INIT = 0
+    ORDER = 1
+    AUGMENT = 2
+    MIX = 3
+    PARTNER = 4
+    DROPOUT = 5
+    ATTACK = 6
+    CORRUPTION = 7
+
+
+def key_of(seed: Array | int, stream: Stream, step: Array | int = 0) -> Array:
+    """Returns the typed key of `stream` at `step` (both integer scalars, traced or not) for a trial's `seed`."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), int(stream)), step)
+
+
+def example_keys(key: Array, example_ids_B: Array) -> Array:
+    """Returns one key per example, a function of `key` and the example's id (uint32 [B]) alone: keys [B]."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, example_ids_B)
