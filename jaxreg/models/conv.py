@@ -1,0 +1,125 @@
+"""A convolution whose gradient stays fast inside device loops on CPU, and the layer of the models built on it.
+
+XLA's CPU backend runs the native gradient of a convolution 20 to 150 times slower inside `scan`, `fori_loop` or `map`
+(https://github.com/jax-ml/jax/issues/12868): the transposed operands it meets there miss its fast path. Both gradients
+are therefore written as plain stride-1 NHWC/HWIO convolutions on CPU; other platforms keep the native gradient.
+The platform is chosen when the program is lowered, so a function traced once may be lowered for CPU and GPU alike.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array, lax
+
+NHWC = ("NHWC", "HWIO", "NHWC")
+Pads = tuple[tuple[int, int], ...]
+he_normal_fan_out = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+def conv_layer(channels: int, width: int, size: int, stride: int = 1, *, dtype: Any, rngs: nnx.Rngs) -> nnx.Conv:
+    """An odd `size` x `size` convolution without bias, padded by size // 2 on every side.
+
+    Kernel ~ N(0, 2 / (size^2 width)): normal, fan-out (He et al., 2015, https://arxiv.org/abs/1502.01852, eq. 14).
+    """
+    pads = [(size // 2, size // 2)] * 2
+    return nnx.Conv(
+        channels,
+        width,
+        (size, size),
+        stride,
+        padding=pads,
+        use_bias=False,
+        dtype=dtype,
+        kernel_init=he_normal_fan_out,
+        conv_general_dilated=conv_general_dilated,
+        rngs=rngs,
+    )
+
+
+def conv_general_dilated(
+    x_BHWC: Array, kernel_HWIO: Array, strides: Sequence[int], padding: str | Sequence[tuple[int, int]], **options: Any
+) -> Array:
+    """`lax.conv_general_dilated` of NHWC images with HWIO kernels: [B, H, W, I] -> [B, H', W', O].
+
+    Reverse mode only: `jax.jvp` and `jax.jacfwd` through it raise TypeError, `jax.jacrev` works. Inside `shard_map` the
+    images must vary over the mesh axes of the kernel (`lax.pcast`), else its gradient raises TypeError, where the native
+    gradient would sum over trials in silence.
+
+    Raises: ValueError: for dilation, feature groups or a precision, which no model here needs.
+    """
+    _check_plain(options)
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(x_BHWC.shape[1:3], kernel_HWIO.shape[:2], strides, padding)
+    pads = tuple((int(low), int(high)) for low, high in padding)
+    return canonical_conv(x_BHWC, kernel_HWIO, tuple(strides), pads)
+
+
+def _check_plain(options: dict[str, Any]) -> None:
+    for name, value in options.items():
+        ones = value == 1 or (isinstance(value, tuple) and set(value) == {1})
+        if not (value is None or ones or name == "dimension_numbers"):
+            raise ValueError(f"{name} must be left at its default, got {value}: use lax.conv_general_dilated instead.")
+
+
+def native_conv(x: Array, kernel: Array, strides: tuple[int, ...], pads: Pads) -> Array:
+    """The convolution with the gradient that JAX gives it."""
+    return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=NHWC)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def canonical_conv(x: Array, kernel: Array, strides: tuple[int, ...], pads: Pads) -> Array:
+    """The same numbers as `native_conv`, forward and backward; on CPU both gradients are canonical convolutions."""
+    return native_conv(x, kernel, strides, pads)
+
+
+def _forward(x: Array, kernel: Array, strides: tuple[int, ...], pads: Pads) -> tuple[Array, tuple[Array, Array]]:
+    return native_conv(x, kernel, strides, pads), (x, kernel)
+
+
+def _backward(strides: tuple[int, ...], pads: Pads, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    """Two choices of platform, not one, so that an attack, which drops the kernel gradient, does not compute it."""
+    static = {"strides": strides, "pads": pads}
+
+    def choose(canonical: Any, native: Any) -> Array:
+        cpu, default = functools.partial(canonical, **static), functools.partial(native, **static)
+        return lax.platform_dependent(*saved, g, cpu=cpu, default=default)
+
+    return choose(input_gradient, native_input_gradient), choose(kernel_gradient, native_kernel_gradient)
+
+
+canonical_conv.defvjp(_forward, _backward)
+
+
+def input_gradient(x: Array, kernel: Array, g: Array, *, strides: tuple[int, ...], pads: Pads) -> Array:
+    """g spread to stride 1, convolved with the kernel flipped in space and transposed in/out: the shape of x."""
+    sides = zip(x.shape[1:3], kernel.shape[:2], pads)
+    back = [(k - 1 - low, k - 1 - high) for _, k, (low, high) in sides]
+    flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+    return native_conv(_spread(x, kernel, g, strides, pads), flipped, (1, 1), tuple(back))
+
+
+def kernel_gradient(x: Array, kernel: Array, g: Array, *, strides: tuple[int, ...], pads: Pads) -> Array:
+    """x as (C, H, W, B) convolved with g, spread to stride 1, as (H, W, B, O): the shape of the kernel."""
+    g = _spread(x, kernel, g, strides, pads)
+    return native_conv(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), (1, 1), pads).transpose(1, 2, 0, 3)
+
+
+def _spread(x: Array, kernel: Array, g: Array, strides: tuple[int, ...], pads: Pads) -> Array:
+    """Puts the entries of g where a stride of 1 would have them, zeros between: the output size at stride 1."""
+    full = [n + sum(pad) - k + 1 for n, k, pad in zip(x.shape[1:3], kernel.shape[:2], pads)]
+    gaps = [(0, f - ((n - 1) * s + 1), s - 1) for f, n, s in zip(full, g.shape[1:3], strides)]
+    return lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *gaps, (0, 0, 0)])
+
+
+def native_input_gradient(x: Array, kernel: Array, g: Array, *, strides: tuple[int, ...], pads: Pads) -> Array:
+    """What JAX derives for x."""
+    return jax.vjp(lambda x: native_conv(x, kernel, strides, pads), x)[1](g)[0]
+
+
+def native_kernel_gradient(x: Array, kernel: Array, g: Array, *, strides: tuple[int, ...], pads: Pads) -> Array:
+    """What JAX derives for the kernel."""
+    return jax.vjp(lambda kernel: native_conv(x, kernel, strides, pads), kernel)[1](g)[0]

@@ -1,0 +1,36 @@
+"""What every network ends with: pooled float32 features and a linear layer."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array, lax
+
+
+def linear_head(features: int, classes: int, rngs: nnx.Rngs) -> nnx.Linear:
+    """logits = features W + b in float32 at full precision; W ~ truncated N(0, 1/D) (LeCun normal), b = 0."""
+    return nnx.Linear(features, classes, dtype=jnp.float32, precision=lax.Precision.HIGHEST, rngs=rngs)
+
+
+def pooled(x_BHWC: Array) -> Array:
+    """The mean over space, in float32: [B, H, W, C] -> [B, C]."""
+    return x_BHWC.astype(jnp.float32).mean((1, 2))
+
+
+def max_pool(x_BHWC: Array) -> Array:
+    """The maximum of every 2 x 2 window of x >= 0, odd sides padded with 0: [B, H, W, C] -> [B, ceil(H/2), ceil(W/2), C].
+
+    A reshape and a maximum: the gradient of a window reduction is slow on CPU.
+    """
+    x_BHWC = jnp.pad(x_BHWC, ((0, 0), (0, x_BHWC.shape[1] % 2), (0, x_BHWC.shape[2] % 2), (0, 0)))
+    b, h, w, c = x_BHWC.shape
+    return x_BHWC.reshape(b, h // 2, 2, w // 2, 2, c).max((2, 4))
+
+
+def check_image(name: str, image_shape: tuple[int, int, int], smallest: int) -> None:
+    """Raises ValueError unless the image is (H, W, C) and large enough to keep a pixel at the deepest stage."""
+    if len(image_shape) != 3 or min(image_shape) < 1:
+        raise ValueError(f"image_shape must be (height, width, channels), got {image_shape}.")
+    if min(image_shape[:2]) < smallest:
+        raise ValueError(
+            f"{name} needs images of {smallest}x{smallest} pixels or more, got {image_shape[0]}x{image_shape[1]}: "
+            "choose model 'cnn' or larger images."
+        )

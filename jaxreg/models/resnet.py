@@ -1,0 +1,98 @@
+"""Residual networks in their CIFAR form: a 3x3 stem without pooling, post-activation basic blocks.
+
+He et al., 2016, https://arxiv.org/abs/1512.03385. The shortcut of a block that changes shape is a 1x1 convolution with
+normalisation (option B there), which gives the customary counts: 272,474 (ResNet-20) and 11,173,962 (ResNet-18)
+parameters for 3 channels and 10 classes. Convolutions start He-normal, fan-out.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from flax import nnx
+from jax import Array
+
+from jaxreg.models.conv import conv_layer
+from jaxreg.models.head import check_image, linear_head, pooled
+from jaxreg.models.norm import Norm
+
+
+class Shortcut(nnx.Module):
+    """A 1x1 convolution and normalisation, where a block changes the shape."""
+
+    def __init__(self, channels: int, width: int, stride: int, *, dtype: Any, rngs: nnx.Rngs):
+        self.conv = conv_layer(channels, width, 1, stride, dtype=dtype, rngs=rngs)
+        self.norm = Norm(width, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x_BHWC: Array, *, train: bool) -> Array:
+        return self.norm(self.conv(x_BHWC), train=train)
+
+
+class Block(nnx.Module):
+    """relu(shortcut(x) + norm(conv(relu(norm(conv(x))))))."""
+
+    def __init__(self, channels: int, width: int, stride: int, *, zero: bool, dtype: Any, rngs: nnx.Rngs):
+        self.conv1 = conv_layer(channels, width, 3, stride, dtype=dtype, rngs=rngs)
+        self.norm1 = Norm(width, dtype=dtype, rngs=rngs)
+        self.conv2 = conv_layer(width, width, 3, dtype=dtype, rngs=rngs)
+        self.norm2 = Norm(width, dtype=dtype, rngs=rngs, zero=zero)
+        changes = stride != 1 or channels != width
+        self.shortcut = nnx.data(Shortcut(channels, width, stride, dtype=dtype, rngs=rngs) if changes else None)
+
+    def __call__(self, x_BHWC: Array, *, train: bool) -> Array:
+        y_BHWC = nnx.relu(self.norm1(self.conv1(x_BHWC), train=train))
+        y_BHWC = self.norm2(self.conv2(y_BHWC), train=train)
+        return nnx.relu(y_BHWC + (x_BHWC if self.shortcut is None else self.shortcut(x_BHWC, train=train)))
+
+
+class ResNet(nnx.Module):
+    """Stem, stages of `Block` (all but the first halve the sides), mean over space, linear layer."""
+
+    def __init__(
+        self,
+        rngs: nnx.Rngs,
+        *,
+        blocks: Sequence[int],
+        widths: Sequence[int],
+        channels: int,
+        classes: int,
+        dtype: Any,
+        zero: bool,
+    ):
+        self.stem = conv_layer(channels, widths[0], 3, dtype=dtype, rngs=rngs)
+        self.norm = Norm(widths[0], dtype=dtype, rngs=rngs)
+        self.stages, inputs = nnx.List([]), widths[0]
+        for index, (depth, width) in enumerate(zip(blocks, widths)):
+            stage = nnx.List([])
+            for position in range(depth):
+                stride = 2 if index > 0 and position == 0 else 1
+                stage.append(Block(inputs, width, stride, zero=zero, dtype=dtype, rngs=rngs))
+                inputs = width
+            self.stages.append(stage)
+        self.head = linear_head(inputs, classes, rngs)
+
+    def __call__(self, x_BHWC: Array, *, train: bool) -> tuple[Array, Array]:
+        x_BHWC = nnx.relu(self.norm(self.stem(x_BHWC), train=train))
+        for stage in self.stages:
+            for block in stage:
+                x_BHWC = block(x_BHWC, train=train)
+        features_BD = pooled(x_BHWC)
+        return self.head(features_BD), features_BD
+
+
+def resnet20(
+    rngs: nnx.Rngs, *, image_shape: tuple[int, int, int], classes: int, dtype: Any, zero_init: bool = False
+) -> ResNet:
+    """ResNet-20: 3 stages of 3 blocks, 16-32-64 channels, D = 64. `zero_init`: blocks start as their shortcut."""
+    return _resnet("resnet20", rngs, image_shape, (3, 3, 3), (16, 32, 64), classes, dtype, zero_init)
+
+
+def resnet18(
+    rngs: nnx.Rngs, *, image_shape: tuple[int, int, int], classes: int, dtype: Any, zero_init: bool = False
+) -> ResNet:
+    """ResNet-18: 4 stages of 2 blocks, 64-128-256-512 channels, D = 512. `zero_init`: blocks start as their shortcut."""
+    return _resnet("resnet18", rngs, image_shape, (2, 2, 2, 2), (64, 128, 256, 512), classes, dtype, zero_init)
+
+
+def _resnet(name, rngs, image_shape, blocks, widths, classes, dtype, zero) -> ResNet:  # type: ignore[no-untyped-def]
+    check_image(name, image_shape, 8)
+    return ResNet(rngs, blocks=blocks, widths=widths, channels=image_shape[2], classes=classes, dtype=dtype, zero=zero)
