@@ -6,19 +6,18 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
-from jaxreg.models.cnn import cnn
-from jaxreg.models.functional import Model, functional, head
-from jaxreg.models.resnet import resnet18, resnet20
-from jaxreg.models.wrn import wrn28_10
+from jaxreg.models import cnn, functional, resnet, wrn
+from jaxreg.models.functional import Model, head
 
 __all__ = ["DTYPES", "MODELS", "Model", "head", "make"]
 
 MODELS: Mapping[str, Callable[..., Any]] = {
-    "cnn": cnn,
-    "resnet20": resnet20,
-    "resnet18": resnet18,
-    "wrn28_10": wrn28_10,
+    "cnn": cnn.cnn,
+    "resnet20": resnet.resnet20,
+    "resnet18": resnet.resnet18,
+    "wrn28_10": wrn.wrn28_10,
 }
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 _COMMON = ("rngs", "image_shape", "classes", "dtype")
@@ -38,8 +37,8 @@ def make(
 
     Args:
       mean, std: per channel, of the training images; the network sees (x - mean) / std.
-      dtype: of the network's computation, "float32" or "bfloat16"; parameters, BatchNorm statistics, features and logits
-        are float32 either way.
+      dtype: of the network's computation, "float32" or "bfloat16"; parameters, BatchNorm statistics, features and
+        logits are float32 either way.
       options: of the model: see its maker in `MODELS`.
 
     Raises: ValueError: for an unknown name, option or dtype, an image too small, or mean and std that do not fit.
@@ -49,7 +48,11 @@ def make(
     _check_options(name, maker, options)
     _check_numbers(classes, image_shape, mean, std)
     shape = tuple(image_shape)
-    return functional(lambda rngs: maker(rngs, image_shape=shape, classes=classes, dtype=compute, **options), mean, std)
+
+    def network(rngs: nnx.Rngs) -> Any:
+        return maker(rngs, image_shape=shape, classes=classes, dtype=compute, **options)
+
+    return functional.functional(network, mean, std)
 
 
 def _known(kind: str, name: str, table: Mapping[str, Any]) -> Any:

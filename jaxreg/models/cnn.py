@@ -8,7 +8,7 @@ from jax import Array
 
 from jaxreg.models.conv import conv_layer
 from jaxreg.models.head import check_image, linear_head, max_pool, pooled
-from jaxreg.models.norm import Norm
+from jaxreg.models.norm import norm_layer
 
 
 class Cnn(nnx.Module):
@@ -17,12 +17,12 @@ class Cnn(nnx.Module):
     def __init__(self, rngs: nnx.Rngs, *, channels: int, classes: int, dtype: Any, widths: Sequence[int]):
         inputs = (channels, *widths[:-1])
         self.convs = nnx.List([conv_layer(i, o, 3, dtype=dtype, rngs=rngs) for i, o in zip(inputs, widths)])
-        self.norms = nnx.List([Norm(width, dtype=dtype, rngs=rngs) for width in widths])
+        self.norms = nnx.List([norm_layer(width, dtype=dtype, rngs=rngs) for width in widths])
         self.head = linear_head(widths[-1], classes, rngs)
 
     def __call__(self, x_BHWC: Array, *, train: bool) -> tuple[Array, Array]:
         for conv, norm in zip(self.convs, self.norms):
-            x_BHWC = nnx.relu(norm(conv(x_BHWC), train=train))
+            x_BHWC = nnx.relu(norm(conv(x_BHWC), use_running_average=not train))
         features_BD = pooled(max_pool(x_BHWC))
         return self.head(features_BD), features_BD
 

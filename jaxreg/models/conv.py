@@ -45,9 +45,9 @@ def conv_general_dilated(
 ) -> Array:
     """`lax.conv_general_dilated` of NHWC images with HWIO kernels: [B, H, W, I] -> [B, H', W', O].
 
-    Reverse mode only: `jax.jvp` and `jax.jacfwd` through it raise TypeError, `jax.jacrev` works. Inside `shard_map` the
-    images must vary over the mesh axes of the kernel (`lax.pcast`), else its gradient raises TypeError, where the native
-    gradient would sum over trials in silence.
+    Reverse mode only: `jax.jvp` and `jax.jacfwd` through it raise TypeError, `jax.jacrev` works. Inside `shard_map`
+    the images must vary over the mesh axes of the kernel (`lax.pcast`), else the gradient raises TypeError, where the
+    native one would sum over trials in silence.
 
     Raises: ValueError: for dilation, feature groups or a precision, which no model here needs.
     """
@@ -95,7 +95,7 @@ canonical_conv.defvjp(_forward, _backward)
 
 
 def input_gradient(x: Array, kernel: Array, g: Array, *, strides: tuple[int, ...], pads: Pads) -> Array:
-    """g spread to stride 1, convolved with the kernel flipped in space and transposed in/out: the shape of x."""
+    """Spreads g to stride 1 and convolves it with the kernel flipped in space and transposed in/out: the shape of x."""
     sides = zip(x.shape[1:3], kernel.shape[:2], pads)
     back = [(k - 1 - low, k - 1 - high) for _, k, (low, high) in sides]
     flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
@@ -103,7 +103,7 @@ def input_gradient(x: Array, kernel: Array, g: Array, *, strides: tuple[int, ...
 
 
 def kernel_gradient(x: Array, kernel: Array, g: Array, *, strides: tuple[int, ...], pads: Pads) -> Array:
-    """x as (C, H, W, B) convolved with g, spread to stride 1, as (H, W, B, O): the shape of the kernel."""
+    """Convolves x as (C, H, W, B) with g, spread to stride 1, as (H, W, B, O): the shape of the kernel."""
     g = _spread(x, kernel, g, strides, pads)
     return native_conv(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), (1, 1), pads).transpose(1, 2, 0, 3)
 

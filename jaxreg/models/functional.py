@@ -64,7 +64,8 @@ def head(params: Tree) -> tuple[Array, Array]:
 
 
 def _split(network: Any) -> tuple[Any, Any, Any]:
-    return nnx.split(network, nnx.Param, nnx.BatchStat)
+    split: Any = nnx.split(network, nnx.Param, nnx.BatchStat)
+    return split
 
 
 def _to_dict(state: Any) -> Tree:

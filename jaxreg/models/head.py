@@ -6,7 +6,10 @@ from jax import Array, lax
 
 
 def linear_head(features: int, classes: int, rngs: nnx.Rngs) -> nnx.Linear:
-    """logits = features W + b in float32 at full precision; W ~ truncated N(0, 1/D) (LeCun normal), b = 0."""
+    """Maps features to logits = features W + b, float32 at full precision.
+
+    W starts as truncated N(0, 1/D) (LeCun normal), b as 0.
+    """
     return nnx.Linear(features, classes, dtype=jnp.float32, precision=lax.Precision.HIGHEST, rngs=rngs)
 
 
@@ -16,7 +19,7 @@ def pooled(x_BHWC: Array) -> Array:
 
 
 def max_pool(x_BHWC: Array) -> Array:
-    """The maximum of every 2 x 2 window of x >= 0, odd sides padded with 0: [B, H, W, C] -> [B, ceil(H/2), ceil(W/2), C].
+    """The maximum of each 2 x 2 window of x >= 0, odd sides padded with 0: [B, H, W, C] -> [B, ⌈H/2⌉, ⌈W/2⌉, C].
 
     A reshape and a maximum: the gradient of a window reduction is slow on CPU.
     """

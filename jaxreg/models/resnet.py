@@ -13,7 +13,7 @@ from jax import Array
 
 from jaxreg.models.conv import conv_layer
 from jaxreg.models.head import check_image, linear_head, pooled
-from jaxreg.models.norm import Norm
+from jaxreg.models.norm import norm_layer
 
 
 class Shortcut(nnx.Module):
@@ -21,10 +21,10 @@ class Shortcut(nnx.Module):
 
     def __init__(self, channels: int, width: int, stride: int, *, dtype: Any, rngs: nnx.Rngs):
         self.conv = conv_layer(channels, width, 1, stride, dtype=dtype, rngs=rngs)
-        self.norm = Norm(width, dtype=dtype, rngs=rngs)
+        self.norm = norm_layer(width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x_BHWC: Array, *, train: bool) -> Array:
-        return self.norm(self.conv(x_BHWC), train=train)
+        return self.norm(self.conv(x_BHWC), use_running_average=not train)
 
 
 class Block(nnx.Module):
@@ -32,15 +32,15 @@ class Block(nnx.Module):
 
     def __init__(self, channels: int, width: int, stride: int, *, zero: bool, dtype: Any, rngs: nnx.Rngs):
         self.conv1 = conv_layer(channels, width, 3, stride, dtype=dtype, rngs=rngs)
-        self.norm1 = Norm(width, dtype=dtype, rngs=rngs)
+        self.norm1 = norm_layer(width, dtype=dtype, rngs=rngs)
         self.conv2 = conv_layer(width, width, 3, dtype=dtype, rngs=rngs)
-        self.norm2 = Norm(width, dtype=dtype, rngs=rngs, zero=zero)
+        self.norm2 = norm_layer(width, dtype=dtype, rngs=rngs, zero=zero)
         changes = stride != 1 or channels != width
         self.shortcut = nnx.data(Shortcut(channels, width, stride, dtype=dtype, rngs=rngs) if changes else None)
 
     def __call__(self, x_BHWC: Array, *, train: bool) -> Array:
-        y_BHWC = nnx.relu(self.norm1(self.conv1(x_BHWC), train=train))
-        y_BHWC = self.norm2(self.conv2(y_BHWC), train=train)
+        y_BHWC = nnx.relu(self.norm1(self.conv1(x_BHWC), use_running_average=not train))
+        y_BHWC = self.norm2(self.conv2(y_BHWC), use_running_average=not train)
         return nnx.relu(y_BHWC + (x_BHWC if self.shortcut is None else self.shortcut(x_BHWC, train=train)))
 
 
@@ -59,10 +59,11 @@ class ResNet(nnx.Module):
         zero: bool,
     ):
         self.stem = conv_layer(channels, widths[0], 3, dtype=dtype, rngs=rngs)
-        self.norm = Norm(widths[0], dtype=dtype, rngs=rngs)
-        self.stages, inputs = nnx.List([]), widths[0]
+        self.norm = norm_layer(widths[0], dtype=dtype, rngs=rngs)
+        self.stages: Any = nnx.List([])
+        inputs = widths[0]
         for index, (depth, width) in enumerate(zip(blocks, widths)):
-            stage = nnx.List([])
+            stage: Any = nnx.List([])
             for position in range(depth):
                 stride = 2 if index > 0 and position == 0 else 1
                 stage.append(Block(inputs, width, stride, zero=zero, dtype=dtype, rngs=rngs))
@@ -71,7 +72,7 @@ class ResNet(nnx.Module):
         self.head = linear_head(inputs, classes, rngs)
 
     def __call__(self, x_BHWC: Array, *, train: bool) -> tuple[Array, Array]:
-        x_BHWC = nnx.relu(self.norm(self.stem(x_BHWC), train=train))
+        x_BHWC = nnx.relu(self.norm(self.stem(x_BHWC), use_running_average=not train))
         for stage in self.stages:
             for block in stage:
                 x_BHWC = block(x_BHWC, train=train)
@@ -82,14 +83,14 @@ class ResNet(nnx.Module):
 def resnet20(
     rngs: nnx.Rngs, *, image_shape: tuple[int, int, int], classes: int, dtype: Any, zero_init: bool = False
 ) -> ResNet:
-    """ResNet-20: 3 stages of 3 blocks, 16-32-64 channels, D = 64. `zero_init`: blocks start as their shortcut."""
+    """ResNet-20: 3 stages of 3 blocks, 16-32-64 channels, D = 64. `zero_init`: blocks start as shortcuts."""
     return _resnet("resnet20", rngs, image_shape, (3, 3, 3), (16, 32, 64), classes, dtype, zero_init)
 
 
 def resnet18(
     rngs: nnx.Rngs, *, image_shape: tuple[int, int, int], classes: int, dtype: Any, zero_init: bool = False
 ) -> ResNet:
-    """ResNet-18: 4 stages of 2 blocks, 64-128-256-512 channels, D = 512. `zero_init`: blocks start as their shortcut."""
+    """ResNet-18: 4 stages of 2 blocks, 64-128-256-512 channels, D = 512. `zero_init`: blocks start as shortcuts."""
     return _resnet("resnet18", rngs, image_shape, (2, 2, 2, 2), (64, 128, 256, 512), classes, dtype, zero_init)
 
 

@@ -11,23 +11,23 @@ from jax import Array
 
 from jaxreg.models.conv import conv_layer
 from jaxreg.models.head import check_image, linear_head, pooled
-from jaxreg.models.norm import Norm
+from jaxreg.models.norm import norm_layer
 
 
 class WideBlock(nnx.Module):
     """x + conv(relu(norm(conv(a)))), a = relu(norm(x)); where the shape changes, a 1x1 convolution of a replaces x."""
 
     def __init__(self, channels: int, width: int, stride: int, *, dtype: Any, rngs: nnx.Rngs):
-        self.norm1 = Norm(channels, dtype=dtype, rngs=rngs)
+        self.norm1 = norm_layer(channels, dtype=dtype, rngs=rngs)
         self.conv1 = conv_layer(channels, width, 3, stride, dtype=dtype, rngs=rngs)
-        self.norm2 = Norm(width, dtype=dtype, rngs=rngs)
+        self.norm2 = norm_layer(width, dtype=dtype, rngs=rngs)
         self.conv2 = conv_layer(width, width, 3, dtype=dtype, rngs=rngs)
         changes = stride != 1 or channels != width
         self.shortcut = nnx.data(conv_layer(channels, width, 1, stride, dtype=dtype, rngs=rngs) if changes else None)
 
     def __call__(self, x_BHWC: Array, *, train: bool) -> Array:
-        active_BHWC = nnx.relu(self.norm1(x_BHWC, train=train))
-        y_BHWC = self.conv2(nnx.relu(self.norm2(self.conv1(active_BHWC), train=train)))
+        active_BHWC = nnx.relu(self.norm1(x_BHWC, use_running_average=not train))
+        y_BHWC = self.conv2(nnx.relu(self.norm2(self.conv1(active_BHWC), use_running_average=not train)))
         return y_BHWC + (x_BHWC if self.shortcut is None else self.shortcut(active_BHWC))
 
 
@@ -36,15 +36,16 @@ class WideResNet(nnx.Module):
 
     def __init__(self, rngs: nnx.Rngs, *, blocks: int, widen: int, channels: int, classes: int, dtype: Any):
         self.stem = conv_layer(channels, 16, 3, dtype=dtype, rngs=rngs)
-        self.stages, inputs = nnx.List([]), 16
+        self.stages: Any = nnx.List([])
+        inputs = 16
         for index, width in enumerate((16 * widen, 32 * widen, 64 * widen)):
-            stage = nnx.List([])
+            stage: Any = nnx.List([])
             for position in range(blocks):
                 stride = 2 if index > 0 and position == 0 else 1
                 stage.append(WideBlock(inputs, width, stride, dtype=dtype, rngs=rngs))
                 inputs = width
             self.stages.append(stage)
-        self.norm = Norm(inputs, dtype=dtype, rngs=rngs)
+        self.norm = norm_layer(inputs, dtype=dtype, rngs=rngs)
         self.head = linear_head(inputs, classes, rngs)
 
     def __call__(self, x_BHWC: Array, *, train: bool) -> tuple[Array, Array]:
@@ -52,7 +53,7 @@ class WideResNet(nnx.Module):
         for stage in self.stages:
             for block in stage:
                 x_BHWC = block(x_BHWC, train=train)
-        features_BD = pooled(nnx.relu(self.norm(x_BHWC, train=train)))
+        features_BD = pooled(nnx.relu(self.norm(x_BHWC, use_running_average=not train)))
         return self.head(features_BD), features_BD
 
 
