@@ -1,0 +1,1 @@
+"""The report of one or several studies: text, tables, figures, and one page that stands alone."""

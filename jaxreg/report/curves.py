@@ -1,0 +1,39 @@
+"""Training curves: the mean over seeds of each setting, in a band from the lowest to the highest seed."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from jaxreg.report.data import StudyData
+from jaxreg.report.palette import Look, legend, looks, panels
+
+QUANTITIES = {"loss": "training loss", "accuracy": "training accuracy %", "grad_norm": "gradient norm", "learning_rate": "learning rate"}
+LOGARITHMIC = ("loss", "grad_norm")
+
+
+def figure(data: StudyData) -> Figure | None:
+    """Draws loss, accuracy, gradient norm and learning rate against the step; None where no curves were kept."""
+    shown = [name for name in QUANTITIES if name in data.curves and np.isfinite(data.curves[name]).any()]
+    if not shown:
+        return None
+    figure, axes = panels(len(shown), 2, 2.3, sharex=True)
+    look = {s: one for s, one in looks(data.settings).items() if (data.curves["setting"] == s).any()}
+    for axis, name in zip(axes, shown):
+        for setting, one in look.items():
+            _band(axis, data.curves[data.curves["setting"] == setting], name, one)
+        axis.set_title(QUANTITIES[name])
+        if name in LOGARITHMIC and (data.curves[name].dropna() > 0).all():
+            axis.set_yscale("log")
+    for axis in axes[-2:]:
+        axis.set_xlabel("step")
+    legend(figure, list(look), data.settings)
+    return figure
+
+
+def _band(axis, curves: pd.DataFrame, name: str, look: Look) -> None:
+    finite = curves[np.isfinite(curves[name])]
+    steps = finite.groupby("step")[name]
+    scale = 100 if name == "accuracy" else 1
+    mean, low, high = scale * steps.mean(), scale * steps.min(), scale * steps.max()
+    axis.plot(mean.index, mean, look.line, color=look.colour)
+    axis.fill_between(mean.index, low, high, color=look.colour, alpha=0.18, linewidth=0)

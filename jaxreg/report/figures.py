@@ -1,0 +1,108 @@
+"""The figures of a report: one table of makers, and how a figure is saved."""
+
+import io
+from collections.abc import Callable
+from typing import NamedTuple
+
+import matplotlib
+from etils import epath
+from matplotlib.figure import Figure
+
+from jaxreg.report import curves, geometry, reliability, robustness, seeds
+from jaxreg.report.data import StudyData
+from jaxreg.report.palette import STYLE
+
+DPI = 110
+
+
+class Maker(NamedTuple):
+    """A figure of a section: `make` returns None where its data are missing; `caption` says how to read it."""
+
+    section: str
+    make: Callable[[StudyData], Figure | None]
+    caption: str  # the counts of trials and examples are put behind it
+
+
+FIGURES = {
+    "seeds": Maker(
+        "accuracy",
+        seeds.figure,
+        "Accuracy, NLL and ECE of every trial: a dot is a seed, a bar the mean of its setting. T: after temperature scaling "
+        "fitted on validation. Differences smaller than the spread of the dots are not differences.",
+    ),
+    "reliability": Maker(
+        "accuracy",
+        reliability.figure,
+        "Reliability diagrams, seeds pooled: accuracy in 15 equal-width bins of confidence, before (solid) and after "
+        "(dotted) temperature scaling. On the diagonal confidence is deserved, below it the network is over-confident, above "
+        "it under-confident. The area of a dot is the share of examples in its bin, as are the bars at the foot.",
+    ),
+    "robust_bars": Maker(
+        "robustness",
+        robustness.bars,
+        "Accuracy without attack and under each attack at radius eps (input range [0, 1]): bars are means, dots are seeds. "
+        "An example counts as robust only if it is right and no step of the attack fools it; 'worst' takes the worst of all "
+        "attacks for each example.",
+    ),
+    "robust_curves": Maker(
+        "robustness",
+        robustness.curves,
+        "Robust accuracy against the radius of the attack: mean over seeds, in a band from the lowest to the highest seed. "
+        "A curve that does not fall to 0 at a large radius is a sign of a failing attack, not of robustness.",
+    ),
+    "geometry": Maker(
+        "geometry",
+        geometry.histograms,
+        "Features before the last layer, as densities over examples with seeds pooled; thin vertical lines are means. Left or "
+        "above: length of the feature. Right or below: cosine between the feature and the minimal-loss point of its class "
+        "(1: it points straight at the center).",
+    ),
+    "curves": Maker(
+        "training",
+        curves.figure,
+        "Training: mean over seeds, in a band from the lowest to the highest seed. Losses of different regularizers have "
+        "different floors and must not be compared; accuracy under mixing is measured on the dominant label.",
+    ),
+}
+
+
+class Drawn(NamedTuple):
+    """A figure as the page shows it."""
+
+    name: str
+    section: str
+    caption: str
+    png: bytes
+
+
+def draw(data: StudyData, folder: epath.Path) -> list[Drawn]:
+    """Draws and saves every figure whose data are there, as PNG and PDF under `folder`."""
+    with matplotlib.rc_context(STYLE):
+        made = {name: maker.make(data) for name, maker in FIGURES.items()}
+        return [
+            Drawn(name, FIGURES[name].section, f"{FIGURES[name].caption} {counts(data)}", save(figure, folder, name))
+            for name, figure in made.items()
+            if figure is not None
+        ]
+
+
+def save(figure: Figure, folder: epath.Path, name: str) -> bytes:
+    """Saves `figure` as folder/name.png and folder/name.pdf and returns the PNG."""
+    folder.mkdir(parents=True, exist_ok=True)
+    png, pdf = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", dpi=DPI)
+    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})  # the same study gives the same file
+    (folder / f"{name}.png").write_bytes(png.getvalue())
+    (folder / f"{name}.pdf").write_bytes(pdf.getvalue())
+    return png.getvalue()
+
+
+def counts(data: StudyData) -> str:
+    """Returns how many trials a setting has and how many examples a trial was measured on, as a sentence."""
+    seeds_ = sorted(data.trials.groupby("setting")["trial"].count().unique())
+    examples = sorted(data.frame.loc[data.frame["split"] == data.split, "n"].unique())
+    return f"n = {_range(seeds_)} trials a setting, {_range(examples)} {data.split} examples a trial."
+
+
+def _range(numbers: list[int]) -> str:
+    return f"{numbers[0]:,}" if len(numbers) == 1 else f"{numbers[0]:,} to {numbers[-1]:,}" if numbers else "0"

@@ -1,0 +1,79 @@
+"""One self-contained page from one or several workdirs: `report/index.html`, its figures and its tables."""
+
+import base64
+import importlib.resources
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+from etils import epath
+
+from jaxreg.report import figures, tables
+from jaxreg.report.data import StudyData, load
+from jaxreg.report.text import note
+
+SECTIONS = {
+    "accuracy": ("Accuracy and calibration", "no accuracy, calibration metric or confidence was saved"),
+    "robustness": ("Robustness", "no trial was attacked"),
+    "geometry": ("Geometry of features", "no norm or cosine was saved for each example"),
+    "training": ("Training curves", "no curves were kept"),
+}
+
+
+def build(
+    workdirs: Sequence[epath.PathLike],
+    out: epath.PathLike | None = None,
+    claims: Sequence[Mapping[str, Any]] = (),
+) -> epath.Path:
+    """Writes the report of one or several workdirs and returns the path of its page.
+
+    Args:
+        workdirs: each holds results.parquet, and probes/, curves/, config.json, provenance.json as far as there are any.
+        out: the folder to write to; by default `report` in the first workdir.
+        claims: one mapping a claim (claim, statement, verdict, effect, low, high, n, p, test), shown in this order.
+    Raises: ValueError: if a workdir holds no results.
+    """
+    data = load(workdirs)
+    folder = epath.Path(out) if out is not None else epath.Path(workdirs[0]) / "report"
+    drawn = figures.draw(data, folder / "figures")
+    files = tables.save(data, claims, folder / "tables")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "index.html").write_text(render(data, drawn, files, claims))
+    return folder / "index.html"
+
+
+def render(
+    data: StudyData, drawn: Sequence[figures.Drawn], files: Sequence[str], claims: Sequence[Mapping[str, Any]]
+) -> str:
+    """Returns the page as HTML: every value escaped, every picture inside it."""
+    columns, lines = tables.main_lines(data)
+    return _template().render(
+        title=" + ".join(data.workdirs),
+        css=_resource("style.css"),
+        data=data,
+        counts=figures.counts(data),
+        sections=SECTIONS,
+        drawn=drawn,
+        png=lambda figure: base64.b64encode(figure.png).decode(),
+        columns=columns,
+        lines=lines,
+        note=note(data.split, columns),
+        trials=tables.trial_lines(data),
+        claims=claims,
+        files=files,
+        provenance={study: tables.flat(values) for study, values in data.provenance.items()},
+        commands={study: values.get("command") for study, values in data.provenance.items()},
+        config={study: json.dumps(config, indent=2, ensure_ascii=False) for study, config in data.config.items()},
+    )
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(_resource("index.html.j2"))
+
+
+def _resource(name: str) -> str:
+    return (importlib.resources.files("jaxreg.report") / name).read_text(encoding="utf-8")

@@ -1,0 +1,86 @@
+"""The tables of a report: as CSV files, and as the rows that the page prints."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from etils import epath
+
+from jaxreg import results
+from jaxreg.report.columns import Column, cells, main_columns
+from jaxreg.report.data import StudyData
+from jaxreg.report.palette import looks
+
+
+class Line(NamedTuple):
+    """A line of a printed table: the setting and its colour, then the printed cells."""
+
+    setting: str
+    colour: str
+    cells: list[str]
+
+
+def main_lines(data: StudyData) -> tuple[list[Column], list[Line]]:
+    """Returns the columns of the main table, and one line a setting: n, then mean ± sd over its seeds."""
+    columns, look = main_columns(data.frame, data.split), looks(data.settings)
+    groups = dict(list(data.frame.groupby("setting", sort=False)))
+    return columns, [
+        Line(name, look[name].colour, [str(groups[name]["trial"].nunique()), *cells(groups[name], columns)])
+        for name in data.settings
+    ]
+
+
+def trial_lines(data: StudyData) -> list[Line]:
+    """Returns one line a trial: its name, seed, and the numbers of the main table without rounding over seeds."""
+    columns, look = main_columns(data.frame, data.split), looks(data.settings)
+    groups = dict(list(data.frame.groupby(["study", "trial"], sort=False)))
+    return [
+        Line(row.setting, look[row.setting].colour, [row.trial, str(row.seed), *cells(groups[row.study, row.trial], columns)])
+        for row in data.trials.itertuples()
+    ]
+
+
+def wide(data: StudyData) -> pd.DataFrame:
+    """Returns one line a trial and one column a split and metric, `split/metric`."""
+    frame = data.frame.drop_duplicates(results.NUMBER)
+    frame = frame.assign(column=frame["split"] + "/" + frame["metric"]).drop_duplicates(["study", "trial", "column"])
+    index = ["study", "program", "trial", "regularizer", "hyperparameters", "seed"]
+    order = frame["column"].unique()
+    return frame.pivot(index=index, columns="column", values="value")[order].reset_index().rename_axis(columns=None)
+
+
+def main(data: StudyData) -> pd.DataFrame:
+    """Returns the main table in numbers: one line a setting and metric, in the units of results.parquet."""
+    keys = [(column.split, column.metric) for column in main_columns(data.frame, data.split)]
+    lines = results.summary(data.frame)
+    return lines[[key in keys for key in zip(lines["split"], lines["metric"])]]
+
+
+def save(data: StudyData, claims: Sequence[Mapping[str, Any]], folder: epath.Path) -> list[str]:
+    """Writes main.csv, summary.csv, trials.csv, and failed.csv and claims.csv if there are any; returns their names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = {"main": main(data), "summary": results.summary(data.frame), "trials": wide(data)}
+    tables |= {"failed": pd.DataFrame(data.failed)} if data.failed else {}
+    tables |= {"claims": pd.DataFrame(list(claims))} if claims else {}
+    for name, table in tables.items():
+        buffer = io.StringIO()
+        table.to_csv(buffer, index=False)
+        (folder / f"{name}.csv").write_text(buffer.getvalue())
+    return [f"{name}.csv" for name in tables]
+
+
+def flat(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Returns nested values as (dotted name, text) pairs, for a table of two columns."""
+    pairs: list[tuple[str, str]] = []
+    for name, value in nested.items():
+        inner = isinstance(value, Mapping)
+        pairs += flat(value, f"{prefix}{name}.") if inner else [(f"{prefix}{name}", _text(value))]
+    return pairs
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float) and np.isfinite(value):
+        return f"{value:.6g}"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

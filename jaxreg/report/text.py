@@ -1,0 +1,56 @@
+"""The table that a study ends with in a terminal."""
+
+import textwrap
+
+import pandas as pd
+
+from jaxreg import results
+from jaxreg.report.columns import Column, cells, main_columns
+
+WIDTH = 120  # columns of a terminal
+NARROWEST = 20  # of a setting's name, before it is wrapped tighter than it can be read
+
+
+def table(frame: pd.DataFrame) -> str:
+    """Returns the rows of results.parquet as a text table: mean ± sd over seeds of each setting, with n, 120 wide."""
+    split = "test" if (frame["split"] == "test").any() or frame.empty else str(frame["split"].iloc[-1])
+    columns = [column for column in main_columns(frame, split) if not column.wide]
+    body = [_line(setting, rows, columns) for setting, rows in _by_setting(frame)]
+    heads = ["setting", "n", *(column.title for column in columns)]
+    widths = [max(len(line[i]) for line in [heads, *body]) for i in range(len(heads))]
+    gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else 1
+    widths[0] = min(widths[0], max(NARROWEST, WIDTH - sum(widths[1:]) - gap * (len(widths) - 1)))
+    lines = [text for line in [heads, *body] for text in _wrapped(line, widths, " " * gap)]
+    rule = "-" * max(map(len, lines))
+    return "\n".join([lines[0], rule, *lines[1:], rule, *textwrap.wrap(note(split, columns), WIDTH)])
+
+
+def note(split: str, columns: list[Column]) -> str:
+    """Returns what the short titles of the main table mean, in one sentence for those that are shown."""
+    meant = {"nll_ts": "T: after temperature scaling fitted on validation", "center_cosine": "cosine: to the class center"}
+    robust = [c.metric.split("/") for c in columns if c.metric.startswith("robust_accuracy/")]
+    told = [meant[column.metric] for column in columns if column.metric in meant]
+    told += [f"robust: {attack if attack != 'worst' else 'worst case of all attacks'}, eps {eps}" for _, attack, eps in robust]
+    return f"{split} split, mean ± sd over n seeds" + "".join(f"; {one}" for one in told)
+
+
+def _by_setting(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Groups the rows by setting; in the rows of several studies, the study is part of its name."""
+    several = frame["study"].nunique() > 1
+    return [
+        ((f"{study}: " if several else "") + results.label(regularizer, hyperparameters), rows)
+        for (study, regularizer, hyperparameters), rows in frame.groupby(results.SETTING, sort=False)
+    ]
+
+
+def _line(setting: str, rows: pd.DataFrame, columns: list[Column]) -> list[str]:
+    numbers = [number.replace(" ± ", "±") for number in cells(rows, columns)]
+    return [setting, str(rows["trial"].nunique()), *numbers]
+
+
+def _wrapped(line: list[str], widths: list[int], gap: str) -> list[str]:
+    """Returns a line of the table, its first cell broken over as many lines as it needs."""
+    whole = len(line[0]) <= widths[0]
+    first, *rest = [line[0]] if whole else textwrap.wrap(line[0].replace("(", " (", 1), widths[0])
+    texts = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:]))]
+    return [gap.join(texts), *(f"  {part}" for part in rest)]

@@ -1,0 +1,154 @@
+"""The one table of a study: one row a number, one schema, and no row without a record of where it came from.
+
+`nan` means "could not be computed" and is stored as null; plus and minus infinity are answers (the median radius at
+which a model that is never fooled is fooled) and are stored as they are.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from etils import epath
+
+from jaxreg.probe import Row
+
+SCHEMA = pa.schema(
+    [
+        pa.field("study", pa.string(), nullable=False),
+        pa.field("program", pa.string(), nullable=False),
+        pa.field("trial", pa.string(), nullable=False),
+        pa.field("regularizer", pa.string(), nullable=False),
+        pa.field("hyperparameters", pa.string(), nullable=False),  # JSON, keys sorted
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("probe", pa.string(), nullable=False),
+        pa.field("metric", pa.string(), nullable=False),
+        pa.field("value", pa.float64()),  # null: could not be computed
+        pa.field("n", pa.int64(), nullable=False),  # examples behind the number
+        pa.field("low", pa.float64()),  # 95 % interval over examples, null where there is none
+        pa.field("high", pa.float64()),
+    ]
+)
+SETTING = ["study", "regularizer", "hyperparameters"]
+NUMBER = ["study", "trial", "split", "probe", "metric"]  # what names one number
+
+
+class Origin(NamedTuple):
+    """The trial that a number belongs to."""
+
+    study: str
+    program: str
+    trial: str
+    regularizer: str
+    hyperparameters: Mapping[str, Any] | str  # a mapping, or the same as JSON
+    seed: int
+
+
+def rows_to_table(origin: Origin, probe: str, rows: Iterable[Row]) -> pa.Table:
+    """Returns what `probe` found for one trial as rows of the results table (join trials with `pa.concat_tables`)."""
+    head = origin._asdict() | {"hyperparameters": canonical(origin.hyperparameters), "probe": probe}
+    return pa.Table.from_pylist([head | _plain(row) for row in rows], schema=SCHEMA)
+
+
+def canonical(hyperparameters: Mapping[str, Any] | str) -> str:
+    """Returns one JSON text for equal hyperparameters (a mapping or JSON), whatever the order of their keys."""
+    values = json.loads(hyperparameters) if isinstance(hyperparameters, str) else dict(hyperparameters)
+    return json.dumps(values, sort_keys=True)
+
+
+def label(regularizer: str, hyperparameters: Mapping[str, Any] | str) -> str:
+    """Returns the name of a setting as people read it: `label_smoothing(epsilon=0.1)`; plain `none` without any."""
+    values = json.loads(canonical(hyperparameters))
+    inside = ", ".join(f"{name}={_short(value)}" for name, value in values.items())
+    return f"{regularizer}({inside})" if inside else regularizer
+
+
+def write(path: epath.PathLike, table: pa.Table) -> None:
+    """Writes `table` to `path`, whole or not at all, with the study's provenance in the metadata of the file.
+
+    Raises: ValueError: if the schema differs, a number is there twice, or no provenance.json lies beside `path` or in
+    one of the three folders above it.
+    """
+    path = epath.Path(path)
+    if not table.schema.equals(SCHEMA):
+        raise ValueError(f"results must have the schema {SCHEMA.names}, got {table.schema.names}: use rows_to_table.")
+    _refuse_repeats(table)
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata({"provenance": _provenance(path)}), buffer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.parent / f".{path.name}.part"
+    aside.write_bytes(buffer.getvalue().to_pybytes())
+    aside.replace(path)
+
+
+def read(path: epath.PathLike) -> pd.DataFrame:
+    """Returns the rows of a results file as a data frame with the columns of `SCHEMA`."""
+    return _read_table(epath.Path(path)).to_pandas()
+
+
+def gather(workdir: epath.PathLike) -> epath.Path:
+    """Joins probes/PROBE/*.parquet of `workdir` into results.parquet, ordered by probe and file, and returns its path."""
+    workdir = epath.Path(workdir)
+    paths = sorted(workdir.glob("probes/*/*.parquet"), key=lambda p: (p.parent.name, _natural(p.name)))
+    tables = [_read_table(path) for path in paths if not path.name.startswith(".")]
+    write(workdir / "results.parquet", pa.concat_tables([SCHEMA.empty_table(), *tables]))
+    return workdir / "results.parquet"
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """Returns mean, sd over seeds (n - 1 in the denominator) and n of every setting, split and metric, one line each.
+
+    `n` counts the trials with a number, `missing` those without; `sd` is null for n = 1 and beside an infinite value.
+    """
+    groups = frame.groupby([*SETTING, "split", "probe", "metric"], sort=False)["value"]
+    line = groups.agg(mean="mean", n="count", size="size").reset_index()
+    finite = frame.assign(value=frame["value"].where(np.isfinite(frame["value"])))
+    deviation = finite.groupby([*SETTING, "split", "probe", "metric"], sort=False)["value"].std(ddof=1)
+    line["sd"] = np.where(np.isfinite(line["mean"]), deviation.to_numpy(), np.nan)
+    line["missing"] = line.pop("size") - line["n"]
+    return line
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    return row._asdict() | {name: _null_if_nan(getattr(row, name)) for name in ("value", "low", "high")} | {"n": int(row.n)}
+
+
+def _null_if_nan(value: Any) -> float | None:
+    return None if value is None or np.isnan(value) else float(value)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _read_table(path: epath.Path) -> pa.Table:
+    table = pq.read_table(pa.BufferReader(path.read_bytes())).replace_schema_metadata(None)
+    if table.schema.names != SCHEMA.names:
+        raise ValueError(f"{path} must have the columns {SCHEMA.names}, got {table.schema.names}: probe again.")
+    return table.cast(SCHEMA)
+
+
+def _refuse_repeats(table: pa.Table) -> None:
+    frame = table.select(NUMBER).to_pandas()
+    repeated = frame[frame.duplicated()]
+    if len(repeated):
+        first = dict(repeated.iloc[0])
+        raise ValueError(f"a number must be in the results once, got {len(repeated)} again, first {first}: probe again.")
+
+
+def _provenance(path: epath.Path) -> str:
+    for folder in list(path.parents)[:4]:
+        if (folder / "provenance.json").exists():
+            return (folder / "provenance.json").read_text()
+    raise ValueError(f"results need provenance.json beside or above them, got none for {path}: write it first.")
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part or 0), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

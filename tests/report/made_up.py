@@ -1,0 +1,102 @@
+"""A made-up study on disk, as the probes and the training loop leave one behind."""
+
+import json
+import pathlib
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from jaxreg import results
+from jaxreg.probe import Row
+
+SETTINGS = (("none", {}), ("label_smoothing", {"epsilon": 0.1}), ("label_smoothing", {"epsilon": 0.3}), ("mixup", {"alpha": 1.0}))
+EXAMPLES = 500
+PROVENANCE = {
+    "git": {"commit": "0123456789abcdef", "dirty": True},
+    "versions": {"jax": "0.10.2", "flax": "0.12.8"},
+    "device": "cpu",
+    "precision": "float32",
+    "command": "python -m jaxreg study --config=configs/digits.py --workdir=runs/digits",
+    "wall_time_s": {"train": 31.2, "predict": 1.1, "probe": 9.8},
+}
+
+
+def write(workdir: pathlib.Path, settings=SETTINGS, seeds=3, study="digits", arrays=True, curves=True, eps=("0.05", "0.1")):
+    """Writes a workdir of len(settings) x seeds trials and returns its path."""
+    workdir.mkdir(parents=True)
+    (workdir / "provenance.json").write_text(json.dumps(PROVENANCE))
+    (workdir / "config.json").write_text(json.dumps({"name": study, "seeds": list(range(seeds)), "note": "<b>&</b>"}))
+    tables, steps = {probe: [] for probe in ("calibration", "robustness", "geometry")}, []
+    for i, (name, hyperparameters) in enumerate(settings):
+        for seed in range(seeds):
+            trial = f"{name}-{i}-{seed}"
+            origin = results.Origin(study, "program-0", trial, name, hyperparameters, seed)
+            measured = trial_of(np.random.default_rng([i, seed]), i, eps)
+            for probe, (rows, saved) in measured.items():
+                tables[probe].append(results.rows_to_table(origin, probe, rows))
+                (workdir / "probes" / probe).mkdir(parents=True, exist_ok=True)
+                if arrays:
+                    np.savez_compressed(workdir / "probes" / probe / f"{trial}.npz", **saved)
+            steps.append(curve_of(origin, np.random.default_rng([i, seed, 1])))
+    for probe, parts in tables.items():
+        results.write(workdir / "probes" / probe / "program-0.parquet", pa.concat_tables(parts))
+    if curves:
+        (workdir / "curves").mkdir()
+        pd.concat(steps).to_parquet(workdir / "curves" / "program-0.parquet")
+    results.gather(workdir)
+    return workdir
+
+
+def trial_of(rng, i, eps):
+    """Rows and arrays of one trial: setting i is a little less confident, more robust and smaller in norm."""
+    confidence = np.clip(rng.beta(12 - i, 1, EXAMPLES), 0.1, 1)
+    correct = rng.random(EXAMPLES) < 0.96
+    norm, cosine = rng.normal(11 - i, 1, EXAMPLES), np.clip(rng.normal(0.4 - 0.05 * i, 0.1, EXAMPLES), -1, 1)
+    robust = {
+        (attack, e): correct & (rng.random(EXAMPLES) < np.exp(-float(e) * scale / (1 + 0.2 * i)))
+        for attack, scale in (("fgsm", 5), ("pgd", 9))
+        for e in eps
+    }
+    worst = {("worst", e): robust["fgsm", e] & robust["pgd", e] for e in eps}
+    gap = abs(confidence.mean() - correct.mean())
+    row = lambda metric, value: Row("test", metric, float(value), EXAMPLES)  # noqa: E731
+    calibration = [
+        Row("test", "accuracy", correct.mean(), EXAMPLES, correct.mean() - 0.01, correct.mean() + 0.01),
+        row("nll", 0.1 + 0.02 * i + 0.01 * rng.random()),
+        row("nll_ts", 0.09 + 0.01 * rng.random()),
+        row("ece", gap),
+        row("ece_ts", gap / 2),
+        Row("validation", "temperature", 1.2 - 0.05 * i, 200),
+        row("confidence_gap", confidence.mean() - correct.mean()),
+    ]
+    robustness = [row(f"robust_accuracy/{a}/{e}", mask.mean()) for (a, e), mask in {**robust, **worst}.items()]
+    geometry = [row("feature_norm", norm.mean()), row("center_cosine", cosine.mean())]
+    sharpened = confidence ** (1 / (1.2 - 0.05 * i))
+    return {
+        "calibration": (
+            calibration,
+            {"test/confidence": confidence, "test/correct": correct, "test/confidence_ts": sharpened},
+        ),
+        "robustness": (robustness, {f"test/robust/{a}/{e}": mask for (a, e), mask in {**robust, **worst}.items()}),
+        "geometry": (geometry, {"test/norm": norm, "test/center_cosine": cosine}),
+    }
+
+
+def curve_of(origin, rng):
+    """Training curves of one trial, as the training loop writes them."""
+    step = np.arange(0, 540, 27)
+    fall = np.exp(-step / 150)
+    return pd.DataFrame(
+        {
+            "trial": origin.trial,
+            "regularizer": origin.regularizer,
+            "hyperparameters": json.dumps(origin.hyperparameters),
+            "seed": origin.seed,
+            "step": step,
+            "loss": 0.1 + 2.2 * fall * rng.uniform(0.8, 1.2, len(step)),
+            "accuracy": 1 - 0.9 * fall,
+            "grad_norm": 0.2 + 2 * fall,
+            "learning_rate": 0.025 * (1 + np.cos(np.pi * step / 540)),
+        }
+    )
