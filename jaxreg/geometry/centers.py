@@ -1,0 +1,125 @@
+"""Class centers as the points of least loss: a convex problem, solved for all classes at once.
+
+The center of class k at radius r is argmin over |z| <= r of CE(W z + b, k). Since CE = log(1 + exp(g)) with the convex
+g(z) = log sum_{j != k} exp(l_j - l_k), l = W z + b, the same point minimises g. Its gradient, a weighted mean of the
+rows w_j - w_k with weights that sum to one, never vanishes in floating point, however small the loss: so the solver
+works on g. Source of the notion: Park, Kim, Lee, arXiv:2410.03999.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from jaxreg.geometry.descent import Descent, accelerate
+
+
+def minimal_loss_points(
+    kernel_DK: Array,
+    bias_K: Array,
+    radius: Array | float,
+    *,
+    nonnegative: bool = False,
+    targets_KK: Array | None = None,
+    tolerance: float = 5e-6,
+    max_steps: int = 2000,
+) -> Descent:
+    """argmin_{|z| <= radius} CE(z @ kernel + bias, target) for every class, by accelerated projected gradient.
+
+    Args:
+      radius: the length that a center may have, in the units of features: the mean feature norm of the trial.
+      nonnegative: also ask z >= 0, as features after a ReLU are; still convex.
+      targets_KK: one target distribution a row: a soft label, every class positive, has a finite best point. None: the
+        classes themselves.
+      tolerance: stops once every class has a residual below it.
+    Returns: points [K, D] and residuals [K]. The residual is |z - P(z - t g)| / radius with P the projection on the
+      feasible set, g the gradient, t = radius / max(|g|, s / 10), s the largest |w_i - w_j|: it has no unit.
+    """
+    with jax.default_matmul_precision("highest"):
+        basis, matrix = _reduce(kernel_DK, nonnegative)
+        spread = _spread(matrix)
+        gradient = functools.partial(_slope, matrix=matrix, bias_K=bias_K, targets_KK=targets_KK)
+        project = functools.partial(_project, radius=radius, nonnegative=nonnegative)
+
+        def residual(points: Array, slopes: Array) -> Array:
+            length_K1 = jnp.maximum(jnp.linalg.norm(slopes, axis=1, keepdims=True), spread / 10)
+            return jnp.linalg.norm(points - project(points - radius / length_K1 * slopes), axis=1) / radius
+
+        step = 4 / spread**2  # the Hessian is the covariance of the rows under a distribution: at most spread^2 / 4
+        found = accelerate(gradient, project, residual, project(matrix.T * 1e3), step, tolerance, max_steps)
+        return found if basis is None else found._replace(points=found.points @ basis.T)
+
+
+def max_margin_directions(
+    kernel_DK: Array, *, nonnegative: bool = False, tolerance: float = 1e-6, max_steps: int = 4000
+) -> Descent:
+    """Where the centers point as the radius grows without bound: argmax_{|u| = 1} min_{j != k} (w_k - w_j).u.
+
+    By duality u points to the element p of least norm in the convex hull of the w_k - w_j, j != k (`nonnegative`: of
+    least norm of its positive part). The bias no longer counts. A class that no direction lets win gets zeros.
+
+    Returns: unit points [K, D] and residuals [K]: the duality gap over max(|p|^2, s^2 / 1000).
+    """
+    with jax.default_matmul_precision("highest"):
+        basis, matrix = _reduce(kernel_DK, nonnegative)
+        floor = _spread(matrix) ** 2 / 1000
+        itself = jnp.eye(matrix.shape[1], dtype=bool)
+
+        def hull(weights_KK: Array) -> Array:
+            points = matrix.T - weights_KK @ matrix.T
+            return jax.nn.relu(points) if nonnegative else points
+
+        def gradient(weights_KK: Array) -> Array:
+            return -hull(weights_KK) @ matrix
+
+        def project(weights_KK: Array) -> Array:
+            return jax.vmap(optax.projections.projection_simplex)(jnp.where(itself, -1e9, weights_KK))
+
+        def gap(weights_KK: Array, slopes_KK: Array) -> Array:
+            mean_K = jnp.sum(weights_KK * slopes_KK, 1)
+            best_K = jnp.min(jnp.where(itself, jnp.inf, slopes_KK), 1)
+            return (mean_K - best_K) / jnp.maximum(mean_K - jnp.diagonal(slopes_KK), floor)
+
+        step = 1 / jnp.linalg.eigvalsh(matrix.T @ matrix)[-1]
+        start = project(matrix.T @ matrix * 0)
+        found = accelerate(gradient, project, gap, start, step, tolerance, max_steps)
+        points = hull(found.points)
+        length_K1 = jnp.linalg.norm(points, axis=1, keepdims=True)
+        points = jnp.where(length_K1**2 > floor / 100, points / jnp.where(length_K1 > 0, length_K1, 1), 0)
+        return found._replace(points=points if basis is None else points @ basis.T)
+
+
+def soft_targets(num_classes: int, epsilon: Array | float) -> Array:
+    """Label smoothing's target of each class, (1 - epsilon) y + epsilon / K: [K, K]."""
+    return (1 - epsilon) * jnp.eye(num_classes) + epsilon / num_classes
+
+
+def _slope(points_KD: Array, *, matrix: Array, bias_K: Array, targets_KK: Array | None) -> Array:
+    logits_KK = points_KD @ matrix + bias_K
+    if targets_KK is not None:
+        return (jax.nn.softmax(logits_KK) - targets_KK) @ matrix.T
+    rivals_KK = jax.nn.softmax(jnp.where(jnp.eye(len(bias_K), dtype=bool), -jnp.inf, logits_KK))
+    return rivals_KK @ matrix.T - matrix.T
+
+
+def _project(points_KD: Array, *, radius: Array | float, nonnegative: bool) -> Array:
+    if nonnegative:  # the orthant is a cone: projecting on it first, then on the ball, projects on both
+        points_KD = optax.projections.projection_non_negative(points_KD)
+    return jax.vmap(optax.projections.projection_l2_ball, in_axes=(0, None))(points_KD, radius)
+
+
+def _reduce(kernel_DK: Array, nonnegative: bool) -> tuple[Array | None, Array]:
+    """Rows less their mean, in an orthonormal basis of their span where that is smaller: (basis or None, matrix)."""
+    matrix = kernel_DK - kernel_DK.mean(1, keepdims=True)
+    if nonnegative or kernel_DK.shape[0] <= kernel_DK.shape[1]:
+        return None, matrix
+    return jnp.linalg.qr(matrix)
+
+
+def _spread(matrix: Array) -> Array:
+    """The largest distance between two class rows, never zero."""
+    square_K = jnp.sum(matrix**2, 0)
+    largest = jnp.max(square_K[:, None] + square_K - 2 * matrix.T @ matrix)
+    return jnp.sqrt(jnp.where(largest > 0, largest, 1))

@@ -1,0 +1,35 @@
+"""Are decision regions cones? Answered exactly, example by example, without sampling."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+
+class Cone(NamedTuple):
+    """Per example [N]: the last breakpoint t*, its distance t* |h| from the origin, the class that wins beyond it."""
+
+    breakpoint: Array
+    radius: Array
+    winner: Array
+
+    def final(self) -> Array:
+        """Whether the prediction at t = 1 is the one that holds all the way out: [N], bool."""
+        return self.breakpoint < 1
+
+
+def cone(features_ND: Array, kernel_DK: Array, bias_K: Array) -> Cone:
+    """Follows the prediction along the ray t h, t > 0, to the point where it changes for the last time.
+
+    On the ray the logits are the lines t a_j + b_j, a = W h, and the prediction is their upper envelope. Its last line
+    is c with the largest a (among equals the largest b), and it begins at t* = max_j (b_j - b_c) / (a_c - a_j), or at 0.
+    Without bias t* = 0: every region is a cone by construction. A zero feature has t* = 0 too.
+    """
+    slopes_NK = features_ND @ kernel_DK
+    steepest_NK = slopes_NK == slopes_NK.max(1, keepdims=True)
+    winner_N = jnp.argmax(jnp.where(steepest_NK, bias_K, -jnp.inf), 1)
+    fall_NK = jnp.take_along_axis(slopes_NK, winner_N[:, None], 1) - slopes_NK
+    lead_NK = bias_K - bias_K[winner_N][:, None]
+    start_NK = jnp.where((lead_NK > 0) & (fall_NK > 0), lead_NK / jnp.where(fall_NK > 0, fall_NK, 1), 0)
+    breakpoint_N = start_NK.max(1)
+    return Cone(breakpoint_N, breakpoint_N * jnp.linalg.norm(features_ND, axis=1), winner_N)

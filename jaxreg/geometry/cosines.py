@@ -1,0 +1,60 @@
+"""Cosines between features and the three centers of their class, and between the centers themselves."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+
+class ClassVectors(NamedTuple):
+    """The three candidates for the center of a class, [K, D] each; `mean_D` is the mean feature of all examples."""
+
+    center: Array  # the point of least loss
+    weight: Array  # the row of the last layer
+    mean: Array  # the mean feature of the class on the training split
+    mean_D: Array
+
+
+def cosine(a: Array, b: Array) -> Array:
+    """a.b / (|a| |b|) over the last axis, in [-1, 1]; 0 where either is zero."""
+    length = jnp.linalg.norm(a, axis=-1) * jnp.linalg.norm(b, axis=-1)
+    return jnp.clip(jnp.sum(a * b, -1) / jnp.where(length > 0, length, 1), -1, 1)
+
+
+def angle(a: Array, b: Array) -> Array:
+    """The angle between a and b over the last axis, in [0, pi]; exact also where it is small.
+
+    2 atan2(|a/|a| - b/|b||, |a/|a| + b/|b||): the arc cosine would lose half the digits near 0 and pi. Source: Kahan,
+    2006, "How Futile are Mindless Assessments of Roundoff in Floating-Point Computation?", section 12.
+    """
+    a, b = _unit(a), _unit(b)
+    return 2 * jnp.arctan2(jnp.linalg.norm(a - b, axis=-1), jnp.linalg.norm(a + b, axis=-1))
+
+
+def label_cosines(features_ND: Array, labels_N: Array, vectors: ClassVectors) -> dict[str, Array]:
+    """Cosine of each example to the center, row and mean of its label, plain and centred: six arrays [N].
+
+    Centred: the features lose the mean feature of the training split, the class vectors their mean over classes.
+    """
+    shifted_ND = features_ND - vectors.mean_D
+    found = {}
+    for name in ("center", "weight", "mean"):
+        table_KD = getattr(vectors, name)
+        found[f"{name}_cosine"] = cosine(features_ND, table_KD[labels_N])
+        found[f"{name}_cosine_centred"] = cosine(shifted_ND, (table_KD - table_KD.mean(0))[labels_N])
+    return found
+
+
+def agreement(vectors: ClassVectors) -> dict[str, Array]:
+    """Mean over classes of the cosine between each two of the three centers, plain and centred: six scalars."""
+    found = {}
+    for one, other in (("center", "weight"), ("center", "mean"), ("weight", "mean")):
+        a, b = getattr(vectors, one), getattr(vectors, other)
+        found[f"{one}_{other}_agreement"] = cosine(a, b).mean()
+        found[f"{one}_{other}_agreement_centred"] = cosine(a - a.mean(0), b - b.mean(0)).mean()
+    return found
+
+
+def _unit(x: Array) -> Array:
+    length = jnp.linalg.norm(x, axis=-1, keepdims=True)
+    return x / jnp.where(length > 0, length, 1)

@@ -1,0 +1,30 @@
+"""Lengths of features, and the direction that all of them share."""
+
+import jax.numpy as jnp
+from jax import Array
+
+
+def norm(features_ND: Array) -> Array:
+    """|h| of each example: [N], in the units of the features."""
+    return jnp.linalg.norm(features_ND, axis=-1)
+
+
+def rms(features_ND: Array) -> Array:
+    """|h| / sqrt(D) of each example: [N]. Comparable between networks of different width."""
+    return norm(features_ND) / jnp.sqrt(jnp.asarray(features_ND.shape[-1], features_ND.dtype))
+
+
+def common_mode(features_ND: Array) -> Array:
+    """|mean h|^2 / mean |h|^2 in [0, 1]: the share of the second moment that all examples have in common.
+
+    Features after a ReLU share an orthant and hence a direction; this one number moves every plain cosine between them.
+    Zero features give 0.
+    """
+    energy = jnp.mean(jnp.sum(features_ND**2, -1))
+    return jnp.sum(jnp.mean(features_ND, 0) ** 2) / jnp.where(energy > 0, energy, 1)
+
+
+def class_means(features_ND: Array, labels_N: Array, num_classes: int) -> Array:
+    """Mean feature of each class: [K, D]. A class without examples gets zeros."""
+    onehot_NK = (labels_N[:, None] == jnp.arange(num_classes)).astype(features_ND.dtype)
+    return (onehot_NK.T @ features_ND) / jnp.maximum(onehot_NK.sum(0), 1)[:, None]

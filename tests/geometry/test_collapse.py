@@ -1,0 +1,81 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxreg.geometry import collapse, norms
+
+
+def reference(features, labels, kernel, predictions):
+    """NC1-NC4 by their definitions in float64, S_B and S_W written out."""
+    classes = labels.max() + 1
+    means = np.stack([features[labels == k].mean(0) for k in range(classes)])
+    spread = means - means.mean(0)
+    between = spread.T @ spread / classes
+    within = (features - means[labels]).T @ (features - means[labels]) / len(features)
+    values, axes = np.linalg.eigh(between)
+    top = np.argsort(values)[::-1][: classes - 1]
+    inverse = axes[:, top] @ np.diag(1 / values[top]) @ axes[:, top].T
+    lengths = np.linalg.norm(spread, axis=1)
+    cosines = (spread / lengths[:, None]) @ (spread / lengths[:, None]).T
+    off = cosines[~np.eye(classes, dtype=bool)]
+    distances = np.linalg.norm(features[:, None] - means, axis=-1)
+    covariance = np.cov(features.T, bias=True)
+    share = np.linalg.eigvalsh(covariance) / np.trace(covariance)
+    return {
+        "nc1": np.trace(within @ inverse) / classes,
+        "nc2_norm": lengths.std() / lengths.mean(),
+        "nc2_angle": np.abs(off + 1 / (classes - 1)).mean(),
+        "nc3": np.linalg.norm(kernel.T / np.linalg.norm(kernel) - spread / np.linalg.norm(spread)),
+        "nc4": np.mean(distances.argmin(1) != predictions),
+        "within_class_variance": np.trace(within),
+        "within_class_share": np.trace(within) / (np.trace(within) + np.trace(between)),
+        "effective_rank": np.exp(-np.sum(share * np.log(share))),
+    }
+
+
+def measure(features, labels, kernel, predictions):
+    h, y = jnp.asarray(features, jnp.float32), jnp.asarray(labels)
+    means = norms.class_means(h, y, kernel.shape[1])
+    return collapse.collapse(h, y, jnp.asarray(kernel, jnp.float32), jnp.asarray(predictions), means)._asdict()
+
+
+@pytest.mark.parametrize(("classes", "width"), [(5, 12), (10, 64), (4, 3)])
+def test_collapse_equals_float64(classes, width):
+    rng = np.random.default_rng(classes)
+    labels = np.concatenate([np.arange(classes), rng.integers(0, classes, 600)])
+    features = rng.normal(size=(classes, width))[labels] + 0.4 * rng.normal(size=(len(labels), width)) + 5
+    kernel, predictions = rng.normal(size=(width, classes)), rng.integers(0, classes, len(labels))
+    expected = reference(features, labels, kernel, predictions)
+    for name, value in measure(features, labels, kernel, predictions).items():
+        np.testing.assert_allclose(value, expected[name], rtol=2e-3, err_msg=name)
+
+
+def test_a_turned_simplex_is_full_collapse():
+    classes, width = 6, 10
+    corners = np.eye(classes) - 1 / classes
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(width, width)))[0][:, :classes]
+    labels = np.repeat(np.arange(classes), 7)
+    features = (corners @ turn.T)[labels] + 0.3
+    found = measure(features, labels, turn @ corners, labels)
+    for name in ("nc1", "nc2_norm", "nc2_angle", "nc3", "nc4", "within_class_variance", "within_class_share"):
+        np.testing.assert_allclose(found[name], 0, atol=1e-5, err_msg=name)
+    np.testing.assert_allclose(found["effective_rank"], classes - 1, rtol=1e-4)
+
+
+def test_turning_the_space_changes_nothing():
+    rng = np.random.default_rng(3)
+    labels = np.repeat(np.arange(4), 20)
+    features, kernel = rng.normal(size=(4, 8))[labels] + 0.2 * rng.normal(size=(80, 8)), rng.normal(size=(8, 4))
+    turn = np.linalg.qr(rng.normal(size=(8, 8)))[0]
+    plain, turned = measure(features, labels, kernel, labels), measure(features @ turn.T, labels, turn @ kernel, labels)
+    for name, value in plain.items():
+        np.testing.assert_allclose(value, turned[name], rtol=1e-3, atol=1e-6, err_msg=name)
+
+
+def test_a_large_common_mean_does_not_cancel():
+    rng = np.random.default_rng(4)
+    labels = np.repeat(np.arange(3), 30)
+    features = 0.1 * rng.normal(size=(3, 5))[labels] + 0.01 * rng.normal(size=(90, 5))
+    near = measure(features, labels, np.ones((5, 3)), labels)["nc1"]
+    far = measure(features + 50, labels, np.ones((5, 3)), labels)["nc1"]
+    np.testing.assert_allclose(near, far, rtol=1e-2)

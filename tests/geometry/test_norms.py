@@ -1,0 +1,69 @@
+import jax.numpy as jnp
+import numpy as np
+
+from jaxreg.geometry import cosines, norms
+
+
+def test_lengths():
+    features = jnp.array([[3.0, 4.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    np.testing.assert_allclose(norms.norm(features), [5, 0])
+    np.testing.assert_allclose(norms.rms(features), [2.5, 0])
+
+
+def test_common_mode_is_one_for_equal_and_zero_for_opposite_features():
+    h = jnp.array([[1.0, 2.0]])
+    assert norms.common_mode(jnp.concatenate([h, h])) == 1
+    assert norms.common_mode(jnp.concatenate([h, -h])) == 0
+    assert norms.common_mode(0 * h) == 0
+
+
+def test_class_means():
+    means = norms.class_means(jnp.array([[1.0], [3.0], [5.0]]), jnp.array([0, 0, 2]), 3)
+    np.testing.assert_allclose(means, [[2], [0], [5]])
+
+
+def test_angle_is_exact_where_an_arc_cosine_is_not():
+    a = jnp.array([1.0, 0.0])
+    for turn in (0.0, 1e-5, 0.3, np.pi / 2, np.pi):
+        np.testing.assert_allclose(
+            cosines.angle(a, 7 * jnp.array([np.cos(turn), np.sin(turn)])), turn, rtol=1e-5, atol=1e-7
+        )
+
+
+def vectors(seed=0, classes=4, width=6):
+    rng = np.random.default_rng(seed)
+    center, weight, mean = rng.normal(size=(3, classes, width)).astype(np.float32)
+    return cosines.ClassVectors(center, weight, mean, rng.normal(size=width).astype(np.float32))
+
+
+def test_label_cosines_equal_numpy():
+    rng, v = np.random.default_rng(1), vectors()
+    h, y = rng.normal(size=(9, 6)).astype(np.float32), rng.integers(0, 4, 9)
+    found = cosines.label_cosines(jnp.asarray(h), jnp.asarray(y), v)
+
+    def expected(features, table):
+        return [f @ table[k] / np.linalg.norm(f) / np.linalg.norm(table[k]) for f, k in zip(features, y)]
+
+    for name in ("center", "weight", "mean"):
+        table = getattr(v, name)
+        np.testing.assert_allclose(found[f"{name}_cosine"], expected(h, table), atol=1e-5)
+        np.testing.assert_allclose(
+            found[f"{name}_cosine_centred"], expected(h - v.mean_D, table - table.mean(0)), atol=1e-5
+        )
+
+
+def test_zero_features_have_cosine_zero_and_turning_changes_nothing():
+    v, h, y = vectors(), jnp.ones((2, 6)).at[1].set(0), jnp.array([0, 1])
+    turn = jnp.linalg.qr(jnp.asarray(np.random.default_rng(0).normal(size=(6, 6)), jnp.float32))[0]
+    plain = cosines.label_cosines(h, y, v)
+    assert plain["center_cosine"][1] == 0
+    turned = cosines.label_cosines(h @ turn, y, cosines.ClassVectors(*(x @ turn for x in v)))
+    for name, value in plain.items():
+        np.testing.assert_allclose(value, turned[name], atol=1e-5)
+
+
+def test_centers_agree_with_themselves():
+    v = vectors()
+    same = cosines.agreement(v._replace(weight=2 * v.center, mean=-v.center))
+    np.testing.assert_allclose(same["center_weight_agreement"], 1, rtol=1e-6)
+    np.testing.assert_allclose(same["center_mean_agreement_centred"], -1, rtol=1e-6)

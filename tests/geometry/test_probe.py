@@ -1,0 +1,122 @@
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from jaxreg.geometry import probe, summary
+
+WIDTH, CLASSES, TRIALS = 12, 4, 3
+STABLE = {
+    "feature_norm", "feature_rms", "center_cosine", "weight_cosine", "mean_cosine", "cone_fraction", "angular_margin",
+    "common_mode", "nc1", "nc2_norm", "nc2_angle", "nc3", "nc4", "center_residual",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study():
+    rng = np.random.default_rng(0)
+    labels = {"train": np.arange(80) % CLASSES, "test": np.arange(30) % CLASSES}
+    kernel = rng.normal(size=(TRIALS, WIDTH, CLASSES)).astype(np.float32)
+    bias = 0.1 * rng.normal(size=(TRIALS, CLASSES)).astype(np.float32)
+    bias[2] = 0
+    rows = np.swapaxes(kernel, 1, 2)
+    splits = {
+        name: probe.Split((rows[:, y] + 0.8 * rng.normal(size=(TRIALS, len(y), WIDTH))).astype(np.float32), y)
+        for name, y in labels.items()
+    }
+    return splits, kernel, bias
+
+
+@pytest.fixture(scope="module")
+def measured(study):
+    return probe.measure(*study)
+
+
+def value(one, split, metric):
+    (found,) = [row.value for row in one.rows if (row.split, row.metric) == (split, metric)]
+    return found
+
+
+def test_rows_are_unique_finite_and_named_as_promised(measured):
+    for one in measured:
+        names = [(row.split, row.metric) for row in one.rows]
+        assert len(set(names)) == len(names)
+        assert {metric for _, metric in names} >= STABLE
+        assert all(math.isfinite(row.value) for row in one.rows if row.n)
+        assert all(row.low <= row.value <= row.high for row in one.rows if row.low is not None)
+
+
+def test_rows_can_be_computed_again_from_the_arrays(study, measured):
+    splits, _, _ = study
+    for t, one in enumerate(measured):
+        norms = np.linalg.norm(splits["test"].features_TND[t], axis=1)
+        np.testing.assert_allclose(one.arrays["test/feature_norm"], norms, rtol=1e-5)
+        np.testing.assert_allclose(value(one, "test", "feature_norm"), norms.mean(), rtol=1e-5)
+        for metric in ("center_cosine", "cone_fraction", "angular_margin"):
+            np.testing.assert_allclose(value(one, "test", metric), one.arrays[f"test/{metric}"].mean(), rtol=1e-5)
+
+
+def test_correctness_is_that_of_the_logits(study, measured):
+    splits, kernel, bias = study
+    for t, one in enumerate(measured):
+        logits = splits["test"].features_TND[t] @ kernel[t] + bias[t]
+        np.testing.assert_array_equal(one.arrays["test/correct"], logits.argmax(1) == splits["test"].labels_N)
+        signed = np.sign(one.arrays["test/label_margin"])
+        np.testing.assert_array_equal(signed > 0, one.arrays["test/correct"])
+
+
+def test_centers_sit_at_the_mean_norm_of_train_and_are_exact(study, measured):
+    splits, _, _ = study
+    for t, one in enumerate(measured):
+        radius = np.linalg.norm(splits["train"].features_TND[t], axis=1).mean()
+        np.testing.assert_allclose(value(one, "train", "center_radius"), radius, rtol=1e-5)
+        assert value(one, "train", "center_residual") < 1e-5
+
+
+def test_a_head_without_bias_is_named_a_cone_by_construction(measured):
+    assert [value(one, "train", "cone_by_construction") for one in measured] == [0, 0, 1]
+    assert value(measured[2], "test", "cone_fraction") == 1
+
+
+def test_a_trial_among_others_equals_the_trial_alone(study, measured):
+    splits, kernel, bias = study
+    alone = {name: probe.Split(split.features_TND[1:2], split.labels_N) for name, split in splits.items()}
+    (one,) = probe.measure(alone, kernel[1:2], bias[1:2])
+    for row, other in zip(one.rows, measured[1].rows):
+        assert row[:2] == other[:2]
+        np.testing.assert_allclose(row.value, other.value, rtol=2e-4, atol=2e-5, err_msg=row.metric)
+
+
+def test_chunks_change_nothing(study, measured, monkeypatch):
+    monkeypatch.setattr("jaxreg.geometry.examples.CHUNK", 32)
+    jax.clear_caches()
+    chunked = probe.measure(*study)
+    for name, array in measured[0].arrays.items():
+        np.testing.assert_allclose(array, chunked[0].arrays[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_turning_every_space_changes_no_number(study, measured):
+    splits, kernel, bias = study
+    turn = np.linalg.qr(np.random.default_rng(2).normal(size=(WIDTH, WIDTH)))[0].astype(np.float32)
+    turned = {name: probe.Split(split.features_TND @ turn, split.labels_N) for name, split in splits.items()}
+    kernel = np.einsum("de,tdk->tek", turn, kernel)
+    skipped = {"center_nonnegative_agreement", "center_residual", "center_residual_nonnegative", "center_residual_far"}
+    for one, other in zip(probe.measure(turned, kernel, bias), measured):
+        for row, expected in zip(one.rows, other.rows):
+            if row.metric not in skipped:  # an orthant does not turn with the space; residuals are rounding
+                np.testing.assert_allclose(row.value, expected.value, rtol=5e-3, atol=2e-3, err_msg=row.metric)
+
+
+def test_errors_name_the_cure(study):
+    splits, kernel, bias = study
+    with pytest.raises(ValueError, match="train split"):
+        probe.measure({"test": splits["test"]}, kernel, bias)
+    with pytest.raises(ValueError, match=r"must be \[T, N, D\]"):
+        probe.measure(splits, kernel[:, :5], bias)
+
+
+def test_wilson_interval_is_the_published_one():
+    # Newcombe, 1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E, table I: 81 of 263.
+    row = summary.fraction_row("test", "share", np.arange(263) < 81)
+    np.testing.assert_allclose([row.low, row.high], [0.2553, 0.3662], atol=1e-4)
