@@ -1,0 +1,1 @@
+"""Probe of confidence: metrics, post-hoc calibration, noise floor, intervals, reliability diagrams."""

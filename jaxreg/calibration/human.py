@@ -1,0 +1,62 @@
+"""Soft human labels: how far confidence agrees with how many people saw what."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy.special import log_softmax
+
+
+def load(path: str | pathlib.Path) -> dict[Any, np.ndarray]:
+    """Reads a `.npz` of `id` [N] and `counts` [N, K] (votes of people): a table id -> distribution, float64 [K].
+
+    Raises: ValueError: on missing arrays, other shapes, doubled ids, or counts that are no votes.
+    """
+    with np.load(path) as file:
+        if not {"id", "counts"} <= set(file.files):
+            raise ValueError(f"{path} holds {sorted(file.files)}: human labels need the arrays 'id' and 'counts'.")
+        ids, counts = file["id"], file["counts"].astype(np.float64)
+    if counts.ndim != 2 or ids.shape != counts.shape[:1]:
+        raise ValueError(f"{path} holds id {ids.shape} and counts {counts.shape}: expected [N] and [N, K].")
+    if len(np.unique(ids)) != len(ids):
+        raise ValueError(
+            f"{path} holds {len(ids)} ids but only {len(np.unique(ids))} different ones: remove the copies."
+        )
+    wrong = np.flatnonzero(~(np.isfinite(counts).all(1) & (counts >= 0).all(1) & (counts.sum(1) > 0)))
+    if len(wrong):
+        raise ValueError(
+            f"{path}, id {ids[wrong[0]]}: counts must be finite, >= 0 and not all 0, got {counts[wrong[0]]}."
+        )
+    return dict(zip(ids.tolist(), counts / counts.sum(1, keepdims=True)))
+
+
+def aligned(table: Mapping[Any, np.ndarray], ids_N: np.ndarray, classes: int) -> np.ndarray:
+    """Returns the distributions [N, K] of `ids_N`, in their order.
+
+    Raises: ValueError: naming the first id without human labels, or another number of classes.
+    """
+    missing = [one for one in ids_N.tolist() if one not in table]
+    if missing:
+        raise ValueError(
+            f"example {missing[0]} has no human labels ({len(missing)} of {len(ids_N)}): give all or none."
+        )
+    found = np.stack([table[one] for one in ids_N.tolist()])
+    if found.shape[1] != classes:
+        raise ValueError(f"human labels have {found.shape[1]} classes, the logits {classes}: use the same classes.")
+    return found
+
+
+def agreement(logits_NK: np.ndarray, human_NK: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns per-example [N]: cross-entropy against people (nats), its excess over their entropy, and their vote.
+
+    human_cross_entropy = -sum_k h_k log p_k; human_kl = that minus the entropy of h, >= 0; human_vote = h at the
+    predicted class, the soft counterpart of being correct: binned against confidence it gives `ece_human`.
+
+    References: Peterson et al., 2019, https://arxiv.org/abs/1908.07086.
+    """
+    log_p_NK = log_softmax(np.asarray(logits_NK, np.float64), axis=-1)
+    cross_N = -np.sum(human_NK * log_p_NK, -1)
+    entropy_N = -np.sum(human_NK * np.log(np.where(human_NK > 0, human_NK, 1.0)), -1)
+    vote_N = np.take_along_axis(human_NK, np.argmax(logits_NK, -1)[:, None], -1)[:, 0]
+    return {"human_cross_entropy": cross_N, "human_kl": cross_N - entropy_N, "human_vote": vote_N}

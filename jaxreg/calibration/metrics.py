@@ -1,0 +1,119 @@
+"""Metrics of logits against labels as sums that add over masked batches; division happens once, at the end."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxreg.calibration import bins as binning
+from jaxreg.calibration.bins import BINS, Bins
+
+
+class Examples(NamedTuple):
+    """What one example adds, [N] each: float32, except the predicted class (int32)."""
+
+    confidence: Array
+    prediction: Array
+    correct: Array
+    nll: Array
+    brier: Array
+
+
+@flax.struct.dataclass
+class Sums:
+    """Sums over examples: scalars, `bins` [M] of the top label, `classes` [K, M] of every class against its label."""
+
+    count: Array
+    correct: Array
+    confidence: Array
+    nll: Array
+    brier: Array
+    bins: Bins
+    classes: Bins
+
+    def __add__(self, other: "Sums") -> "Sums":
+        return jax.tree.map(jnp.add, self, other)
+
+
+def examples(logits_NK: Array, labels_N: Array) -> Examples:
+    """Returns the per-example quantities of logits [N, K] (any float; computed in float32) and labels [N].
+
+    Brier is sum_k (p_k - y_k)^2, in [0, 2]; NLL is in nats. Among equal largest logits the first class is predicted.
+    """
+    log_p_NK = jax.nn.log_softmax(logits_NK.astype(jnp.float32))
+    p_NK = jnp.exp(log_p_NK)
+    prediction_N = jnp.argmax(logits_NK, -1).astype(jnp.int32)
+    nll_N = -jnp.take_along_axis(log_p_NK, labels_N[:, None], -1)[:, 0]
+    target_NK = jax.nn.one_hot(labels_N, logits_NK.shape[-1])
+    correct_N = (prediction_N == labels_N).astype(jnp.float32)
+    return Examples(jnp.max(p_NK, -1), prediction_N, correct_N, nll_N, jnp.sum((p_NK - target_NK) ** 2, -1))
+
+
+def class_bins(logits_NK: Array, labels_N: Array, mask_N: Array, bins: int = BINS) -> Bins:
+    """Returns sums [K, M]: for each class, its probabilities in equal-width bins against 1[label = class]."""
+    p_NK = jax.nn.softmax(logits_NK.astype(jnp.float32))
+    inside_NKM = binning.equal_width(p_NK, bins) * mask_N[:, None, None]
+    p_label_N = jnp.take_along_axis(p_NK, labels_N[:, None], -1)[:, 0]
+    label_NK = jax.nn.one_hot(labels_N, p_NK.shape[-1]) * mask_N[:, None]
+    hits_KM = label_NK.T @ binning.equal_width(p_label_N, bins)
+    return Bins(jnp.sum(inside_NKM, 0), jnp.sum(inside_NKM * p_NK[..., None], 0), hits_KM)
+
+
+def sums_of(logits_NK: Array, labels_N: Array, mask_N: Array | None = None, bins: int = BINS) -> Sums:
+    """Returns the sums of one masked batch: `mask_N` is 1 for an example and 0 for padding (default: no padding)."""
+    mask_N = jnp.ones(labels_N.shape, jnp.float32) if mask_N is None else mask_N.astype(jnp.float32)
+    each = examples(logits_NK, labels_N)
+    top = binning.bins_of(binning.equal_width(each.confidence, bins), each.confidence, each.correct, mask_N)
+    total = [jnp.sum(x_N * mask_N) for x_N in (each.correct, each.confidence, each.nll, each.brier)]
+    return Sums(jnp.sum(mask_N), *total, top, class_bins(logits_NK, labels_N, mask_N, bins))
+
+
+def brier_reliability(sums: Sums) -> Array:
+    """Sum over classes and bins of n/N (mean p - mean y)^2: the part of Brier that calibration can remove."""
+    return jnp.sum(sums.classes.count * binning.gaps(sums.classes) ** 2) / sums.count
+
+
+def brier_resolution(sums: Sums) -> Array:
+    """Sum over classes and bins of n/N (mean y in the bin - mean y)^2: how far forecasts separate the classes."""
+    base_K = jnp.sum(sums.classes.correct, -1, keepdims=True) / sums.count
+    rate_KM = sums.classes.correct / jnp.where(sums.classes.count > 0, sums.classes.count, 1.0)
+    return jnp.sum(sums.classes.count * (rate_KM - base_K) ** 2) / sums.count
+
+
+def brier_uncertainty(sums: Sums) -> Array:
+    """Sum over classes of mean y (1 - mean y): the Brier score of always forecasting the class frequencies."""
+    base_K = jnp.sum(sums.classes.correct, -1) / sums.count
+    return jnp.sum(base_K * (1 - base_K))
+
+
+def brier_within(sums: Sums) -> Array:
+    """What binning hides: Brier - (reliability - resolution + uncertainty), variation of forecasts within a bin.
+
+    References: Murphy, 1973; Stephenson, Coelho and Jolliffe, 2008, Weather and Forecasting 23, 752-757.
+    """
+    return sums.brier / sums.count - (brier_reliability(sums) - brier_resolution(sums) + brier_uncertainty(sums))
+
+
+METRICS: dict[str, Callable[[Sums], Array]] = {
+    "accuracy": lambda sums: sums.correct / sums.count,
+    "nll": lambda sums: sums.nll / sums.count,
+    "brier": lambda sums: sums.brier / sums.count,
+    "brier_reliability": brier_reliability,
+    "brier_resolution": brier_resolution,
+    "brier_uncertainty": brier_uncertainty,
+    "brier_within": brier_within,
+    "confidence": lambda sums: sums.confidence / sums.count,
+    "confidence_gap": lambda sums: (sums.confidence - sums.correct) / sums.count,
+    "ece": lambda sums: binning.ece(sums.bins),
+    "ece_debiased": lambda sums: binning.debiased(sums.bins),
+    "ece_classwise": lambda sums: jnp.mean(binning.ece(sums.classes)),
+    "mce": lambda sums: binning.mce(sums.bins),
+}
+
+
+def summary(sums: Sums) -> dict[str, Array]:
+    """Returns every metric of `METRICS` from the merged sums: float32 scalars."""
+    return {name: metric(sums) for name, metric in METRICS.items()}

@@ -1,0 +1,109 @@
+"""Post-hoc calibration beyond one temperature: vector scaling on the logits, isotonic regression on the top label."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from sklearn.isotonic import IsotonicRegression
+
+RIDGE = 1e-3  # pulls towards the temperature solution; makes the shift of all biases unique
+STEPS = 24
+
+
+@flax.struct.dataclass
+class Curve:
+    """Sums over examples of the NLL of a * z + b, its gradient [2K] and Hessian [2K, 2K]. `+` merges batches."""
+
+    loss: Array
+    gradient: Array
+    hessian: Array
+    count: Array
+
+    def __add__(self, other: "Curve") -> "Curve":
+        return jax.tree.map(jnp.add, self, other)
+
+
+class Climb(NamedTuple):
+    """The best parameters [2K] (scales, then biases) with their loss and curve, the ones to try, and the damping."""
+
+    best: Array
+    loss: Array
+    gradient: Array
+    hessian: Array
+    trial: Array
+    damping: Array
+
+
+def scaled(parameters: Array, logits_NK: Array) -> Array:
+    """Returns a * z + b in float32; `parameters` [2K] are the K scales a, then the K biases b."""
+    scale_K, bias_K = jnp.split(parameters, 2)
+    return logits_NK.astype(jnp.float32) * scale_K + bias_K
+
+
+def curve(parameters: Array, logits_NK: Array, labels_N: Array, mask_N: Array) -> Curve:
+    """Returns the sums of a batch; all second derivatives are three products [K, N] x [N, K]."""
+    log_p_NK = jax.nn.log_softmax(scaled(parameters, logits_NK))
+    z_NK, p_NK = logits_NK.astype(jnp.float32), jnp.exp(log_p_NK) * mask_N[:, None]
+    target_NK = jax.nn.one_hot(labels_N, z_NK.shape[-1]) * mask_N[:, None]
+    slope_NK = p_NK - target_NK
+    both = jnp.concatenate([z_NK * p_NK, p_NK], -1)
+    product = both.T @ jnp.concatenate([z_NK * jnp.exp(log_p_NK), jnp.exp(log_p_NK)], -1)
+    cross = jnp.diag(jnp.sum(z_NK * p_NK, 0))
+    diagonal = jnp.block([[jnp.diag(jnp.sum(z_NK**2 * p_NK, 0)), cross], [cross, jnp.diag(jnp.sum(p_NK, 0))]])
+    gradient = jnp.concatenate([jnp.sum(slope_NK * z_NK, 0), jnp.sum(slope_NK, 0)])
+    return Curve(-jnp.sum(target_NK * log_p_NK), gradient, diagonal - product, jnp.sum(mask_N))
+
+
+def begin(scale: Array, classes: int) -> Array:
+    """Returns the parameters [2K] that multiply all logits by `scale`, as temperature scaling does with 1/T."""
+    return jnp.concatenate([jnp.ones(classes) * scale, jnp.zeros(classes) * scale])
+
+
+def start(parameters: Array) -> Climb:
+    """Returns the search before its first look."""
+    size = len(parameters)
+    infinite = parameters[0] * 0 + jnp.inf
+    flat = jnp.zeros_like(parameters)
+    return Climb(parameters, infinite, flat, jnp.outer(flat, flat) + jnp.eye(size), parameters, flat[0] + 1e-3)
+
+
+def advance(climb: Climb, at: Curve, anchor: Array) -> Climb:
+    """Keeps what was tried if it is better, and tries a Newton step: longer after a success, else shorter."""
+    loss = at.loss / at.count + RIDGE / 2 * jnp.sum((climb.trial - anchor) ** 2)
+    better = loss < climb.loss
+    best = jnp.where(better, climb.trial, climb.best)
+    gradient = jnp.where(better, at.gradient / at.count + RIDGE * (climb.trial - anchor), climb.gradient)
+    hessian = jnp.where(better, at.hessian / at.count + RIDGE * jnp.eye(len(best)), climb.hessian)
+    damping = jnp.clip(climb.damping * jnp.where(better, 0.1, 10.0), 1e-7, 1e7)
+    step = jnp.linalg.solve(hessian + damping * jnp.diag(jnp.diag(hessian)), gradient)
+    return Climb(best, jnp.where(better, loss, climb.loss), gradient, hessian, best - step, damping)
+
+
+def solve(look: Callable[[Array], Curve], anchor: Array) -> Array:
+    """Searches from `anchor` with `look`, which returns the summed curve of all examples at parameters [2K]."""
+    steps = jax.lax.fori_loop(0, STEPS, lambda _, climb: advance(climb, look(climb.trial), anchor), start(anchor))
+    return steps.best
+
+
+def fit_vector(logits_NK: Array, labels_N: Array, mask_N: Array, temperature: Array) -> Array:
+    """Fits a scale and a bias per class on a validation split by damped Newton steps: parameters [2K].
+
+    min over (a, b) of mean NLL(a * z + b) + 5e-4 |(a, b) - (1/T, 0)|^2: convex, with one solution.
+
+    References: Guo et al., 2017, https://arxiv.org/abs/1706.04599, section 4.2.
+    """
+    anchor = begin(1 / temperature, logits_NK.shape[-1])
+    return solve(lambda parameters: curve(parameters, logits_NK, labels_N, mask_N), anchor)
+
+
+def isotonic(confidence_N: np.ndarray, correct_N: np.ndarray, apply_to_N: np.ndarray) -> np.ndarray:
+    """Fits correct ~ increasing(confidence) on validation and returns the map of `apply_to_N`, in [0, 1], float32.
+
+    References: Zadrozny and Elkan, 2002, https://doi.org/10.1145/775047.775151.
+    """
+    fitted = IsotonicRegression(y_min=0, y_max=1, increasing=True, out_of_bounds="clip").fit(confidence_N, correct_N)
+    return fitted.predict(apply_to_N).astype(np.float32)

@@ -1,0 +1,84 @@
+"""The calibration probe: all metrics of all trials at once, with intervals, noise floor and post-hoc calibration."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxreg import parallel
+from jaxreg.calibration import rows
+from jaxreg.calibration.bins import BINS
+from jaxreg.calibration.check import Split, check
+from jaxreg.calibration.trial import Examples, measure_trial
+from jaxreg.calibration.uncertainty import REPLICATES
+from jaxreg.data.dataset import key_ids
+from jaxreg.probe import Measured
+
+CHUNK = 512  # examples in device memory at a time, beyond the logits
+GROUP_BYTES = 2**29  # logits on the devices at a time; at least one trial a device
+
+
+def measure(
+    splits: Mapping[str, Split],
+    *,
+    trials: Sequence[str] | None = None,
+    bins: int = BINS,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    human: Mapping[Any, np.ndarray] | None = None,
+    mesh: Any = None,
+) -> list[Measured]:
+    """Measures all trials by one compiled program; everything is fitted on the split "validation" alone.
+
+    Args:
+      splits: by name, "validation" among them; rows come for each of them.
+      trials: names for messages; by default their numbers.
+      replicates: resamples of the bootstrap intervals and of the noise floor.
+      seed: of the resampling; the same seed gives the same numbers for any order, batch, or number of devices.
+      human: distributions of people's votes by id, from `human.load`; adds the human metrics where all ids have them.
+      mesh: from `parallel.make_mesh`; by default all devices, trials side by side.
+    Returns: for each trial its rows, and arrays [N] named SPLIT/NAME.
+    Raises: ValueError: naming trial and example, on logits, labels or ids that cannot be measured.
+    """
+    count = len(splits["validation"].logits) if "validation" in splits else 0
+    names = [str(t) for t in range(count)] if trials is None else list(trials)
+    check(splits, names)
+    splits = {"validation": splits["validation"]} | dict(splits)
+    mesh = parallel.make_mesh() if mesh is None else mesh
+    chunks = -(-max(len(split.labels) for split in splits.values()) // CHUNK)
+    run = parallel.per_trial(functools.partial(measure_trial, bins=bins, replicates=replicates), mesh)
+    shared = parallel.put_shared((_examples(splits, chunks), np.uint32(seed)), mesh)
+    found = []
+    for group in _groups(count, splits, chunks, mesh):
+        logits = np.stack([_padded(splits, chunks, t) for t in group])
+        results = parallel.fetch(run(parallel.put_trials(logits, mesh), shared), count)
+        found += [jax.tree.map(lambda a, i=i: a[i], results) for i in range(len(set(group)))]
+    return [rows.measured(found[t], splits, t, bins, human) for t in range(count)]
+
+
+def _groups(count: int, splits: Mapping[str, Split], chunks: int, mesh: Any) -> list[list[int]]:
+    """Trials measured together, every group of one size: the last is filled up with copies of the last trial."""
+    classes = np.shape(splits["validation"].logits[0])[-1]
+    fit = GROUP_BYTES // (len(splits) * chunks * CHUNK * classes * 4)
+    size = min(parallel.padded(max(fit, 1), mesh), parallel.padded(count, mesh))
+    return [[min(t, count - 1) for t in range(first, first + size)] for first in range(0, count, size)]
+
+
+def _examples(splits: Mapping[str, Split], chunks: int) -> Examples:
+    """Stacks [S, C, B] of what the trials share; padding has label 0, mask 0."""
+    labels = [_fill(np.asarray(split.labels, np.int32), chunks) for split in splits.values()]
+    mask = [_fill(np.ones(len(split.labels), np.float32), chunks) for split in splits.values()]
+    keys = [_fill(key_ids(np.asarray(split.ids)), chunks) for split in splits.values()]
+    return Examples(np.stack(labels), np.stack(mask), np.stack(keys))
+
+
+def _padded(splits: Mapping[str, Split], chunks: int, trial: int) -> np.ndarray:
+    return np.stack([_fill(np.asarray(split.logits[trial], np.float32), chunks) for split in splits.values()])
+
+
+def _fill(array: np.ndarray, chunks: int) -> np.ndarray:
+    """Pads [N, ...] with zeros and folds it to [C, B, ...]."""
+    missing = chunks * CHUNK - len(array)
+    return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)).reshape(chunks, CHUNK, *array.shape[1:])

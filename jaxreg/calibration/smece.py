@@ -1,0 +1,72 @@
+"""Smooth calibration error: no bins, one bandwidth chosen by the data, from residuals on a grid that add."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+GRID = 1025  # points on [0, 1]; the smallest bandwidth spans one interval of it
+SMALLEST = 1e-3
+HALVINGS = 12
+
+
+def on_grid(values_N: Array, weights_N: Array, grid: int = GRID) -> Array:
+    """Returns [G]: each weight shared between the two grid points around its value in [0, 1]; sums add over batches."""
+    place_N = values_N * (grid - 1)
+    left_N = jnp.clip(place_N.astype(jnp.int32), 0, grid - 2)
+    right_share_N = place_N - left_N
+    empty = jnp.zeros_like(weights_N, shape=(grid,))
+    return empty.at[left_N].add(weights_N * (1 - right_share_N)).at[left_N + 1].add(weights_N * right_share_N)
+
+
+def smooth(grid_G: Array, sigma: Array) -> Array:
+    """Density [G] on [0, 1] of grid weights under a Gaussian of width `sigma` reflected at both ends.
+
+    Reflection at 0 and 1 makes the kernel a heat kernel: cosine coefficient k shrinks by exp(-(pi k sigma)^2 / 2).
+    """
+    ends = jnp.concatenate([2 * grid_G[:1], grid_G[1:-1], 2 * grid_G[-1:]])
+    wave = jnp.fft.rfft(jnp.concatenate([ends, ends[-2:0:-1]]))
+    decay = jnp.exp(-((np.pi * sigma * jnp.arange(len(wave))) ** 2) / 2)
+    size = len(grid_G)
+    return jnp.fft.irfft(wave * decay, 2 * (size - 1))[:size] * (size - 1)
+
+
+def integral(density_G: Array) -> Array:
+    """Trapezoid rule on [0, 1]."""
+    return (jnp.sum(density_G) - (density_G[0] + density_G[-1]) / 2) / (len(density_G) - 1)
+
+
+def error_at(residual_G: Array, count: Array, sigma: Array) -> Array:
+    """Calibration error at bandwidth `sigma`: the integral of |smoothed sum of (confidence - correct)| over N."""
+    return integral(jnp.abs(smooth(residual_G, sigma))) / count
+
+
+def of_residuals(residual_G: Array, count: Array) -> tuple[Array, Array]:
+    """Returns (smECE, bandwidth): the width equals the error there, which falls as it grows: bisection."""
+
+    def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bracket
+        middle = (low + high) / 2
+        enough = error_at(residual_G, count, middle) <= middle
+        return jnp.where(enough, low, middle), jnp.where(enough, middle, high)
+
+    zero = residual_G[0] * 0
+    low, high = jax.lax.fori_loop(0, HALVINGS, halve, (zero + SMALLEST, zero + 1.0))
+    sigma = jnp.where(error_at(residual_G, count, zero + SMALLEST) <= SMALLEST, SMALLEST, (low + high) / 2)
+    return error_at(residual_G, count, sigma), sigma
+
+
+def smece(confidence_N: Array, correct_N: Array, mask_N: Array) -> Array:
+    """Smooth ECE of confidences, in [0, 1]: consistent, continuous in the predictions, without bins.
+
+    References: Blasiok and Nakkiran, 2023, https://arxiv.org/abs/2309.12236, section 3.
+    """
+    residual_G = on_grid(confidence_N, (confidence_N - correct_N) * mask_N)
+    return of_residuals(residual_G, jnp.sum(mask_N))[0]
+
+
+def curve(confidence_N: Array, correct_N: Array, weight_N: Array, sigma: Array) -> tuple[Array, Array]:
+    """Returns (accuracy [G], density [G]) over confidence in [0, 1], smoothed with `sigma`: a diagram without bins."""
+    density_G = smooth(on_grid(confidence_N, weight_N), sigma)
+    hits_G = smooth(on_grid(confidence_N, weight_N * correct_N), sigma)
+    return hits_G / jnp.maximum(density_G, 1e-12), density_G / jnp.sum(weight_N)
