@@ -1,0 +1,156 @@
+"""A directory of arrays: train and test, maybe validation, as .npz or .npy.
+
+    train.npz                                  with images, labels, maybe ids
+    train_images.npy train_labels.npy          maybe train_ids.npy
+    classes.txt                                optional: one name a line
+
+Images are [N, H, W] or [N, H, W, C], uint8 or float in [0, 1], square, 1 or 3 channels; labels whole numbers from 0.
+"""
+
+import contextlib
+import functools
+import os
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from jaxreg.data.files import fingerprint
+from jaxreg.data.source import Source
+
+VALIDATION = 0.1
+SPLITS = ("train", "validation", "test")
+
+
+def source(argument: str, data_dir: str | None = None) -> Source:
+    """Opens the arrays of directory `argument` (or `data_dir` if that is empty)."""
+    if not (argument or data_dir):
+        raise ValueError("dataset 'arrays' must name its directory, got none: write arrays:DIR, or set data_dir.")
+    folder = epath.Path(argument or data_dir).expanduser()
+    files = sorted(folder.glob("*.np[yz]")) + sorted(folder.glob("classes.txt")) if folder.exists() else []
+    found = [split for split in SPLITS if _has(folder, split)]
+    if "train" not in found:
+        rule = "it must hold train.npz (images, labels) or train_images.npy and train_labels.npy, and the same for test"
+        names = [file.name for file in files] if folder.exists() else "no such directory"
+        raise ValueError(f"dataset 'arrays:{folder}': {rule}, got {names}: write them, or correct the path.")
+    images = {split: _header(folder, split) for split in found}
+    shape, dtype = _check_images(folder, images)
+    where, read = f"dataset 'arrays:{folder}'", functools.cache(functools.partial(_array, folder))
+    return Source(
+        name=f"arrays_{os.fspath(folder)}",
+        version="0",
+        classes=_classes(folder, read("train", "labels")),
+        scale=255.0 if dtype == np.uint8 else 1.0,
+        image_shape=shape,
+        dtype=dtype,
+        counts={split: rows[0] for split, (rows, _) in images.items()},
+        fingerprint=fingerprint(files),
+        validation=VALIDATION,
+        annotations=lambda split: _annotations(where, read, split, images[split][0][0]),
+        images=lambda split, positions: _images(where, read, split, positions, shape),
+    )
+
+
+def _has(folder: epath.Path, split: str) -> bool:
+    return (folder / f"{split}.npz").exists() or (folder / f"{split}_images.npy").exists()
+
+
+def _array(folder: epath.Path, split: str, key: str) -> np.ndarray | None:
+    """Returns an array whole from .npz, mapped from a local .npy, or None where it is not stored."""
+    single, several = folder / f"{split}_{key}.npy", folder / f"{split}.npz"
+    path = several if several.exists() else single
+    if not path.exists():
+        return None
+    with _named(folder, path):
+        if path == single and "://" not in os.fspath(path):
+            return np.load(os.fspath(path), mmap_mode="r")
+        with path.open("rb") as file:
+            stored = np.load(file)
+            return stored if path == single else stored.get(key)
+
+
+@contextlib.contextmanager
+def _named(folder: epath.Path, path: epath.Path) -> Iterator[None]:
+    """Turns what NumPy says of a broken file into one line that names it."""
+    try:
+        yield
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        where, cure = f"dataset 'arrays:{folder}': {path.name}", "save it again with numpy.save or numpy.savez"
+        raise ValueError(f"{where} must be a whole NumPy file without Python objects ({error}): {cure}.") from error
+
+
+def _header(folder: epath.Path, split: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Returns shape and dtype of the images of a split without reading them."""
+    several = folder / f"{split}.npz"
+    if not several.exists():
+        single = folder / f"{split}_images.npy"
+        with _named(folder, single), single.open("rb") as file:
+            return _read_header(file)
+    with _named(folder, several), several.open("rb") as file, zipfile.ZipFile(file) as members:
+        if "images.npy" not in members.namelist():
+            raise ValueError(f"no key 'images' in {members.namelist()}")
+        with members.open("images.npy") as member:
+            return _read_header(member)
+
+
+def _read_header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return shape, dtype
+
+
+def _check_images(folder: epath.Path, images: dict[str, Any]) -> tuple[tuple[int, int, int], np.dtype]:
+    shapes = {(*shape[1:], 1) if len(shape) == 3 else shape[1:] for shape, _ in images.values()}
+    dtypes = {dtype for _, dtype in images.values()}
+    shape, dtype = next(iter(shapes)), next(iter(dtypes))
+    got = {split: f"{dtype} {shape}" for split, (shape, dtype) in images.items()}
+    square = len(shape) == 3 and shape[0] == shape[1] and shape[2] in (1, 3)
+    if len(shapes) > 1 or len(dtypes) > 1 or not square or not (dtype == np.uint8 or dtype.kind == "f"):
+        rule = "images must be uint8 or float, [N, H, W] or [N, H, W, C], square, 1 or 3 channels, alike in every split"
+        raise ValueError(f"dataset 'arrays:{folder}': {rule}, got {got}: convert them.")
+    return shape, dtype if dtype == np.uint8 else np.dtype(np.float32)
+
+
+def _classes(folder: epath.Path, labels: np.ndarray | None) -> tuple[str, ...]:
+    """Returns the lines of classes.txt, or the labels of train as text: then each class needs an example."""
+    if (folder / "classes.txt").exists():
+        return tuple(filter(None, map(str.strip, (folder / "classes.txt").read_text().splitlines())))
+    where = f"dataset 'arrays:{folder}'"
+    if labels is None or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"{where}: train labels must be whole numbers [N], got {labels if labels is None else labels.dtype}."
+        )
+    seen = np.unique(labels)
+    if not np.array_equal(seen, np.arange(len(seen))) or len(seen) < 2:
+        rule = "train labels must be 0, 1, ... without a gap, two classes or more"
+        raise ValueError(
+            f"{where}: {rule}, got {seen[:20].tolist()}: number them so, or name all classes in classes.txt."
+        )
+    return tuple(map(str, seen))
+
+
+def _annotations(where: str, read: Any, split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+    labels, ids = read(split, "labels"), read(split, "ids")
+    if labels is None or labels.dtype.kind not in "iu" or labels.shape != (count,):
+        got = None if labels is None else f"{labels.dtype} {labels.shape}"
+        raise ValueError(f"{where}: {split} labels must be whole numbers of shape ({count},), got {got}: save them so.")
+    if ids is None:
+        return labels, np.array([f"{split}_{position}" for position in range(count)])
+    if ids.dtype.kind not in "iuSU" or ids.shape != (count,):
+        raise ValueError(
+            f"{where}: {split} ids must be {count} integers or strings, got {ids.dtype} {ids.shape}: save them so."
+        )
+    return labels, np.char.decode(ids, errors="backslashreplace") if ids.dtype.kind == "S" else np.asarray(ids)
+
+
+def _images(where: str, read: Any, split: str, positions: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    images = read(split, "images")[positions].reshape(-1, *shape)
+    if images.dtype != np.uint8 and not np.all((images >= 0) & (images <= 1)):
+        got = f"values from {images.min()} to {images.max()}"
+        raise ValueError(
+            f"{where}: float images must be in [0, 1], got {got} in {split}: divide by their scale, or save uint8."
+        )
+    return images

@@ -1,0 +1,146 @@
+"""A dataset decoded once: .npy files under a cache directory, mapped into memory at the next start.
+
+A folder is written aside and renamed, so that it is whole or absent, whoever else writes at the same time. Its name
+holds dataset, version and fingerprint of the source files; `cache.json`, written last, holds what to check.
+"""
+
+import contextlib
+import json
+import os
+import re
+import time
+import uuid
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from jaxreg.data.dataset import Split
+from jaxreg.data.source import Source, annotations, image_chunks
+
+_FORMAT = 1
+_CHECKED = 2**30  # bytes up to which an array's checksum is read again at every start
+_ABANDONED = 24 * 3600  # seconds after which an unfinished folder belongs to nobody
+
+
+def splits(source: Source, cache_dir: str | None) -> dict[str, Split]:
+    """Returns the stored splits of `source`, decoded now or mapped from `cache_dir` (None: memory only)."""
+    if cache_dir is None or not source.fingerprint:
+        return {split: _decode(source, split) for split in source.counts}
+    folder = folder_of(source, cache_dir)
+    found = _open(folder, source)
+    if found is None:
+        _publish(_write(source, folder), folder, source)
+        found = _open(folder, source)
+    if found is None:
+        raise OSError(f"the data cache {folder} cannot be read back after writing it: check the disk, or delete it.")
+    return found
+
+
+def folder_of(source: Source, cache_dir: str) -> epath.Path:
+    """Returns the folder of `source`: name, version and fingerprint."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", source.name).strip("_")[-80:]
+    return epath.Path(cache_dir).expanduser() / f"{name}-{source.version}-{source.fingerprint[:16]}"
+
+
+def _decode(source: Source, split: str) -> Split:
+    labels, ids, positions = annotations(source, split)
+    images = np.empty((len(labels), *source.image_shape), source.dtype)
+    start = 0
+    for chunk in image_chunks(source, split, positions):
+        images[start : start + len(chunk)] = chunk
+        start += len(chunk)
+    return Split(images, labels, ids)
+
+
+def _write(source: Source, folder: epath.Path) -> epath.Path:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
+    aside = folder.parent / f"{folder.name}.tmp-{uuid.uuid4().hex[:8]}"
+    aside.mkdir()
+    try:
+        checks = {}
+        for split, count in source.counts.items():
+            labels, ids, positions = annotations(source, split)
+            shape = (count, *source.image_shape)
+            images = _save(aside / f"{split}_images.npy", shape, source.dtype, image_chunks(source, split, positions))
+            checks[f"{split}_images"] = images
+            for name, array in (("labels", labels), ("ids", ids)):
+                checks[f"{split}_{name}"] = _save(aside / f"{split}_{name}.npy", array.shape, array.dtype, [array])
+        (aside / "cache.json").write_text(json.dumps({"format": _FORMAT, "checks": checks}))
+    except BaseException:
+        aside.rmtree(missing_ok=True)
+        raise
+    return aside
+
+
+def _save(path: epath.Path, shape: tuple[int, ...], dtype: np.dtype, chunks: Iterable[np.ndarray]) -> int:
+    """Writes chunks one after another as one .npy file, never whole in memory; returns the checksum of its data."""
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    check, rows = 0, 0
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for chunk in chunks:
+            data = np.ascontiguousarray(chunk, dtype).tobytes()
+            check, rows = zlib.crc32(data, check), rows + len(chunk)
+            file.write(data)
+    if rows != shape[0]:
+        raise ValueError(
+            f"{path.name} should hold {shape[0]} examples, its source gave {rows}: prepare the data again."
+        )
+    return check
+
+
+def _open(folder: epath.Path, source: Source) -> dict[str, Split] | None:
+    """Returns the splits in `folder`, or None if it is absent, broken, or of another format."""
+    try:
+        record = json.loads((folder / "cache.json").read_text())
+        return _read(folder, source, record["checks"]) if record["format"] == _FORMAT else None
+    except (OSError, ValueError, KeyError, EOFError, TypeError):
+        return None
+
+
+def _read(folder: epath.Path, source: Source, checks: dict[str, int]) -> dict[str, Split]:
+    found = {}
+    for split, count in source.counts.items():
+        fields: dict[str, Any] = {}
+        for name in ("images", "labels", "ids"):
+            array = fields[name] = _array(folder / f"{split}_{name}.npy")
+            expected = (count, *source.image_shape) if name == "images" else (count,)
+            if array.shape != expected:
+                raise ValueError(f"{split}_{name} has shape {array.shape}, not {expected}")
+            if array.nbytes <= _CHECKED and zlib.crc32(np.ascontiguousarray(array).data) != checks[f"{split}_{name}"]:
+                raise ValueError(f"{split}_{name} has changed since it was written")
+        found[split] = Split(**fields)
+    return found
+
+
+def _array(path: epath.Path) -> np.ndarray:
+    if "://" not in os.fspath(path):
+        return np.load(os.fspath(path), mmap_mode="r")
+    with path.open("rb") as file:
+        return np.load(file)
+
+
+def _publish(aside: epath.Path, folder: epath.Path, source: Source) -> None:
+    """Renames `aside` to `folder`; yields to a good one that another process put there, moves a broken one away."""
+    for _ in range(10):
+        with contextlib.suppress(OSError):
+            aside.rename(folder)
+            return
+        if _open(folder, source) is not None:
+            break
+        broken = folder.parent / f"{folder.name}.tmp-{uuid.uuid4().hex[:8]}"
+        with contextlib.suppress(OSError):  # another process moved it first
+            folder.rename(broken)
+            broken.rmtree()
+    aside.rmtree(missing_ok=True)
+
+
+def _sweep(folder: epath.Path) -> None:
+    for left in folder.parent.glob(f"{folder.name}.tmp-*"):
+        with contextlib.suppress(OSError):  # another process sweeps too
+            if time.time() - left.stat().mtime > _ABANDONED:
+                left.rmtree()

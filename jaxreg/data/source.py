@@ -1,0 +1,58 @@
+"""Where examples come from: what is known without decoding, and two functions that read."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxreg.data.holdout import hash_order
+
+CHUNK = 256  # images decoded at once
+
+
+class Source(NamedTuple):
+    """A dataset before it is read. Splits are named as stored: train, test, maybe validation."""
+
+    name: str
+    version: str
+    classes: tuple[str, ...]
+    scale: float  # images / scale is in [0, 1]
+    image_shape: tuple[int, int, int]
+    dtype: np.dtype  # uint8 or float32
+    counts: Mapping[str, int]
+    fingerprint: str  # changes with the files; empty where reading is as fast as a cache
+    validation: int | float  # held out of train unless asked otherwise
+    annotations: Callable[[str], tuple[np.ndarray, np.ndarray]]  # split -> labels [N], ids [N]
+    images: Callable[[str, np.ndarray], np.ndarray]  # split, positions [B] -> [B, H, W, C]
+
+
+class Annotations(NamedTuple):
+    """Labels int32 [N], ids [N] and stored positions [N] of one split, in the order in which it is used."""
+
+    labels: np.ndarray
+    ids: np.ndarray
+    positions: np.ndarray
+
+
+def annotations(source: Source, split: str) -> Annotations:
+    """Reads and checks labels and ids: train in hash order, so that validation is its head; others as stored."""
+    labels, ids = source.annotations(split)
+    _check(source, split, labels, ids)
+    order = hash_order(ids) if split == "train" else np.arange(len(ids))
+    return Annotations(labels[order].astype(np.int32), ids[order], order)
+
+
+def image_chunks(source: Source, split: str, positions: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields the images at `positions`, [<= 256, H, W, C] at a time."""
+    for start in range(0, len(positions), CHUNK):
+        yield source.images(split, positions[start : start + CHUNK]).astype(source.dtype, copy=False)
+
+
+def _check(source: Source, split: str, labels: np.ndarray, ids: np.ndarray) -> None:
+    where, classes = f"dataset {source.name!r}, split {split!r}", len(source.classes)
+    bad = labels[(labels < 0) | (labels >= classes)]
+    if bad.size:
+        cure = "unlabelled examples cannot be trained or measured on, choose another split or dataset"
+        raise ValueError(f"{where}: labels must be in [0, {classes}), got {bad[0]} ({bad.size} outside): {cure}.")
+    if len(np.unique(ids)) != len(ids):
+        raise ValueError(f"{where}: ids must all differ, {len(ids) - len(np.unique(ids))} repeat: give each its own.")
