@@ -92,7 +92,7 @@ def read(path: epath.PathLike) -> pd.DataFrame:
 
 
 def gather(workdir: epath.PathLike) -> epath.Path:
-    """Joins probes/PROBE/*.parquet of `workdir` into results.parquet, ordered by probe and file, and returns its path."""
+    """Joins probes/PROBE/*.parquet of `workdir`, by probe and file name, into results.parquet; returns its path."""
     workdir = epath.Path(workdir)
     paths = sorted(workdir.glob("probes/*/*.parquet"), key=lambda p: (p.parent.name, _natural(p.name)))
     tables = [_read_table(path) for path in paths if not path.name.startswith(".")]
@@ -115,7 +115,11 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _plain(row: Row) -> dict[str, Any]:
-    return row._asdict() | {name: _null_if_nan(getattr(row, name)) for name in ("value", "low", "high")} | {"n": int(row.n)}
+    return (
+        row._asdict()
+        | {name: _null_if_nan(getattr(row, name)) for name in ("value", "low", "high")}
+        | {"n": int(row.n)}
+    )
 
 
 def _null_if_nan(value: Any) -> float | None:
@@ -140,7 +144,9 @@ def _refuse_repeats(table: pa.Table) -> None:
     repeated = frame[frame.duplicated()]
     if len(repeated):
         first = dict(repeated.iloc[0])
-        raise ValueError(f"a number must be in the results once, got {len(repeated)} again, first {first}: probe again.")
+        raise ValueError(
+            f"a number must be in the results once, got {len(repeated)} again, first {first}: probe again."
+        )
 
 
 def _provenance(path: epath.Path) -> str:

@@ -1,0 +1,53 @@
+"""The commands: `python -m jaxreg study|plan|train|predict|probe|report --config=FILE --workdir=DIR`."""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "study": "plan, train, predict, probe and report; goes on where an earlier run stopped",
+    "plan": "print what would run: trials, programs, devices, steps, memory",
+    "train": "train all trials",
+    "predict": "save logits and features of every split",
+    "probe": "measure calibration, robustness and geometry",
+    "report": "write the report of this workdir, or of those named after the command",
+}
+USAGE = "python -m jaxreg COMMAND --config=configs/FILE.py[:ARGUMENT] --workdir=DIR [--config.KEY=VALUE ...]"
+BAD_USE, REQUEUE = 2, 75
+
+
+def run() -> None:
+    """Runs one command; exit code 0 done, 2 bad use, 75 stopped from outside: start the same command again."""
+    sys.exit(main(sys.argv))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the command line and runs its command."""
+    words = [word for word in argv[1:] if not word.startswith("-")]
+    if not words or words[0] not in COMMANDS or {"--help", "-h"} & set(argv):
+        return _help(words)
+    from jaxreg import commands  # imports JAX: not for `--help`
+
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        return commands.run(argv)
+    except commands.EXPECTED as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_USE
+    except commands.Preempted:
+        print("stopped: all finished work is saved; the same command goes on from here.", file=sys.stderr)
+        return REQUEUE
+
+
+def _help(words: list[str]) -> int:
+    lines = [f"  {name:8} {what}" for name, what in COMMANDS.items()]
+    unknown = [f"Unknown command {words[0]!r}."] if words and words[0] not in COMMANDS else []
+    asked = not unknown and bool(words or {"--help", "-h"} & set(sys.argv))
+    print("\n".join([*unknown, USAGE, "", *lines]), file=sys.stdout if asked else sys.stderr)
+    return 0 if asked else BAD_USE
+
+
+if __name__ == "__main__":
+    run()

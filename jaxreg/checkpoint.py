@@ -1,0 +1,91 @@
+"""Checkpoints through Orbax: written aside and asynchronously, the last few kept, each one verified when read."""
+
+import logging
+from types import TracebackType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jax import Array
+from orbax.checkpoint import v1 as ocp
+
+log = logging.getLogger(__name__)
+
+
+class Corrupt(Exception):
+    """A checkpoint whose numbers are not those that were saved."""
+
+
+@jax.jit
+def digest(tree: Any) -> Array:
+    """A position-weighted sum of the bits of stacks [T, ...]: uint32 [T], equal on any number of devices.
+
+    Integer sums modulo 2^32 do not depend on their order; the weights are odd, so one flipped bit always shows.
+    """
+    total = 0
+    for place, leaf in enumerate(jax.tree.leaves(tree)):
+        bits = jax.lax.bitcast_convert_type(leaf, jnp.uint32).reshape(leaf.shape[0], -1)
+        weight = jax.lax.broadcasted_iota(jnp.uint32, (1, bits.shape[1]), 1) * jnp.uint32(2654435762) + 1
+        total += (bits * weight).sum(1, dtype=jnp.uint32) * jnp.uint32(2 * place + 1)
+    return jnp.asarray(total)
+
+
+class Checkpoints:
+    """The checkpoints of one program, by step. A context: leaving it waits for the last write."""
+
+    def __init__(self, directory: epath.PathLike, keep: int) -> None:
+        self.directory = epath.Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        policy = ocp.training.preservation_policies.LatestN(keep)
+        self._orbax = ocp.training.Checkpointer(
+            self.directory, preservation_policy=policy, cleanup_tmp_directories=True
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._orbax.close()
+
+    def steps(self) -> list[int]:
+        """Steps whose checkpoint is complete, oldest first."""
+        return [saved.step for saved in self._orbax.checkpoints]
+
+    def save(self, step: int, state: Any) -> None:
+        """Starts to save stacks [T, ...] and returns; waits first for the save before."""
+        copied = jax.tree.map(jnp.copy, state)  # the training step donates, and so overwrites, its state
+        rows = jax.tree.leaves(state)[0].shape[0]
+        whole = {"state": copied, "digest": digest(copied)}
+        self._orbax.save_async(step, whole, custom_metadata={"rows": rows}, force=True)
+
+    def restore(self, one: Any) -> tuple[int, Any] | None:
+        """The newest checkpoint that is whole: (step, NumPy stacks shaped as `one` trial under a leading axis).
+
+        A broken one is named, moved aside and passed over.
+        """
+        for step in reversed(self.steps()):
+            try:
+                return step, self._load(step, one)
+            except Exception as error:
+                reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+                self._set_aside(step, reason)
+        return None
+
+    def _load(self, step: int, one: Any) -> Any:
+        rows = self._orbax.metadata(step).custom_metadata["rows"]
+        wanted = jax.tree.map(lambda a: np.empty((rows, *a.shape), a.dtype), one)
+        whole = self._orbax.load(step, {"state": wanted, "digest": np.empty((rows,), np.uint32)})
+        if not np.array_equal(np.asarray(digest(whole["state"])), whole["digest"]):
+            raise Corrupt("its numbers do not match their digest")
+        return whole["state"]
+
+    def _set_aside(self, step: int, reason: str) -> None:
+        broken = self.directory / str(step)
+        aside = self.directory / f"broken-{step}"
+        log.warning("Checkpoint %s is broken (%s): moved to %s, going back to the one before.", broken, reason, aside)
+        if aside.exists():
+            aside.rmtree()
+        broken.rename(aside)
+        self._orbax.reload()

@@ -1,0 +1,71 @@
+"""Training curves: one table a program for the report, TensorBoard events a trial for the impatient."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from etils import epath
+from tensorboardX import SummaryWriter
+
+from jaxreg.plan import Program
+from jaxreg.spec import TrialSpec
+from jaxreg.train_step import Metrics
+
+METRICS = tuple(Metrics.__dataclass_fields__)
+
+
+class Curves:
+    """The curves of one program: a row a trial and dispatch, each a mean over the dispatch's steps."""
+
+    def __init__(self, directory: epath.PathLike, program: Program, start: int) -> None:
+        """Goes on after step `start`; whatever an interrupted run wrote beyond it is dropped."""
+        self.directory, self.trials = epath.Path(directory), program.trials
+        self.path = self.directory / f"{program.id}.parquet"
+        self._frames = [frame[frame.step <= start] for frame in [read(self.path)] if start > 0 and frame is not None]
+        self._writers = [_writer(self.directory / "tensorboard" / t.id, start) for t in self.trials]
+
+    def add(self, step: int, metrics: Metrics) -> None:
+        """Adds the metrics [T, S] of the steps that end with `step`."""
+        means = {name: np.asarray(getattr(metrics, name), np.float64).mean(1) for name in METRICS}
+        self._frames.append(_frame(self.trials, step, means))
+        for i, writer in enumerate(self._writers):
+            for name in METRICS:
+                writer.add_scalar(f"train/{name}", means[name][i], step)
+
+    def save(self) -> None:
+        """Writes the table aside and renames it, and flushes the events."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        aside = self.path.with_suffix(".tmp")
+        if self._frames:
+            aside.write_bytes(pd.concat(self._frames, ignore_index=True).to_parquet(index=False))
+            aside.replace(self.path)
+        for writer in self._writers:
+            writer.flush()
+
+    def close(self) -> None:
+        """Saves, and closes the event files."""
+        self.save()
+        for writer in self._writers:
+            writer.close()
+
+
+def read(path: epath.Path) -> pd.DataFrame | None:
+    """The table of one program, None where there is none yet."""
+    return pd.read_parquet(path) if path.exists() else None
+
+
+def _writer(directory: epath.Path, start: int) -> SummaryWriter:
+    return SummaryWriter(str(directory), purge_step=start + 1 if start else None, flush_secs=30)
+
+
+def _frame(trials: Sequence[TrialSpec], step: int, means: dict[str, np.ndarray]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "trial": [t.id for t in trials],
+            "regularizer": [t.regularizer.name for t in trials],
+            "hyperparameters": [t.hyperparameters for t in trials],
+            "seed": [t.seed for t in trials],
+            "step": step,
+            **means,
+        }
+    )

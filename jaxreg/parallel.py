@@ -1,0 +1,109 @@
+"""The one file that knows devices: trials over a ("trial", "data") mesh, one program for all of them.
+
+The trial axis is manual (`shard_map`): no collective crosses it. The data axis is left to the compiler, which splits
+each trial's batch over it and reduces gradients and BatchNorm statistics within the trial's own devices.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax import Array, lax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+Tree = Any
+Local = Literal["map", "vmap"]
+
+
+def use_cpu_devices(count: int) -> None:
+    """Splits a CPU into `count` virtual devices (0: one a core); without effect once a device was used.
+
+    Trials on different cores ran 1.35 times faster than the same trials with all cores on each.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    jax.config.update("jax_num_cpu_devices", count or cores)
+
+
+def make_mesh(data: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh ("trial", "data") over `devices` (default: all), `data` of them to each trial.
+
+    Raises: ValueError: if `data` does not divide the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    if len(devices) % data:
+        raise ValueError(f"execution.data_devices must divide the {len(devices)} devices, got {data}.")
+    shape = (len(devices) // data, data)
+    return jax.make_mesh(shape, ("trial", "data"), axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def padded(count: int, mesh: Mesh) -> int:
+    """The number of trials after padding `count` to a multiple of the mesh's trial axis."""
+    rows = mesh.shape["trial"]
+    return -(-count // rows) * rows
+
+
+def put_trials(tree: Tree, mesh: Mesh) -> Tree:
+    """Places stacks [T, ...] on the mesh, trials side by side, padded with copies of the last trial.
+
+    Placed first, the arguments of a program have the sharding of its results: it compiles once, not twice.
+    """
+    sharding = NamedSharding(mesh, P("trial"))
+
+    def put(leaf: Array | np.ndarray) -> Array:
+        missing = padded(leaf.shape[0], mesh) - leaf.shape[0]
+        if missing:
+            leaf = np.concatenate([leaf, np.repeat(np.asarray(leaf[-1:]), missing, 0)])
+        return jax.device_put(leaf, sharding)
+
+    return jax.tree.map(put, tree)
+
+
+def put_shared(tree: Tree, mesh: Mesh) -> Tree:
+    """Places arrays that all trials read: a copy on every device."""
+    return jax.device_put(tree, NamedSharding(mesh, P()))
+
+
+def split_batch(mesh: Mesh) -> Callable[[Tree], Tree]:
+    """A function that spreads the first axis of a trial's batch over its devices; nothing where it has one."""
+    if mesh.shape["data"] == 1:
+        return lambda tree: tree
+    return lambda tree: jax.tree.map(lambda a: lax.with_sharding_constraint(a, P("data")), tree)
+
+
+def per_trial(fn: Callable[..., Tree], mesh: Mesh, local: Local = "map", donate: bool = False) -> Callable[..., Tree]:
+    """Lifts `fn(one, shared)` to `(stacked, shared)`: stacks [T, ...] over the mesh, compiled once.
+
+    Trials on one device run one after another (`map`) or batched (`vmap`, where a measurement says so: a vmapped
+    convolution is a grouped one, slow on CPU and GPU). With `donate` the stacks' memory is reused for the results.
+    """
+
+    def body(stacked: Tree, shared: Tree) -> Tree:
+        # Without the cast the gradient of a shared input would be SUMMED over trials: one adversary for all of them.
+        shared = jax.tree.map(lambda a: lax.pcast(a, ("trial",), to="varying"), shared)
+        if local == "vmap":
+            return jax.vmap(lambda one: fn(one, shared))(stacked)
+        return lax.map(lambda one: fn(one, shared), stacked)
+
+    specs = (P("trial"), P())
+    mapped = jax.shard_map(body, mesh=mesh, in_specs=specs, out_specs=P("trial"), axis_names={"trial"})
+    compiled = jax.jit(mapped, donate_argnums=(0,) if donate else ())
+
+    def call(stacked: Tree, shared: Tree) -> Tree:
+        with jax.set_mesh(mesh):
+            return compiled(stacked, shared)
+
+    call.lower = lambda stacked, shared: _lower(compiled, mesh, stacked, shared)  # type: ignore[attr-defined]
+    return call
+
+
+def _lower(compiled: Any, mesh: Mesh, stacked: Tree, shared: Tree) -> Any:
+    with jax.set_mesh(mesh):
+        return compiled.lower(stacked, shared)
+
+
+def fetch(tree: Tree, count: int | None = None) -> Tree:
+    """Copies stacks to the host as NumPy arrays, without padding trials beyond `count`."""
+    return jax.tree.map(lambda a: np.asarray(a)[:count], jax.device_get(tree))

@@ -1,0 +1,116 @@
+"""Logits and features of every split from trained trials: computed once, saved a file a trial and split."""
+
+import dataclasses
+import functools
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jax import Array
+
+from jaxreg import parallel
+from jaxreg.data import Split
+from jaxreg.models import head
+from jaxreg.plan import Program
+from jaxreg.progress import Progress
+from jaxreg.spec import TrialSpec
+from jaxreg.train import Run
+from jaxreg.train_step import Fixed, TrainState
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """What a program's trials say of one split, as NumPy arrays."""
+
+    logits: np.ndarray  # float32 [T, N, K], raw
+    features: np.ndarray  # float32 [T, N, D]
+    labels: np.ndarray  # int32 [N]
+    ids: np.ndarray  # [N], as the dataset has them
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """The last linear layer of every trial: logits = features @ kernel + bias."""
+
+    kernel: np.ndarray  # float32 [T, D, K]
+    bias: np.ndarray  # float32 [T, K]
+
+
+def is_done(program: Program, directory: epath.Path) -> bool:
+    """Whether every file of every trial of the program is there."""
+    return all(_path(directory, t, name).exists() for t in program.trials for name in ("head", *SPLITS))
+
+
+def predict(program: Program, splits: Mapping[str, Split], state: TrainState, fixed: Fixed, run: Run) -> None:
+    """Runs every split through every trial in evaluation mode, un-augmented, and saves what comes out."""
+    count, forward = len(program.trials), parallel.per_trial(functools.partial(_forward, fixed=fixed), run.mesh)
+    size = run.execution.eval_batch_size
+    weights = (state.params, state.stats)
+    total = sum(len(split.labels) for split in splits.values())
+    with Progress("predict", total, "examples") as progress:
+        for name, split in splits.items():
+            parts = []
+            for images, used in padded_batches(split.images, size):
+                shared = parallel.put_shared(images, run.mesh)
+                parts.append([a[:, :used] for a in parallel.fetch(forward(weights, shared), count)])
+                progress.advance(used, f"{count} trials, {name}")
+                run.preemption.check()
+            logits, features = (np.concatenate(arrays, 1) for arrays in zip(*parts))
+            for i, trial in enumerate(program.trials):
+                own = {"logits": logits[i], "features": features[i], "labels": split.labels, "ids": split.ids}
+                write_arrays(_path(run.directory, trial, name), own)
+    kernel, bias = parallel.fetch(head(state.params), count)
+    for i, trial in enumerate(program.trials):
+        write_arrays(_path(run.directory, trial, "head"), {"kernel": kernel[i], "bias": bias[i]})
+
+
+def _forward(weights: tuple[Any, Any], images_BHWC: Array, *, fixed: Fixed) -> tuple[Array, Array]:
+    x_BHWC = images_BHWC.astype(jnp.float32) / fixed.scale
+    logits_BK, features_BD, _ = fixed.model.apply(*weights, x_BHWC, train=False)
+    return logits_BK, features_BD
+
+
+def padded_batches(images: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Batches of exactly `size` images, the last one padded with zeros, and how many of each are real."""
+    for first in range(0, len(images), size):
+        batch = np.asarray(images[first : first + size])
+        missing = size - len(batch)
+        yield np.pad(batch, [(0, missing)] + [(0, 0)] * (batch.ndim - 1)), len(batch)
+
+
+def load(program: Program, directory: epath.Path, split: str) -> Predictions:
+    """The saved predictions of one split, the program's trials stacked."""
+    parts = [read_arrays(_path(directory, trial, split)) for trial in program.trials]
+    logits, features = (np.stack([part[name] for part in parts]) for name in ("logits", "features"))
+    return Predictions(logits, features, parts[0]["labels"], parts[0]["ids"])
+
+
+def load_head(program: Program, directory: epath.Path) -> Head:
+    """The saved last layers of the program's trials, stacked."""
+    parts = [read_arrays(_path(directory, trial, "head")) for trial in program.trials]
+    return Head(*(np.stack([part[name] for part in parts]) for name in ("kernel", "bias")))
+
+
+def _path(directory: epath.Path, trial: TrialSpec, name: str) -> epath.Path:
+    return directory / "predictions" / trial.id / f"{name}.npz"
+
+
+def write_arrays(path: epath.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes an .npz aside, then renames it: a file of that name is always whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    memory = io.BytesIO()
+    np.savez(memory, **arrays)  # type: ignore[arg-type]
+    aside = path.with_suffix(".tmp")
+    aside.write_bytes(memory.getbuffer())
+    aside.replace(path)
+
+
+def read_arrays(path: epath.Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz."""
+    with np.load(io.BytesIO(path.read_bytes())) as file:
+        return dict(file)

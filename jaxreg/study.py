@@ -1,0 +1,177 @@
+"""A study from its spec to its report, stage by stage; what is finished is not done again."""
+
+import dataclasses
+import functools
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import pandas as pd
+import pyarrow as pa
+from etils import epath
+
+from jaxreg import data, parallel, plan, predictions, preflight, results, workdir
+from jaxreg.config import Plain
+from jaxreg.predictions import write_arrays
+from jaxreg.preemption import Preemption
+from jaxreg.probe import Measured
+from jaxreg.probes import PROBES, Trained
+from jaxreg.report import page
+from jaxreg.report.text import table
+from jaxreg.spec import StudySpec
+from jaxreg.train import Run, fixed_parts, train
+
+log = logging.getLogger(__name__)
+
+STAGES = ("train", "predict", "probe", "report")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One program of a study on its way; what several stages need is made once, when first asked for."""
+
+    program: plan.Program
+    study: StudySpec
+    run: Run
+    provenance: workdir.Provenance
+
+    @functools.cached_property
+    def dataset(self) -> data.Dataset:
+        """The program's dataset, decoded or read from the cache beside the workdir."""
+        spec = self.program.dataset
+        cache = self.run.directory.parent / "data_cache"
+        return data.load(spec.name, data_dir=spec.data_dir or None, validation=spec.validation, cache_dir=str(cache))
+
+    @functools.cached_property
+    def trained(self) -> Trained:
+        """The trained trials: from their last checkpoint, training what is left."""
+        fixed = fixed_parts(self.program, self.dataset, self.run.mesh)
+        with self.provenance.stage("train"):
+            state = train(self.program, self.dataset, fixed, self.run)
+        return Trained(self.program, self.dataset, fixed, state, self.run)
+
+
+def train_stage(job: Job) -> None:
+    """Trains what is not trained; trials with predictions are."""
+    if not predictions.is_done(job.program, job.run.directory):
+        _ = job.trained
+
+
+def predict_stage(job: Job) -> None:
+    """Saves logits and features of every split."""
+    if predictions.is_done(job.program, job.run.directory):
+        return
+    trained = job.trained
+    with job.provenance.stage("predict"):
+        predictions.predict(job.program, job.dataset.splits, trained.state, trained.fixed, job.run)
+
+
+def probe_stage(job: Job) -> None:
+    """Measures what is not measured yet under the present settings of each probe."""
+    predict_stage(job)
+    for name, measure in PROBES.items():
+        job.run.preemption.check()
+        spec = getattr(job.study.probes, name)
+        marker = job.run.directory / "probes" / name / f"{job.program.id}.json"
+        if not marker.exists() or json.loads(marker.read_text()) != _as_json(spec):
+            trained = job.trained
+            with job.provenance.stage(f"probe/{name}"):
+                _save(job, name, measure(trained, spec))
+            workdir.write_json(marker, _as_json(spec))  # last: a probe with a marker is whole
+
+
+def _as_json(spec: Any) -> Plain:
+    return json.loads(json.dumps(dataclasses.asdict(spec)))
+
+
+def _save(job: Job, probe: str, measured: list[Measured]) -> None:
+    """Writes per-example arrays a trial, then the program's rows; those of frozen trials are no results."""
+    folder, tables = job.run.directory / "probes" / probe, [results.SCHEMA.empty_table()]
+    failed = parallel.fetch(job.trained.state.failed, len(job.program.trials)) >= 0
+    for trial, found, froze in zip(job.program.trials, measured, failed):
+        write_arrays(folder / f"{trial.id}.npz", found.arrays)
+        name, given = trial.regularizer.name, trial.hyperparameters
+        origin = results.Origin(job.study.name, job.program.id, trial.id, name, given, trial.seed)
+        if not froze:
+            tables.append(results.rows_to_table(origin, probe, found.rows))
+    results.write(folder / f"{job.program.id}.parquet", pa.concat_tables(tables))
+
+
+PER_PROGRAM: dict[str, Callable[[Job], None]] = {"train": train_stage, "predict": predict_stage, "probe": probe_stage}
+
+
+def run(
+    command: str, study: StudySpec, config: Plain, sweep: list[Plain], directory: epath.Path, preemption: Preemption
+) -> int:
+    """Runs one stage, or all of them for `study`, of every program; returns an exit code."""
+    programs = plan.programs(study)
+    for program in programs:
+        preflight.check(program)
+    mesh = parallel.make_mesh(study.execution.data_devices)
+    run = Run(directory, mesh, study.execution, preemption)
+    stages = STAGES if command == "study" else (command,)
+    with workdir.claim(directory):
+        workdir.settle(directory, config, sweep)
+        provenance = workdir.Provenance(directory, _precision(study))
+        for job in [Job(program, study, run, provenance) for program in programs]:
+            for stage in stages:
+                if stage in PER_PROGRAM:
+                    PER_PROGRAM[stage](job)
+                    preemption.check()
+        if "report" in stages:
+            with provenance.stage("report"):
+                report([directory])
+    return 0
+
+
+def report(directories: list[epath.Path]) -> int:
+    """Joins the probes' rows of each workdir, writes one report into the first, prints its table and its path."""
+    for directory in directories:
+        results.gather(directory)
+    path = page.build(directories)
+    frame = pd.concat([results.read(directory / "results.parquet") for directory in directories])
+    print(table(frame))
+    print(f"\nreport: {path}")
+    return 0
+
+
+def print_plan(study: StudySpec) -> int:
+    """Prints what would run: trials, programs, devices, steps, and the device memory that it should take."""
+    mesh = parallel.make_mesh(study.execution.data_devices)
+    programs = plan.programs(study)
+    print(f"study {study.name}: {len(study.trials)} trials in {len(programs)} programs")
+    print(f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}, {dict(mesh.shape)}")
+    for program in programs:
+        print(f"\n{_about(program, mesh, study)}")
+    return 0
+
+
+def _about(program: plan.Program, mesh: parallel.Mesh, study: StudySpec) -> str:
+    about = preflight.check(program)
+    needs = preflight.needs(program, about, mesh, study.execution.local_trials)
+    settings: dict[tuple[str, str], int] = {}
+    for trial in program.trials:
+        key = (trial.regularizer.name, trial.hyperparameters)
+        settings[key] = settings.get(key, 0) + 1
+    padding = parallel.padded(len(program.trials), mesh) - len(program.trials)
+    height, width, channels = about.image_shape
+    lines = [
+        f"program {program.id}: {len(program.trials)} trials (+ {padding} padding), {program.steps} steps each",
+        f"  data   {about.name}: {height}x{width}x{channels}, {about.num_classes} classes, {dict(about.counts)}",
+        f"  model  {program.model.name} {program.model.dtype}, batch {program.batch_size}",
+        f"  memory a device: state {_mib(needs.state)}, activations {_mib(needs.activations)}, data {_mib(needs.data)}",
+    ]
+    lines += [f"  {count} x {results.label(*key)}" for key, count in settings.items()]
+    return "\n".join(lines)
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB"
+
+
+def _precision(study: StudySpec) -> str:
+    dtypes = sorted({trial.model.dtype for trial in study.trials})
+    default = jax.config.jax_default_matmul_precision or "default"
+    return f"compute {'/'.join(dtypes)}, matmul {default}, parameters and logits float32"

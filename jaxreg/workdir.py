@@ -1,0 +1,143 @@
+"""A study's directory: one process at a time, one config for ever, and a record of what made its numbers."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+from etils import epath
+
+from jaxreg.config import Plain
+from jaxreg.spec import SpecError
+
+try:
+    import fcntl
+except ImportError:  # Windows: no advisory locks, so no second process is refused
+    fcntl = None  # type: ignore[assignment]
+
+FREE = ("execution", "probes")  # what may change between two runs of one workdir: neither trains anything anew
+_PACKAGES = ("jaxreg", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "tensorflow-datasets")
+
+
+@contextlib.contextmanager
+def claim(workdir: epath.Path) -> Iterator[None]:
+    """Holds the workdir for this process; the operating system lets go of it however the process ends.
+
+    Raises: SpecError: if another process holds it. Remote paths (gs://) have no such lock and are not checked.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    if fcntl is None or "://" in str(workdir):
+        yield
+        return
+    with open(Path(workdir) / ".lock", "a+") as file:  # noqa: PTH123  (a lock needs a descriptor of this very file)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            message = f"{workdir} is in use by process {holder}: wait for it, or choose another --workdir."
+            raise SpecError(message) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def settle(workdir: epath.Path, config: Plain, sweep: list[Plain]) -> None:
+    """Writes config.json, or checks that it describes the same training as the one that is there.
+
+    Raises: SpecError: with every difference, if it does not.
+    """
+    path, new = workdir / "config.json", {"config": config, "sweep": sweep}
+    if path.exists():
+        old = json.loads(path.read_text())
+        differences = [d for d in _differences(flat(old), flat(new)) if d.split(".")[1].split(":")[0] not in FREE]
+        if differences:
+            shown = "; ".join(differences)
+            raise SpecError(f"{workdir} holds another study ({shown}): restore the config or choose another --workdir.")
+    write_json(path, new)
+
+
+def _differences(old: Plain, new: Plain) -> list[str]:
+    changed = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
+    return [f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}" for key in changed]
+
+
+def flat(tree: Any, prefix: str = "") -> Plain:
+    """Nested dicts and lists of dicts as one dict of dotted keys; `json` round trip first, as the file has it."""
+    tree = json.loads(json.dumps(tree))
+    if isinstance(tree, dict) and tree:
+        pairs = ((f"{prefix}{key}", value) for key, value in tree.items())
+    elif isinstance(tree, list) and any(isinstance(value, dict | list) for value in tree):
+        pairs = ((f"{prefix}{place}", value) for place, value in enumerate(tree))
+    else:
+        return {prefix.rstrip("."): tree}
+    return {k: v for key, value in pairs for k, v in flat(value, f"{key}.").items()}
+
+
+class Provenance:
+    """provenance.json: what code, versions and devices made the numbers, and how long each stage took."""
+
+    def __init__(self, workdir: epath.Path, precision: str) -> None:
+        self.path = workdir / "provenance.json"
+        before = json.loads(self.path.read_text()) if self.path.exists() else {"runs": [], "wall_seconds": {}}
+        now = _this_run() | {"precision": precision}
+        self.facts: Plain = {**now, "wall_seconds": before["wall_seconds"], "runs": [*before["runs"], now]}
+        write_json(self.path, self.facts)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Adds the wall time of a stage, summed over the runs that it took."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            seconds = self.facts["wall_seconds"]
+            seconds[name] = round(seconds.get(name, 0.0) + time.monotonic() - started, 3)
+            write_json(self.path, self.facts)
+
+
+def _this_run() -> Plain:
+    devices = jax.devices()
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": " ".join(["python -m jaxreg", *sys.argv[1:]]),
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "versions": {"python": sys.version.split()[0], **_versions()},
+        "device_kind": devices[0].device_kind,
+        "device_count": len(devices),
+        "process_count": jax.process_count(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _git(*words: str) -> str | None:
+    """What git says of the checkout that this package runs from; None where it runs from no checkout."""
+    folder = Path(__file__).parent
+    try:
+        told = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return told.stdout.strip() if told.returncode == 0 else None
+
+
+def write_json(path: epath.Path, value: Any) -> None:
+    """Writes JSON aside, then renames it."""
+    aside = path.with_suffix(".tmp")
+    aside.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+    aside.replace(path)
