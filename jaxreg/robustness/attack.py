@@ -1,0 +1,208 @@
+"""The table of attacks, and the call that runs one on any `logits_fn(x_BHWC) -> logits_BK`."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxreg.rng import example_keys
+from jaxreg.robustness import gradient, loop
+from jaxreg.robustness.balls import NORMS, Norm
+from jaxreg.robustness.losses import check_classes, number_of
+
+
+class Attack(NamedTuple):
+    """What tells one attack from another. `step_size` is in units of the radius; 0 `targets` means untargeted."""
+
+    method: str
+    loss: str = "ce"
+    steps: int = 20
+    step_size: float = 0.125
+    random_start: bool = True
+    restarts: int = 1
+    targets: int = 0
+
+
+ATTACKS: dict[str, Attack] = {
+    "fgsm": Attack("gradient", steps=1, step_size=1.0, random_start=False),
+    "bim": Attack("gradient", steps=10, step_size=0.1, random_start=False),
+    "pgd_ce": Attack("gradient", loss="ce"),
+    "pgd_margin": Attack("gradient", loss="margin"),
+    "pgd_dlr": Attack("gradient", loss="dlr"),
+}
+METHODS: dict[str, Callable[[Norm], loop.Method]] = {"gradient": gradient.method}
+
+
+class Attacked(NamedTuple):
+    """Adversarial examples [E, N, H, W, C] (no E where eps was one number), robust [E, N], smallest fooling radius [N].
+
+    `robust` holds where no evaluated point of the ball was misclassified; a wrong clean prediction is not robust (its
+    smallest radius is -1; inf where nothing fooled). `evaluations`: passes through the network spent on examples.
+    """
+
+    adversarial: Array
+    robust: Array
+    smallest: Array
+    evaluations: Array
+
+
+def check(attack: Attack, norm: str, classes: int) -> None:
+    """Raises ValueError for settings that cannot run."""
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {list(NORMS)}, got {norm!r}.")
+    if attack.steps < 1:
+        raise ValueError(f"steps must be at least 1, got {attack.steps}.")
+    if attack.restarts < 1:
+        raise ValueError(f"restarts must be at least 1, got {attack.restarts}.")
+    if attack.step_size <= 0:
+        raise ValueError(f"step_size must be above 0 radii, got {attack.step_size}.")
+    if not 0 <= attack.targets < classes:
+        raise ValueError(f"targets must be in [0, {classes}) for {classes} classes, got {attack.targets}.")
+    number_of(attack.loss)
+    check_classes(attack.loss, classes)
+
+
+def check_inputs(images: Array, eps: Array) -> None:
+    """Raises ValueError for images outside [0, 1] or a radius below 0; traced values pass unseen."""
+    if not isinstance(eps, jax.core.Tracer) and np.any(np.asarray(eps) < 0):
+        raise ValueError(f"eps must be 0 or more, got {np.min(np.asarray(eps))}.")
+    if isinstance(images, jax.core.Tracer):
+        return
+    low, high = float(jnp.min(images)), float(jnp.max(images))
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"images must lie in [0, 1], got [{low:g}, {high:g}]: divide by 255, normalise in the model.")
+
+
+def check_logits(logits_NK: Array) -> None:
+    """Raises ValueError where the outputs are probabilities: rows that sum to 1 with no entry below 0."""
+    if isinstance(logits_NK, jax.core.Tracer):
+        return
+    logits = np.asarray(logits_NK)
+    if logits.shape[1] > 1 and np.all(logits >= 0) and np.allclose(logits.sum(1), 1, atol=1e-4):
+        raise ValueError("logits_fn returns probabilities (rows sum to 1): return raw logits, before the softmax.")
+
+
+def settings_of(attack: Attack) -> loop.Settings:
+    """The numbers of an attack that are traced."""
+    start = float(attack.random_start)
+    return loop.Settings(number_of(attack.loss), attack.steps, attack.step_size, start)
+
+
+def passes_of(attack: Attack) -> int:
+    """Restarts times targets."""
+    return attack.restarts * max(attack.targets, 1)
+
+
+def targets_of(logits_NK: Array, labels_N: Array, attack: Attack, most: int | None = None) -> Array:
+    """The class each pass aims at, [N, P]: the likeliest wrong classes of the clean image, restart by restart."""
+    most = passes_of(attack) if most is None else most
+    if not attack.targets:
+        return jnp.zeros((len(labels_N), most), jnp.int32) + labels_N[:, None]
+    is_label_NK = jax.nn.one_hot(labels_N, logits_NK.shape[1], dtype=bool)
+    order_NK = jnp.argsort(jnp.where(is_label_NK, -jnp.inf, logits_NK), axis=1, descending=True)
+    ranks_P = jnp.arange(most) % attack.targets
+    return order_NK[:, ranks_P].astype(jnp.int32)
+
+
+def named(attack: Attack | str) -> Attack:
+    """An attack by its name in the table.
+
+    Raises: ValueError: for an unknown name.
+    """
+    if isinstance(attack, Attack):
+        return attack
+    if attack not in ATTACKS:
+        raise ValueError(f"Unknown attack {attack!r}; known: {sorted(ATTACKS)}.")
+    return ATTACKS[attack]
+
+
+def run_attack(
+    logits_fn: loop.Logits,
+    images: Array,
+    labels: Array,
+    eps: Array | float,
+    attack: Attack | str = "pgd_ce",
+    *,
+    key: Array,
+    norm: Norm = "linf",
+    ids: Array | None = None,
+    slots: int = 256,
+    early_exit: bool = True,
+) -> Attacked:
+    """Attacks `images` [N, H, W, C] in [0, 1] at radius `eps`: one number, or radii [E] that share one batch.
+
+    Pure: may be jitted, with `eps` traced. Randomness is a function of `key` and an example's `ids` [N] (default: its
+    place) alone, so results depend neither on `slots` (the batch that runs at once) nor on the order of examples.
+
+    Raises: ValueError: images outside [0, 1], eps below 0, an attack that cannot run, a `logits_fn` that returns
+      probabilities (seen where values are concrete, as everywhere outside jit).
+    """
+    images, labels, attack = jnp.asarray(images), jnp.asarray(labels, jnp.int32), named(attack)
+    radii_E = jnp.atleast_1d(jnp.asarray(eps, images.dtype))
+    check_inputs(images, radii_E)
+    clean_NK = lax.map(lambda x: logits_fn(x[None])[0], images, batch_size=min(slots, len(images)))
+    check_logits(clean_NK)
+    check(attack, norm, clean_NK.shape[1])
+    examples = examples_of(images, labels, clean_NK, key, ids, attack)
+    order_E = _sort(radii_E)
+    eps_EN = jnp.broadcast_to(radii_E[order_E][:, None], (len(radii_E), len(images)))
+    tracing = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((examples, eps_EN)))
+    found = (search if tracing else search_jit)(
+        attack.method,
+        norm,
+        logits_fn,
+        examples,
+        eps_EN,
+        settings_of(attack),
+        evaluations_of(attack),
+        passes_of(attack),
+        early_exit,
+        min(slots, eps_EN.size * passes_of(attack)),
+    )
+    back_E = _sort(order_E)
+    x, robust = found.adversarial_ENHWC[back_E], found.robust_EN[back_E]
+    one = np.ndim(eps) == 0
+    return Attacked(x[0] if one else x, robust[0] if one else robust, found.broken_N, found.evaluations)
+
+
+def search(
+    method: str,
+    norm: Norm,
+    logits_fn: loop.Logits,
+    examples: loop.Examples,
+    eps_EN: Array,
+    settings: loop.Settings,
+    evaluations: Array | int,
+    passes: Array | int,
+    early_exit: Array | bool,
+    slots: int,
+) -> loop.Found:
+    """`loop.run` by the name of a method: all numbers traced, so attacks of one method share one program."""
+    limits = {"evaluations": evaluations, "passes": passes, "slots": slots, "early_exit": early_exit}
+    return loop.run(METHODS[method](norm), logits_fn, examples, eps_EN, settings, **limits)
+
+
+# One program per (method, norm, function, shapes); a function made anew for each call would compile anew.
+search_jit = jax.jit(search, static_argnames=("method", "norm", "logits_fn", "slots"))
+
+
+def _sort(values_E: Array) -> Array:
+    return jnp.argsort(values_E) if isinstance(values_E, jax.core.Tracer) else np.argsort(np.asarray(values_E))
+
+
+def examples_of(
+    images: Array, labels: Array, clean_NK: Array, key: Array, ids: Array | None, attack: Attack
+) -> loop.Examples:
+    """The examples of an attack, with keys, targets, and the misclassified ones marked as broken."""
+    ids = jnp.arange(len(images), dtype=jnp.uint32) if ids is None else jnp.asarray(ids, jnp.uint32)
+    wrong_N = (jnp.argmax(clean_NK, axis=1) != labels) | ~jnp.all(jnp.isfinite(clean_NK), axis=1)
+    broken_N = jnp.where(wrong_N, loop.WRONG, jnp.inf).astype(images.dtype)
+    return loop.Examples(images, labels, example_keys(key, ids), targets_of(clean_NK, labels, attack), broken_N)
+
+
+def evaluations_of(attack: Attack) -> int:
+    """Points an attack looks at in one pass: its start and one after each step."""
+    return attack.steps + 1

@@ -1,0 +1,67 @@
+"""Balls around clean images, cut with the box [0, 1]: projections, steepest directions, random points.
+
+Radii are traced, one per example, so that many radii share a batch and a program.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+Norm = Literal["linf", "l2"]
+NORMS = ("linf", "l2")
+SMALL = 1e-12
+
+
+def spread(values_B: Array, like_BHWC: Array) -> Array:
+    """[B] -> [B, 1, ...]: one number per example, ready to meet an image batch."""
+    return values_B.reshape(-1, *(1,) * (like_BHWC.ndim - 1))
+
+
+def size(delta_BHWC: Array, norm: Norm) -> Array:
+    """The norm of each example's perturbation: [B]."""
+    flat_BD = delta_BHWC.reshape(delta_BHWC.shape[0], -1)
+    return jnp.max(jnp.abs(flat_BD), axis=1) if norm == "linf" else jnp.sqrt(jnp.sum(flat_BD**2, axis=1))
+
+
+def project(x_BHWC: Array, clean_BHWC: Array, eps_B: Array, norm: Norm) -> Array:
+    """The nearest point of the ball, then clipped to [0, 1]; clipping moves toward the clean image: it stays inside."""
+    if norm == "linf":
+        eps = spread(eps_B, x_BHWC)  # bounds of x, not of x - clean: no rounding beyond the radius
+        return jnp.clip(jnp.clip(x_BHWC, clean_BHWC - eps, clean_BHWC + eps), 0, 1)
+    safe_B = jnp.maximum(eps_B, SMALL)  # the projection divides 0 by 0 at radius 0
+    delta_BHWC = jax.vmap(optax.projections.projection_l2_ball)(x_BHWC - clean_BHWC, safe_B)
+    return jnp.clip(clean_BHWC + delta_BHWC, 0, 1)
+
+
+def steepest(gradient_BHWC: Array, norm: Norm) -> Array:
+    """The direction of unit size that a linear loss rises in fastest: sign(g) for linf, g/|g| for l2."""
+    if norm == "linf":
+        return jnp.sign(gradient_BHWC)
+    return gradient_BHWC / spread(size(gradient_BHWC, "l2") + SMALL, gradient_BHWC)
+
+
+def uniform(keys_B: Array, like_BHWC: Array) -> Array:
+    """Uniform in [-1, 1], one image per key: [B, H, W, C]."""
+    shape, dtype = like_BHWC.shape[1:], like_BHWC.dtype
+    return jax.vmap(lambda key: jax.random.uniform(key, shape, dtype, -1, 1))(keys_B)
+
+
+def on_sphere(keys_B: Array, like_BHWC: Array, norm: Norm) -> Array:
+    """A point of size 1 per key, as APGD starts: uniform scaled to the largest entry (linf) or a direction (l2)."""
+    point_BHWC = uniform(keys_B, like_BHWC)
+    if norm == "l2":  # the quantile of a uniform number is a normal one
+        low = jnp.asarray(-1 + 1e-7, point_BHWC.dtype)
+        point_BHWC = jax.scipy.special.erfinv(jnp.maximum(point_BHWC, low))
+    return point_BHWC / spread(size(point_BHWC, norm) + SMALL, point_BHWC)
+
+
+def inside(keys_B: Array, like_BHWC: Array, norm: Norm) -> Array:
+    """A uniform point of the unit ball per key: [B, H, W, C]."""
+    if norm == "linf":
+        return uniform(keys_B, like_BHWC)
+    dimensions = like_BHWC[0].size
+    radius_B = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1), (), like_BHWC.dtype))(keys_B)
+    return on_sphere(keys_B, like_BHWC, "l2") * spread(radius_B ** (1 / dimensions), like_BHWC)

@@ -1,0 +1,254 @@
+"""The one loop that every attack runs in: start, evaluate, step, until fooled or out of budget.
+
+Radii, restarts, targets and examples fold into rows (e, p, n) of one queue. A fixed number of slots works on rows; a
+slot whose row is fooled or out of budget takes the next row. So examples already broken leave the batch at once, ragged
+tails cost nothing, and shapes (hence compilations) depend on capacities alone. A row is skipped once a smaller or equal
+radius fooled its example. What is reported does not depend on the schedule: an example counts as fooled at radius e by
+its smallest radius, and there by its lowest pass, and no row before that one can have been skipped.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxreg.robustness.balls import spread
+
+Tree = Any
+Logits = Callable[[Array], Array]
+WRONG = -1.0  # the radius that "fools" an example misclassified without any attack
+
+
+class Settings(NamedTuple):
+    """The numbers of an attack, traced: attacks that differ only here share one program."""
+
+    loss: Array | int  # place in LOSSES
+    steps: Array | int
+    step_size: Array | float  # in units of the radius
+    random_start: Array | float  # 1: from a random point, 0: from the clean image
+
+
+class Examples(NamedTuple):
+    """What is attacked. `targets_NP`: the class pass p aims at. `broken_N`: smallest radius known to fool, or inf."""
+
+    images_NHWC: Array
+    labels_N: Array
+    keys_N: Array
+    targets_NP: Array
+    broken_N: Array
+
+
+class Row(NamedTuple):
+    """What one slot works on."""
+
+    clean_BHWC: Array
+    label_B: Array
+    target_B: Array
+    eps_B: Array
+    key_B: Array
+
+
+class Step(NamedTuple):
+    """One evaluation: the point looked at, whether it is misclassified, and the state with the next point."""
+
+    state: Tree
+    x_BHWC: Array
+    fooled_B: Array
+
+
+class Method(NamedTuple):
+    """An attack's start and its step; all state is per slot, first axis B, derived from the row."""
+
+    start: Callable[[Row, Settings], Tree]
+    step: Callable[[Logits, Row, Tree, Array, Settings], Step]  # (logits_fn, row, state, k_B, settings)
+
+
+class Slots(NamedTuple):
+    row: Row
+    state: Tree
+    index_B: Array  # row number; -1: none
+    k_B: Array  # evaluations done
+    busy_B: Array
+    hit_B: Array
+    x_BHWC: Array  # first fooling point, else the last point looked at
+
+
+class Book(NamedTuple):
+    cursor: Array  # the next row to consider
+    broken_N: Array
+    first_EN: Array  # lowest pass that fooled; the number of passes: none
+    x_ENHWC: Array
+    evaluations: Array
+
+
+class Found(NamedTuple):
+    """`adversarial_ENHWC`, `robust_EN`, lowest fooling pass per radius (-1: none or skipped), smallest radius, cost."""
+
+    adversarial_ENHWC: Array
+    robust_EN: Array
+    pass_EN: Array
+    broken_N: Array
+    evaluations: Array
+
+
+def run(
+    method: Method,
+    logits_fn: Logits,
+    examples: Examples,
+    eps_EN: Array,
+    settings: Settings,
+    *,
+    evaluations: Array | int,
+    passes: Array | int,
+    slots: int,
+    early_exit: Array | bool = True,
+) -> Found:
+    """Attacks every example at every radius (ascending along E; negative: not at all) with at most `evaluations` a row.
+
+    `passes` (at most P, the width of `targets_NP`) counts restarts or targets. Without `early_exit` nothing is skipped
+    and every row runs to its end.
+    """
+    early = jnp.asarray(early_exit)
+    rows = eps_EN.size * examples.targets_NP.shape[1]
+
+    def due(carry: tuple[Slots, Book]) -> Array:
+        work, book = carry
+        idle = jnp.sum(~work.busy_B)
+        return (book.cursor < rows) & (idle >= max(1, slots // 8)) | (idle == slots) & jnp.any(work.index_B >= 0)
+
+    def turn_over(carry: tuple[Slots, Book]) -> tuple[Slots, Book]:
+        return _refill(method, examples, eps_EN, settings, passes, early, *_flush(*carry, examples.targets_NP.shape[1]))
+
+    def advance(work: Slots) -> Slots:
+        return _advance(method, logits_fn, settings, early, evaluations, work)
+
+    def step(carry: tuple[Slots, Book]) -> tuple[Slots, Book]:
+        work, book = lax.while_loop(due, turn_over, carry)
+        book = book._replace(evaluations=book.evaluations + jnp.sum(work.busy_B, dtype=book.evaluations.dtype))
+        return lax.cond(jnp.any(work.busy_B), advance, lambda work: work, work), book
+
+    def unfinished(carry: tuple[Slots, Book]) -> Array:
+        work, book = carry
+        return (book.cursor < rows) | jnp.any(work.index_B >= 0)
+
+    start = _idle(method, examples, settings, slots), _open(examples, eps_EN)
+    _, book = lax.while_loop(unfinished, step, start)
+    return _close(book, eps_EN, examples.targets_NP.shape[1])
+
+
+def _open(examples: Examples, eps_EN: Array) -> Book:
+    # Every array starts from a traced input: inside shard_map a loop's carry must vary as its results do.
+    most, zero = examples.targets_NP.shape[1], examples.labels_N[0] * 0
+    return Book(
+        cursor=zero,
+        broken_N=examples.broken_N,
+        first_EN=jnp.full(eps_EN.shape, most) + zero,
+        x_ENHWC=jnp.broadcast_to(examples.images_NHWC, (len(eps_EN), *examples.images_NHWC.shape)) + zero,
+        evaluations=zero,
+    )
+
+
+def _idle(method: Method, examples: Examples, settings: Settings, slots: int) -> Slots:
+    zero = examples.labels_N[0] * 0
+    zero_B = jnp.zeros(slots, jnp.int32) + zero
+    images = jnp.broadcast_to(examples.images_NHWC[0], (slots, *examples.images_NHWC.shape[1:]))
+    key_B = jnp.broadcast_to(examples.keys_N[0], (slots,))
+    row = Row(images, zero_B, zero_B, zero_B.astype(images.dtype), key_B)
+    shapes = jax.eval_shape(lambda row: method.start(row, settings), row)  # a draw traced here would compile once more
+    state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype) + zero.astype(leaf.dtype), shapes)
+    return Slots(row, state, zero_B - 1, zero_B, zero_B > 0, zero_B > 0, images)
+
+
+def _row(examples: Examples, eps_EN: Array, index_B: Array) -> Row:
+    count, most = examples.targets_NP.shape
+    e_B, p_B, n_B = _place(most, count, index_B)
+    key_B = jax.vmap(jax.random.fold_in)(examples.keys_N[n_B], p_B)
+    label_B, target_B = examples.labels_N[n_B], examples.targets_NP[n_B, p_B]
+    return Row(examples.images_NHWC[n_B], label_B, target_B, eps_EN[e_B, n_B], key_B)
+
+
+def _place(most: int, count: int, index_B: Array) -> tuple[Array, Array, Array]:
+    return index_B // (count * most), index_B // count % most, index_B % count
+
+
+def _flush(work: Slots, book: Book, most: int) -> tuple[Slots, Book]:
+    """Writes the results of finished slots into the book."""
+    radii, count = book.first_EN.shape
+    done_B = ~work.busy_B & (work.index_B >= 0)
+    e_B, p_B, n_B = _place(most, count, work.index_B)
+    hit_B = done_B & work.hit_B
+    broken_N = book.broken_N.at[jnp.where(hit_B, n_B, count)].min(work.row.eps_B, mode="drop")
+    first_EN = book.first_EN.at[jnp.where(hit_B, e_B, radii), n_B].min(p_B, mode="drop")
+    first_B = first_EN[e_B, n_B]
+    keep_B = hit_B & (p_B == first_B) | done_B & ~hit_B & (p_B == 0) & (first_B == most)
+    x_ENHWC = book.x_ENHWC.at[jnp.where(keep_B, e_B, radii), n_B].set(work.x_BHWC, mode="drop")
+    idle_B = jnp.where(done_B, -1, work.index_B)
+    return work._replace(index_B=idle_B), book._replace(broken_N=broken_N, first_EN=first_EN, x_ENHWC=x_ENHWC)
+
+
+def _refill(
+    method: Method,
+    examples: Examples,
+    eps_EN: Array,
+    settings: Settings,
+    passes: Array | int,
+    early: Array,
+    work: Slots,
+    book: Book,
+) -> tuple[Slots, Book]:
+    """Looks at the next B rows and gives idle slots those whose example no smaller or equal radius has fooled yet."""
+    slots, most, rows = len(work.busy_B), examples.targets_NP.shape[1], eps_EN.size * examples.targets_NP.shape[1]
+    ahead_B = book.cursor + jnp.arange(slots, dtype=book.cursor.dtype)
+    index_B = jnp.minimum(ahead_B, rows - 1)
+    e_B, p_B, n_B = _place(most, eps_EN.shape[1], index_B)
+    eps_B, broken_B = eps_EN[e_B, n_B], book.broken_N[n_B]
+    asked_B = (ahead_B < rows) & (p_B < passes) & (eps_B >= 0) & (examples.labels_N[n_B] >= 0)
+    open_B = asked_B & ~(early & (broken_B <= eps_B) | (broken_B < 0))
+    new_B, from_B, left = _deal(~work.busy_B, open_B)
+    index_B = index_B[from_B]
+    row = _row(examples, eps_EN, index_B)
+    fresh = Slots(row, method.start(row, settings), index_B, index_B * 0, new_B, new_B & False, row.clean_BHWC)
+    work = jax.tree.map(lambda a, b: jnp.where(spread(new_B, a), a, b), fresh, work)
+    return work, book._replace(cursor=jnp.minimum(book.cursor + left, rows))
+
+
+def _deal(idle_B: Array, open_B: Array) -> tuple[Array, Array, Array]:
+    """Deals open rows to idle slots in order: which slots got one, which row, and the first row left over."""
+    slots = len(idle_B)
+    before_BB = jnp.arange(slots)[:, None] > jnp.arange(slots)
+    slot_rank_B, row_rank_B = jnp.sum(before_BB & idle_B, axis=1), jnp.sum(before_BB & open_B, axis=1)
+    match_BB = (slot_rank_B[:, None] == row_rank_B) & idle_B[:, None] & open_B
+    left_B = open_B & (row_rank_B >= jnp.sum(idle_B))
+    left = jnp.where(jnp.any(left_B), jnp.argmax(left_B), slots)
+    return jnp.any(match_BB, axis=1), jnp.argmax(match_BB, axis=1), left
+
+
+def _advance(
+    method: Method, logits_fn: Logits, settings: Settings, early: Array, evaluations: Array | int, work: Slots
+) -> Slots:
+    out = method.step(logits_fn, work.row, work.state, work.k_B, settings)
+    now_B = work.busy_B & out.fooled_B
+    keep_B = work.busy_B & ~work.hit_B
+    return Slots(
+        row=work.row,
+        state=out.state,
+        index_B=work.index_B,
+        k_B=work.k_B + 1,
+        busy_B=work.busy_B & ~(now_B & early) & (work.k_B + 1 < evaluations),
+        hit_B=work.hit_B | now_B,
+        x_BHWC=jnp.where(spread(keep_B, out.x_BHWC), out.x_BHWC, work.x_BHWC),
+    )
+
+
+def _close(book: Book, eps_EN: Array, most: int) -> Found:
+    """Carries each example's adversary of its smallest radius to the larger ones."""
+    radii = len(eps_EN)
+    own_E1 = jnp.arange(radii)[:, None]
+    found_EN = book.first_EN < most
+    smallest_EN = lax.cummin(jnp.where(found_EN, own_E1, radii), axis=0)
+    from_EN = jnp.where(smallest_EN < radii, smallest_EN, own_E1)
+    x_ENHWC = jax.vmap(lambda x_EHWC, from_E: x_EHWC[from_E], (1, 1), 1)(book.x_ENHWC, from_EN)
+    pass_EN = jnp.where(found_EN, book.first_EN, -1)
+    return Found(x_ENHWC, ~(book.broken_N <= eps_EN), pass_EN, book.broken_N, book.evaluations)

@@ -1,0 +1,113 @@
+"""Losses that attacks ascend: one value per example from raw logits, summed (never averaged) before the gradient.
+
+A mean would make an example's gradient, and so its adversary, depend on the size of the batch it travels in.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+Loss = Callable[[Array, Array, Array], Array]  # (logits_BK, labels_B, targets_B) -> loss_B
+
+SMALL = 1e-12
+
+
+def pick(logits_BK: Array, classes_B: Array) -> Array:
+    """z_c for one class c per example: [B]."""
+    return jnp.take_along_axis(logits_BK, classes_B[:, None], axis=1)[:, 0]
+
+
+def best_other(logits_BK: Array, labels_B: Array) -> Array:
+    """max over i != y of z_i: [B]."""
+    is_label_BK = jax.nn.one_hot(labels_B, logits_BK.shape[1], dtype=bool)
+    return jnp.max(jnp.where(is_label_BK, -jnp.inf, logits_BK), axis=1)
+
+
+def largest(logits_BK: Array, count: int) -> list[Array]:
+    """The `count` largest logits, ties counted apart: `count` arrays [B], by repeated maxima (a sort is slower)."""
+    values, rest_BK = [], logits_BK
+    for _ in range(count):
+        top_B = jnp.argmax(rest_BK, axis=1)
+        values.append(pick(logits_BK, top_B))
+        rest_BK = jnp.where(jax.nn.one_hot(top_B, logits_BK.shape[1], dtype=bool), -jnp.inf, rest_BK)
+    return values
+
+
+def cross_entropy(logits_BK: Array, labels_B: Array, targets_B: Array) -> Array:
+    """log sum_k exp(z_k) - z_y. Flat (gradient exactly 0) where float32 saturates; `targets_B` is not used."""
+    del targets_B
+    return jax.nn.logsumexp(logits_BK, axis=1) - pick(logits_BK, labels_B)
+
+
+def margin(logits_BK: Array, labels_B: Array, targets_B: Array) -> Array:
+    """max over i != y of z_i, minus z_y: positive exactly when the example is misclassified.
+
+    References: Carlini and Wagner, 2017, https://arxiv.org/abs/1608.04644.
+    """
+    del targets_B
+    return best_other(logits_BK, labels_B) - pick(logits_BK, labels_B)
+
+
+def dlr(logits_BK: Array, labels_B: Array, targets_B: Array) -> Array:
+    """Difference of logits ratio: -(z_y - max_{i != y} z_i) / (z_(1) - z_(3) + 1e-12), blind to scale and shift.
+
+    Raises: ValueError: with fewer than 3 classes.
+    References: Croce and Hein, 2020, https://arxiv.org/abs/2003.01690, equation 6.
+    """
+    check_classes("dlr", logits_BK.shape[1])
+    first_B, _, third_B = largest(logits_BK, 3)
+    return margin(logits_BK, labels_B, targets_B) / (first_B - third_B + SMALL)
+
+
+def targeted_cross_entropy(logits_BK: Array, labels_B: Array, targets_B: Array) -> Array:
+    """z_t - log sum_k exp(z_k): ascends toward class t."""
+    return -cross_entropy(logits_BK, targets_B, labels_B)
+
+
+def targeted_dlr(logits_BK: Array, labels_B: Array, targets_B: Array) -> Array:
+    """-(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2 + 1e-12).
+
+    Raises: ValueError: with fewer than 4 classes.
+    References: Croce and Hein, 2020, https://arxiv.org/abs/2003.01690, equation 7.
+    """
+    check_classes("targeted_dlr", logits_BK.shape[1])
+    first_B, _, third_B, fourth_B = largest(logits_BK, 4)
+    gain_B = pick(logits_BK, targets_B) - pick(logits_BK, labels_B)
+    return gain_B / (first_B - (third_B + fourth_B) / 2 + SMALL)
+
+
+# In this order: the place in the table is the traced number that chooses the loss, so that losses share one program.
+LOSSES: dict[str, Loss] = {
+    "ce": cross_entropy,
+    "margin": margin,
+    "dlr": dlr,
+    "targeted_ce": targeted_cross_entropy,
+    "targeted_dlr": targeted_dlr,
+}
+CLASSES = {"dlr": 3, "targeted_dlr": 4}  # the fewest a loss needs (the others: 2)
+
+
+def number_of(name: str) -> int:
+    """The place of a loss in the table.
+
+    Raises: ValueError: for an unknown name.
+    """
+    if name not in LOSSES:
+        raise ValueError(f"Unknown loss {name!r}; known: {sorted(LOSSES)}.")
+    return list(LOSSES).index(name)
+
+
+def check_classes(name: str, classes: int) -> None:
+    """Raises ValueError where a loss is not defined for so few classes."""
+    if classes < CLASSES.get(name, 2):
+        least = CLASSES.get(name, 2)
+        raise ValueError(f"the loss {name!r} needs at least {least} classes, got {classes}: use 'margin' or 'ce'.")
+
+
+def chosen(number: Array, logits_BK: Array, labels_B: Array, targets_B: Array) -> Array:
+    """The loss at place `number` (traced) of the table: [B]. Losses undefined for so few classes stay out."""
+    classes = logits_BK.shape[1]
+    table = [loss if classes >= CLASSES.get(name, 2) else margin for name, loss in LOSSES.items()]
+    return lax.switch(number, table, logits_BK, labels_B, targets_B)

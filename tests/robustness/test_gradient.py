@@ -1,0 +1,142 @@
+"""FGSM, BIM, PGD: closed forms on linear models, and the laws of the loop they run in."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from jaxreg.robustness import ATTACKS, run_attack
+from tests.robustness import nets
+
+KEY = jax.random.key(7)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("name", ["fgsm", "bim", "pgd_ce", "pgd_margin"])
+def test_two_class_linear_model_breaks_exactly_at_its_margin(name, norm):
+    logits_fn, w, b = nets.linear(classes=2)
+    x = nets.images(48)
+    labels = nets.predicted(logits_fn, x)
+    exact = nets.linear_min_eps(w, b, x, labels, norm)
+    radii = np.array([0.02, 0.05, 0.1]) * (1 if norm == "linf" else 3)
+    got = run_attack(logits_fn, x, labels, radii, name, key=KEY, norm=norm)
+    assert np.min(np.abs(exact - radii[:, None])) > 1e-5  # no example on the edge
+    np.testing.assert_array_equal(got.robust, exact > radii[:, None])
+    assert 0 < np.mean(got.robust) < 1
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_adversaries_stay_in_ball_and_box_and_fool(norm):
+    logits_fn = nets.mlp()
+    x = nets.images(48, low=0.0, high=1.0)
+    labels = nets.predicted(logits_fn, x)
+    eps = 0.15 if norm == "linf" else 0.4
+    got = run_attack(logits_fn, x, labels, eps, "pgd_margin", key=KEY, norm=norm)
+    delta = (np.asarray(got.adversarial, np.float64) - x).reshape(48, -1)
+    size = np.abs(delta).max(1) if norm == "linf" else np.sqrt((delta**2).sum(1))
+    assert size.max() <= eps + 1e-6
+    assert got.adversarial.min() >= 0
+    assert got.adversarial.max() <= 1
+    np.testing.assert_array_equal(nets.predicted(logits_fn, got.adversarial) == labels, got.robust)
+    assert 0 < np.mean(got.robust) < 1
+
+
+def test_radius_zero_is_clean_accuracy():
+    logits_fn, x = nets.mlp(), nets.images(48)
+    labels = nets.predicted(logits_fn, x)
+    labels[::5] = (labels[::5] + 1) % 4
+    got = run_attack(logits_fn, x, labels, 0.0, key=KEY)
+    np.testing.assert_array_equal(got.robust, nets.predicted(logits_fn, x) == labels)
+    np.testing.assert_array_equal(got.adversarial, x)
+    np.testing.assert_array_equal(got.smallest == -1, np.arange(48) % 5 == 0)
+
+
+@pytest.mark.parametrize("name", ["pgd_ce"])
+def test_results_do_not_depend_on_batch_size_or_order(name):
+    logits_fn, x = nets.mlp(), nets.images(48)
+    labels, ids, radii = nets.predicted(logits_fn, x), np.arange(48) * 3 + 5, [0.05, 0.1, 0.2]
+    whole = run_attack(logits_fn, x, labels, radii, name, key=KEY, ids=ids, slots=256)
+    order = np.random.default_rng(0).permutation(48)
+    for slots in (1, 50):
+        other = run_attack(logits_fn, x[order], labels[order], radii, name, key=KEY, ids=ids[order], slots=slots)
+        np.testing.assert_array_equal(other.robust, whole.robust[:, order])
+        np.testing.assert_allclose(other.adversarial, whole.adversarial[:, order], atol=1e-6)
+
+
+def test_radii_together_equal_radii_alone_and_any_order():
+    logits_fn, x = nets.mlp(), nets.images(48)
+    labels, radii = nets.predicted(logits_fn, x), [0.2, 0.05, 0.1]
+    together = run_attack(logits_fn, x, labels, radii, "pgd_ce", key=KEY)
+    alone = [np.asarray(run_attack(logits_fn, x, labels, r, "pgd_ce", key=KEY).robust) for r in radii]
+    np.testing.assert_array_equal(together.robust[1], alone[1])
+    np.testing.assert_array_equal(together.robust[2], alone[1] & alone[2])  # a smaller ball lies in a larger one
+    np.testing.assert_array_equal(together.robust[0], alone[0] & alone[1] & alone[2])
+
+
+def test_early_exit_changes_cost_and_no_mask():
+    logits_fn, x = nets.mlp(), nets.images(48)
+    labels = nets.predicted(logits_fn, x)
+    run = functools.partial(run_attack, logits_fn, x, labels, [0.05, 0.1, 0.2], "pgd_ce", key=KEY)
+    fast, slow = run(), run(early_exit=False)
+    np.testing.assert_array_equal(fast.robust, slow.robust)
+    assert slow.evaluations == 3 * 48 * 21
+    assert fast.evaluations < 0.7 * slow.evaluations
+
+
+def test_restarts_only_help_and_the_first_is_the_single_run():
+    logits_fn, x = nets.mlp(), nets.images(48)
+    labels = nets.predicted(logits_fn, x)
+    weak = ATTACKS["pgd_ce"]._replace(steps=1, step_size=0.5)
+    one = run_attack(logits_fn, x, labels, 0.1, weak, key=KEY)
+    ten = run_attack(logits_fn, x, labels, 0.1, weak._replace(restarts=10), key=KEY)
+    assert np.all(one.robust | ~ten.robust)
+    assert np.sum(ten.robust) < np.sum(one.robust)
+    broken = ~np.asarray(one.robust)
+    np.testing.assert_allclose(ten.adversarial[broken], one.adversarial[broken], atol=1e-6)
+
+
+def test_one_program_serves_losses_steps_radii_and_starts():
+    net, x = nets.mlp(), nets.images(20)
+    labels, traces = nets.predicted(net, x), []
+
+    def logits_fn(x):
+        traces.append(x.shape)
+        return net(x)
+
+    results = {}
+    for name in ("fgsm", "bim", "pgd_ce", "pgd_margin", "pgd_dlr"):
+        for radii in ([0.02, 0.1], [0.1, 0.3]):
+            results[name, radii[0]] = run_attack(logits_fn, x, labels, radii, name, key=KEY).robust.sum()
+    compiled = [shape for shape in traces if shape == (40, *x.shape[1:])]
+    assert len(compiled) <= 2  # one program, whose body JAX may trace twice
+    assert len({int(v) for v in results.values()}) > 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"images": nets.images(4) * 255}, "divide by 255"),
+        ({"eps": -0.1}, "eps must be 0 or more"),
+        ({"attack": "pdg"}, "Unknown attack 'pdg'; known"),
+        ({"attack": ATTACKS["pgd_ce"]._replace(steps=0)}, "steps must be at least 1"),
+        ({"attack": ATTACKS["pgd_ce"]._replace(loss="hinge")}, "Unknown loss 'hinge'"),
+        ({"norm": "l1"}, "norm must be one of"),
+        ({"logits_fn": lambda x: jax.nn.softmax(nets.mlp()(x))}, "before the softmax"),
+        ({"logits_fn": nets.linear(classes=2)[0], "attack": "pgd_dlr"}, "at least 3 classes"),
+        (
+            {"logits_fn": nets.linear(classes=3)[0], "attack": ATTACKS["pgd_ce"]._replace(loss="targeted_dlr")},
+            "at least 4 classes",
+        ),
+    ],
+)
+def test_bad_use_is_named(change, words):
+    good = {
+        "logits_fn": nets.mlp(),
+        "images": nets.images(4),
+        "labels": np.zeros(4, int),
+        "eps": 0.1,
+        "attack": "pgd_ce",
+    }
+    with pytest.raises(ValueError, match=words):
+        run_attack(**(good | change), key=KEY)
