@@ -7,6 +7,7 @@ works on g. Source of the notion: Park, Kim, Lee, arXiv:2410.03999.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -39,17 +40,22 @@ def minimal_loss_points(
     """
     with jax.default_matmul_precision("highest"):
         basis, matrix = _reduce(kernel_DK, nonnegative)
-        spread = _spread(matrix)
-        gradient = functools.partial(_slope, matrix=matrix, bias_K=bias_K, targets_KK=targets_KK)
-        project = functools.partial(_project, radius=radius, nonnegative=nonnegative)
-
-        def residual(points: Array, slopes: Array) -> Array:
-            length_K1 = jnp.maximum(jnp.linalg.norm(slopes, axis=1, keepdims=True), spread / 10)
-            return jnp.linalg.norm(points - project(points - radius / length_K1 * slopes), axis=1) / radius
-
-        step = 4 / spread**2  # the Hessian is the covariance of the rows under a distribution: at most spread^2 / 4
-        found = accelerate(gradient, project, residual, project(matrix.T * 1e3), step, tolerance, max_steps)
+        itself = jnp.eye(len(bias_K), dtype=bool)
+        slope = functools.partial(_slope, itself) if targets_KK is None else functools.partial(_soft_slope, targets_KK)
+        found = _solve(slope, matrix, bias_K, radius, jnp.asarray(nonnegative), tolerance, max_steps)
         return found if basis is None else found._replace(points=found.points @ basis.T)
+
+
+def both_minimal_loss_points(kernel_DK: Array, bias_K: Array, radius: Array | float) -> tuple[Descent, Descent]:
+    """`minimal_loss_points` without and with z >= 0, solved side by side: half the compile time of two calls."""
+    with jax.default_matmul_precision("highest"):
+        _, matrix = _reduce(kernel_DK, True)
+        count = len(bias_K)
+        itself = jnp.tile(jnp.eye(count, dtype=bool), (2, 1))
+        inside = jnp.repeat(jnp.array([[False], [True]]), count, 0)
+        found = _solve(functools.partial(_slope, itself), matrix, bias_K, radius, inside, 5e-6, 2000)
+        free = Descent(found.points[:count], found.residual[:count], found.steps)
+        return free, Descent(found.points[count:], found.residual[count:], found.steps)
 
 
 def max_margin_directions(
@@ -96,18 +102,44 @@ def soft_targets(num_classes: int, epsilon: Array | float) -> Array:
     return (1 - epsilon) * jnp.eye(num_classes) + epsilon / num_classes
 
 
-def _slope(points_KD: Array, *, matrix: Array, bias_K: Array, targets_KK: Array | None) -> Array:
-    logits_KK = points_KD @ matrix + bias_K
-    if targets_KK is not None:
-        return (jax.nn.softmax(logits_KK) - targets_KK) @ matrix.T
-    rivals_KK = jax.nn.softmax(jnp.where(jnp.eye(len(bias_K), dtype=bool), -jnp.inf, logits_KK))
-    return rivals_KK @ matrix.T - matrix.T
+def _solve(
+    slope: Callable[[Array, Array], Array],
+    matrix: Array,
+    bias_K: Array,
+    radius: Array | float,
+    nonnegative: Array,
+    tolerance: float,
+    max_steps: int,
+) -> Descent:
+    """P problems at once; `nonnegative` is [] or [P, 1]."""
+    spread = _spread(matrix)
+
+    def project(points_PD: Array) -> Array:
+        # The orthant is a cone: projecting on it first, then on the ball, projects on both.
+        points_PD = jnp.where(nonnegative, optax.projections.projection_non_negative(points_PD), points_PD)
+        return jax.vmap(optax.projections.projection_l2_ball, in_axes=(0, None))(points_PD, radius)
+
+    def gradient(points_PD: Array) -> Array:
+        return slope(points_PD @ matrix + bias_K, matrix)
+
+    def residual(points_PD: Array, slopes_PD: Array) -> Array:
+        length_P1 = jnp.maximum(jnp.linalg.norm(slopes_PD, axis=1, keepdims=True), spread / 10)
+        return jnp.linalg.norm(points_PD - project(points_PD - radius / length_P1 * slopes_PD), axis=1) / radius
+
+    step = 4 / spread**2  # the Hessian is the covariance of the rows under a distribution: at most spread^2 / 4
+    start_KD = radius / spread * matrix.T
+    start_PD = jnp.tile(start_KD, (nonnegative.size // len(bias_K) or 1, 1))
+    return accelerate(gradient, project, residual, project(start_PD), step, tolerance, max_steps)
 
 
-def _project(points_KD: Array, *, radius: Array | float, nonnegative: bool) -> Array:
-    if nonnegative:  # the orthant is a cone: projecting on it first, then on the ball, projects on both
-        points_KD = optax.projections.projection_non_negative(points_KD)
-    return jax.vmap(optax.projections.projection_l2_ball, in_axes=(0, None))(points_KD, radius)
+def _slope(itself_PK: Array, logits_PK: Array, matrix: Array) -> Array:
+    """Gradient of g, the log of the odds against the class: the mean row of the rivals less the row of the class."""
+    rivals_PK = jax.nn.softmax(jnp.where(itself_PK, -jnp.inf, logits_PK))
+    return (rivals_PK - itself_PK) @ matrix.T
+
+
+def _soft_slope(targets_KK: Array, logits_KK: Array, matrix: Array) -> Array:
+    return (jax.nn.softmax(logits_KK) - targets_KK) @ matrix.T
 
 
 def _reduce(kernel_DK: Array, nonnegative: bool) -> tuple[Array | None, Array]:

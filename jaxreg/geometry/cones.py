@@ -22,7 +22,7 @@ def cone(features_ND: Array, kernel_DK: Array, bias_K: Array) -> Cone:
     """Follows the prediction along the ray t h, t > 0, to the point where it changes for the last time.
 
     On the ray the logits are the lines t a_j + b_j, a = W h, and the prediction is their upper envelope. Its last line
-    is c with the largest a (among equals the largest b), and it begins at t* = max_j (b_j - b_c) / (a_c - a_j), or at 0.
+    c has the largest a (among equals the largest b) and begins at t* = max_j (b_j - b_c) / (a_c - a_j), or at 0.
     Without bias t* = 0: every region is a cone by construction. A zero feature has t* = 0 too.
     """
     slopes_NK = features_ND @ kernel_DK

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-CHUNK = 20  # steps between two looks at the residual, which costs a gradient of its own
+LOOK = 20  # steps from one look at the residual to the next
 
 
 class Descent(NamedTuple):
@@ -15,6 +15,9 @@ class Descent(NamedTuple):
     points: Array
     residual: Array
     steps: Array
+
+
+Carry = tuple[Array, Array, Array, Descent]  # points, points ahead, momentum, the best
 
 
 def accelerate(
@@ -32,26 +35,28 @@ def accelerate(
     References: Beck and Teboulle, 2009, doi:10.1137/080716542; O'Donoghue and Candes, 2015, arXiv:1204.3982.
     """
 
-    def one(_: int, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        points, ahead, momentum = carry
-        new = project(ahead - step * gradient(ahead))
+    def unfinished(carry: Carry) -> Array:
+        *_, best = carry
+        return (jnp.max(best.residual) > tolerance) & (best.steps < max_steps)
+
+    def one(carry: Carry) -> Carry:
+        points, ahead, momentum, best = carry
+        slopes = gradient(ahead)
+        best = _better(best, ahead, residual(ahead, slopes))
+        new = project(ahead - step * slopes)
         uphill = jnp.sum((ahead - new) * (new - points), 1) > 0
         momentum = jnp.where(uphill, 1.0, momentum)
         following = (1 + jnp.sqrt(1 + 4 * momentum**2)) / 2
-        return new, new + jnp.where(uphill, 0.0, (momentum - 1) / following)[:, None] * (new - points), following
+        # Before a look nothing is extrapolated: the gradient of the step is then that of the point looked at.
+        push = jnp.where(uphill | (best.steps % LOOK == 0), 0.0, (momentum - 1) / following)
+        return new, new + push[:, None] * (new - points), following, best
 
-    def chunk(carry):
-        inner, best = carry
-        inner = lax.fori_loop(0, CHUNK, one, inner)
-        found = residual(inner[0], gradient(inner[0]))
-        better = found < best.residual
-        points = jnp.where(better[:, None], inner[0], best.points)
-        return inner, Descent(points, jnp.where(better, found, best.residual), best.steps + CHUNK)
+    nothing = Descent(start, jnp.inf + 0 * start[:, 0], 0 * start[0, 0].astype(jnp.int32))
+    return lax.while_loop(unfinished, one, (start, start, 1 + 0 * start[:, 0], nothing))[-1]
 
-    def unfinished(carry) -> Array:
-        _, best = carry
-        return (jnp.max(best.residual) > tolerance) & (best.steps < max_steps)
 
-    zero = start[0, 0].astype(jnp.int32) * 0
-    first = Descent(start, residual(start, gradient(start)), zero)
-    return lax.while_loop(unfinished, chunk, ((start, start, 1 + 0 * start[:, 0]), first))[1]
+def _better(best: Descent, points: Array, residual: Array) -> Descent:
+    """Counts a step, and at a look (the first, and each LOOK steps after) keeps what is better than before."""
+    better = (residual < best.residual) & (best.steps % LOOK == 0)
+    kept = jnp.where(better[:, None], points, best.points)
+    return Descent(kept, jnp.where(better, residual, best.residual), best.steps + 1)

@@ -34,6 +34,8 @@ def measure_examples(
 def _batch(features_ND: Array, labels_N: Array, head: Head, vectors: cosines.ClassVectors) -> dict[str, Array]:
     predictions_N = jnp.argmax(features_ND @ head.kernel_DK + head.bias_K, 1)
     cone = cones.cone(features_ND, *head)
+    both_2N = jnp.stack([predictions_N, labels_N.astype(predictions_N.dtype)])
+    margin_2N = jax.vmap(lambda classes_N: margins.angular_margin(features_ND, *head, classes_N))(both_2N)
     return {
         "correct": predictions_N == labels_N,
         "feature_norm": norms.norm(features_ND),
@@ -43,6 +45,6 @@ def _batch(features_ND: Array, labels_N: Array, head: Head, vectors: cosines.Cla
         "cone_fraction": cone.final(),
         "cone_breakpoint": cone.breakpoint,
         "cone_radius": cone.radius,
-        "angular_margin": margins.angular_margin(features_ND, *head, predictions_N),
-        "label_margin": margins.angular_margin(features_ND, *head, labels_N),
+        "angular_margin": margin_2N[0],
+        "label_margin": margin_2N[1],
     }

@@ -1,5 +1,6 @@
 """The geometry probe: every number on norms, centers, cones, margins and collapse, for all trials of a program."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -43,11 +44,10 @@ def measure(
     _check(splits, kernel_TDK)
     mesh = parallel.make_mesh() if mesh is None else mesh
     labels = {name: np.asarray(split.labels_N, np.int32) for name, split in splits.items()}
-    stacked = {name: np.asarray(split.features_TND, np.float32) for name, split in splits.items()}
-    heads = Head(np.asarray(kernel_TDK, np.float32), np.asarray(bias_TK, np.float32))
-    run = parallel.per_trial(measure_trial, mesh)
+    stacked = {name: jnp.asarray(split.features_TND, jnp.float32) for name, split in splits.items()}
+    heads = Head(jnp.asarray(kernel_TDK, jnp.float32), jnp.asarray(bias_TK, jnp.float32))
     shared = (labels, np.float32(radius))
-    found = run(parallel.put_trials((stacked, heads), mesh), parallel.put_shared(shared, mesh))
+    found = _program(mesh)(parallel.put_trials((stacked, heads), mesh), parallel.put_shared(shared, mesh))
     found = parallel.fetch(found, len(heads.kernel_DK))
     trials = [jax.tree.map(lambda a, t=t: a[t], found) for t in range(len(heads.kernel_DK))]
     return [summary.measured(trial, labels) for trial in trials]
@@ -60,22 +60,41 @@ def measure_trial(trial: tuple[Mapping[str, Array], Head], shared: tuple[Mapping
         train = features["train"]
         means_KD = norms.class_means(train, labels["train"], head.bias_K.shape[0])
         radius = jnp.where(radius > 0, radius, jnp.mean(norms.norm(train)))
-        solved = centers.minimal_loss_points(*head, radius)
+        solved, inside = centers.both_minimal_loss_points(*head, radius)
         vectors = cosines.ClassVectors(solved.points, head.kernel_DK.T, means_KD, train.mean(0))
-        examples = {name: measure_examples(features[name], labels[name], head, vectors) for name in features}
         predictions_N = jnp.argmax(train @ head.kernel_DK + head.bias_K, 1)
         return {
-            "examples": examples,
+            "examples": _all_splits(features, labels, head, vectors),
             "common_mode": {name: norms.common_mode(features[name]) for name in features},
             "collapse": collapse.collapse(train, labels["train"], head.kernel_DK, predictions_N, means_KD)._asdict(),
-            "centers": _about_centers(head, radius, solved, vectors),
+            "centers": _about_centers(head, radius, (solved, inside), vectors),
             "no_bias": jnp.ptp(head.bias_K) == 0,
         }
 
 
-def _about_centers(head: Head, radius: Array, solved: centers.Descent, vectors: cosines.ClassVectors) -> Tree:
+@functools.lru_cache(maxsize=4)
+def _program(mesh: Any) -> Any:
+    """Kept, so that a second program of the same shapes compiles nothing."""
+    return parallel.per_trial(measure_trial, mesh)
+
+
+def _all_splits(features: Mapping[str, Array], labels: Mapping[str, Array], head: Head, vectors: Any) -> Tree:
+    """The examples of all splits as one batch, which compiles once, and apart again."""
+    names = list(features)
+    ends = np.cumsum([len(labels[name]) for name in names])[:-1]
+    joined = measure_examples(
+        jnp.concatenate([features[name] for name in names]),
+        jnp.concatenate([labels[name] for name in names]),
+        head,
+        vectors,
+    )
+    parts = {metric: jnp.split(array, ends) for metric, array in joined.items()}
+    return {name: {metric: part[i] for metric, part in parts.items()} for i, name in enumerate(names)}
+
+
+def _about_centers(head: Head, radius: Array, both: tuple[Any, Any], vectors: cosines.ClassVectors) -> Tree:
     """How exact the centers are, how they relate to rows and means, to other radii and to the positive orthant."""
-    inside = centers.minimal_loss_points(*head, radius, nonnegative=True)
+    solved, inside = both
     far = centers.max_margin_directions(head.kernel_DK)
     return {
         "center_radius": radius,

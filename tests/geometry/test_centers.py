@@ -6,6 +6,10 @@ from scipy.optimize import LinearConstraint, minimize
 
 from jaxreg.geometry import centers
 
+STATIC = ("nonnegative", "tolerance", "max_steps")
+minimal_loss_points = jax.jit(centers.minimal_loss_points, static_argnames=STATIC)
+max_margin_directions = jax.jit(centers.max_margin_directions, static_argnames=STATIC)
+
 
 def random_head(seed, width=12, classes=5, scale=1.0):
     rng = np.random.default_rng(seed)
@@ -46,7 +50,7 @@ def reference(kernel, bias, k, radius, *, nonnegative=False, target=None):
 @pytest.mark.parametrize("radius", [0.5, 4.0, 20.0])
 def test_centers_equal_scipy(radius, nonnegative):
     kernel, bias = random_head(1)
-    found = centers.minimal_loss_points(
+    found = minimal_loss_points(
         jnp.asarray(kernel, jnp.float32),
         jnp.asarray(bias, jnp.float32),
         radius,
@@ -60,24 +64,31 @@ def test_centers_equal_scipy(radius, nonnegative):
 
 def test_soft_centers_equal_scipy_and_are_finite():
     kernel, bias = random_head(2)
-    targets = centers.soft_targets(5, 0.1)
-    found = centers.minimal_loss_points(
-        jnp.asarray(kernel, jnp.float32), jnp.asarray(bias, jnp.float32), 1e3, targets_KK=targets, tolerance=1e-9
+    targets = np.asarray(centers.soft_targets(5, 0.1), float)
+    found = minimal_loss_points(
+        jnp.asarray(kernel, jnp.float32),
+        jnp.asarray(bias, jnp.float32),
+        1e3,
+        targets_KK=jnp.asarray(targets, jnp.float32),
+        tolerance=1e-9,
     )
     # Inside the ball the point with softmax(logits) = target is best: here its logits are known.
     logits = found.points @ kernel + bias
     np.testing.assert_allclose(jax.nn.softmax(logits), targets, atol=1e-5)
-    near = centers.minimal_loss_points(
-        jnp.asarray(kernel, jnp.float32), jnp.asarray(bias, jnp.float32), 0.4, targets_KK=targets
+    near = minimal_loss_points(
+        jnp.asarray(kernel, jnp.float32),
+        jnp.asarray(bias, jnp.float32),
+        0.4,
+        targets_KK=jnp.asarray(targets, jnp.float32),
     )
-    expected = np.stack([reference(kernel, bias, k, 0.4, target=np.asarray(targets[k], float)) for k in range(5)])
+    expected = np.stack([reference(kernel, bias, k, 0.4, target=targets[k]) for k in range(5)])
     np.testing.assert_allclose(near.points / 0.4, expected / 0.4, atol=2e-4)
 
 
 @pytest.mark.parametrize("radius", [0.01, 1.0, 50.0])
 def test_centers_of_a_simplex_are_its_corners(radius):
     kernel = simplex_head()
-    found = centers.minimal_loss_points(jnp.asarray(kernel, jnp.float32), jnp.zeros(4), radius)
+    found = minimal_loss_points(jnp.asarray(kernel, jnp.float32), jnp.zeros(4), radius)
     np.testing.assert_allclose(
         found.points, radius * kernel.T / np.linalg.norm(kernel, axis=0)[:, None], atol=1e-5 * radius
     )
@@ -85,7 +96,7 @@ def test_centers_of_a_simplex_are_its_corners(radius):
 
 def test_small_radius_gives_the_row_less_the_mean_row():
     kernel, _ = random_head(3)
-    found = centers.minimal_loss_points(jnp.asarray(kernel, jnp.float32), jnp.zeros(5), 1e-4)
+    found = minimal_loss_points(jnp.asarray(kernel, jnp.float32), jnp.zeros(5), 1e-4)
     rows = (kernel - kernel.mean(1, keepdims=True)).T
     np.testing.assert_allclose(found.points / 1e-4, rows / np.linalg.norm(rows, axis=1)[:, None], atol=1e-3)
 
@@ -94,7 +105,7 @@ def test_small_radius_gives_the_row_less_the_mean_row():
 def test_far_direction_is_the_hard_margin(nonnegative):
     kernel, _ = random_head(4)
     rows, width = kernel.T, len(kernel)
-    found = centers.max_margin_directions(jnp.asarray(kernel, jnp.float32), nonnegative=nonnegative, tolerance=1e-7)
+    found = max_margin_directions(jnp.asarray(kernel, jnp.float32), nonnegative=nonnegative, tolerance=1e-7)
     for k in range(5):
         apart = rows[k] - np.delete(rows, k, 0)
         start = rows[k] - rows.mean(0)
@@ -114,10 +125,9 @@ def test_far_direction_is_the_hard_margin(nonnegative):
 def test_a_growing_radius_reaches_the_far_direction():
     kernel, bias = random_head(5)
     kernel, bias = jnp.asarray(kernel, jnp.float32), jnp.asarray(bias, jnp.float32)
-    far = centers.max_margin_directions(kernel).points
+    far = max_margin_directions(kernel).points
     cosines = [
-        float(jnp.min(jnp.sum(centers.minimal_loss_points(kernel, bias, r).points * far, 1) / r))
-        for r in (0.1, 3.0, 300.0)
+        float(jnp.min(jnp.sum(minimal_loss_points(kernel, bias, r).points * far, 1) / r)) for r in (0.1, 3.0, 300.0)
     ]
     assert cosines[0] < cosines[1] < cosines[2]
     assert cosines[2] > 0.9999
@@ -125,16 +135,14 @@ def test_a_growing_radius_reaches_the_far_direction():
 
 def test_a_class_that_cannot_win_has_no_far_direction():
     kernel = jnp.array([[1.0, -1.0, 0.0], [0.0, 0.0, 0.0]])  # the third row lies between the others
-    np.testing.assert_allclose(
-        centers.max_margin_directions(kernel).points, [[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]], atol=1e-4
-    )
+    np.testing.assert_allclose(max_margin_directions(kernel).points, [[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]], atol=1e-4)
 
 
 def test_turning_the_space_turns_the_centers():
     kernel, bias = random_head(6)
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(12, 12)))[0]
     plain, turned = (
-        centers.minimal_loss_points(jnp.asarray(k, jnp.float32), jnp.asarray(bias, jnp.float32), 5.0).points
+        minimal_loss_points(jnp.asarray(k, jnp.float32), jnp.asarray(bias, jnp.float32), 5.0).points
         for k in (kernel, turn @ kernel)
     )
     np.testing.assert_allclose(turned, plain @ turn.T, atol=1e-3)
@@ -144,18 +152,27 @@ def test_many_trials_at_once_equal_each_alone():
     heads = [random_head(s, width=30, classes=10, scale=0.5) for s in range(3)]
     kernels, biases = (jnp.asarray(np.stack(x), jnp.float32) for x in zip(*heads))
     radii = jnp.array([2.0, 9.0, 30.0])
-    many = jax.vmap(centers.minimal_loss_points)(kernels, biases, radii)
+    many = jax.jit(jax.vmap(centers.minimal_loss_points))(kernels, biases, radii)
     assert many.residual.max() < 1e-5
     for t in range(3):
-        alone = centers.minimal_loss_points(kernels[t], biases[t], radii[t])
+        alone = minimal_loss_points(kernels[t], biases[t], radii[t])
         np.testing.assert_allclose(many.points[t] / radii[t], alone.points / radii[t], atol=1e-4)
 
 
 @pytest.mark.parametrize("nonnegative", [False, True])
 def test_wide_heads_of_many_classes_converge(nonnegative):
     kernel, bias = random_head(7, width=128, classes=100, scale=0.2)
-    found = centers.minimal_loss_points(
+    found = minimal_loss_points(
         jnp.asarray(kernel, jnp.float32), jnp.asarray(bias, jnp.float32), 12.0, nonnegative=nonnegative
     )
     assert found.residual.max() < 1e-5
     assert found.points.min() >= (0 if nonnegative else -np.inf)
+
+
+def test_both_at_once_equal_each_alone():
+    kernel, bias = (jnp.asarray(a, jnp.float32) for a in random_head(8))
+    both = jax.jit(centers.both_minimal_loss_points)(kernel, bias, 6.0)
+    for found, nonnegative in zip(both, (False, True)):
+        alone = minimal_loss_points(kernel, bias, 6.0, nonnegative=nonnegative)
+        np.testing.assert_allclose(found.points / 6, alone.points / 6, atol=1e-4)
+        assert found.residual.max() < 1e-5

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -34,9 +35,15 @@ def reference(features, labels, kernel, predictions):
 
 
 def measure(features, labels, kernel, predictions):
-    h, y = jnp.asarray(features, jnp.float32), jnp.asarray(labels)
-    means = norms.class_means(h, y, kernel.shape[1])
-    return collapse.collapse(h, y, jnp.asarray(kernel, jnp.float32), jnp.asarray(predictions), means)._asdict()
+    return _measure(
+        *(jnp.asarray(a, jnp.float32) for a in (features, kernel)), jnp.asarray(labels), jnp.asarray(predictions)
+    )
+
+
+@jax.jit
+def _measure(features, kernel, labels, predictions):
+    means = norms.class_means(features, labels, kernel.shape[1])
+    return collapse.collapse(features, labels, kernel, predictions, means)._asdict()
 
 
 @pytest.mark.parametrize(("classes", "width"), [(5, 12), (10, 64), (4, 3)])
