@@ -4,8 +4,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from jaxreg import results
-
 
 class Column(NamedTuple):
     """A metric as a column: `scale` turns the stored number into the printed one, with `digits` after the point."""
@@ -27,26 +25,37 @@ class Column(NamedTuple):
 
 def main_columns(frame: pd.DataFrame, split: str) -> list[Column]:
     """Returns the columns of the main table that `frame` has numbers for."""
-    robust = headline_robust(frame, split)
+    robust = headlines(frame, split)
     columns = [
         Column("accuracy", "accuracy %", 2, 100),
         Column("nll", "NLL", 3),
         Column("nll_ts", "NLL T", 3),
         Column("ece", "ECE %", 2, 100),
         Column("ece_ts", "ECE T %", 2, 100),
+        Column("ece_floor", "ECE floor %", 2, 100, wide=True),
         Column("temperature", "T", 2, wide=True),
         Column("confidence_gap", "conf. gap %", 2, 100, wide=True),
-        *([Column(robust, "robust %", 1, 100)] if robust else []),
+        *(Column(metric, _robust_title(metric, len(robust) > 1), 1, 100) for metric in robust),
         Column("feature_norm", "norm", 2),
         Column("center_cosine", "cosine", 3),
     ]
     return [located for column in columns if (located := _locate(column, frame, split))]
 
 
+def headlines(frame: pd.DataFrame, split: str) -> list[str]:
+    """Returns the robust accuracies to show first: one that every study has, or else one of each study."""
+    studies = [rows for _, rows in frame.groupby("study", sort=False)]
+    shared = set.intersection(*(set(rows["metric"]) for rows in studies)) if studies else set()
+    common = headline_robust(frame[frame["metric"].isin(shared)], split)
+    each = [headline_robust(rows, split) for rows in studies]
+    return [common] if common else list(dict.fromkeys(metric for metric in each if metric))
+
+
 def headline_robust(frame: pd.DataFrame, split: str) -> str | None:
     """Returns the robust accuracy to show first: the worst case of all attacks at the radius most attacks were run at.
 
-    Without a worst case, the lowest mean among PGD attacks; without those, among all attacks. Ties: the largest radius.
+    Of several such radii the middle one, the larger of two: neither all nor none of the examples should be fooled.
+    Without a worst case, the attack with the lowest mean: of the PGD attacks, or if there are none, of all.
     """
     rows = frame[(frame["split"] == split) & frame["metric"].str.match(r"robust_accuracy/[^/]+/[^/]+$")]
     rows = rows.assign(attack=rows["metric"].str.split("/").str[1], eps=rows["metric"].str.split("/").str[2])
@@ -54,25 +63,34 @@ def headline_robust(frame: pd.DataFrame, split: str) -> str | None:
     if rows.empty:
         return None
     counts = rows.groupby("eps")["attack"].nunique()
-    eps = max(counts.index, key=lambda name: (counts[name], float(name)))
+    radii = sorted(counts.index[counts == counts.max()], key=float)
+    eps = radii[len(radii) // 2]
     means = rows[rows["eps"] == eps].groupby("attack")["value"].mean()
     pgd = means[means.index.str.startswith("pgd")]
     attack = "worst" if "worst" in means.index else str((pgd if len(pgd) else means).idxmin())
     return f"robust_accuracy/{attack}/{eps}"
 
 
-def cells(rows: pd.DataFrame, columns: list[Column]) -> list[str]:
-    """Returns the printed numbers of one setting; a column that lacks some of its trials tells its own n."""
-    line = results.summary(rows).drop_duplicates(["split", "metric"]).set_index(["split", "metric"])
-    trials = rows["trial"].nunique()
-    return [_cell(column, line, trials) for column in columns]
+def cells(frame: pd.DataFrame, columns: list[Column], by: list[str]) -> dict[tuple[str, ...], list[str]]:
+    """Returns the printed numbers of each group of trials; a column that lacks some of them tells its own n."""
+    shown = frame[frame["metric"].isin([column.metric for column in columns])]
+    once = shown.drop_duplicates(["study", "trial", "split", "metric"])
+    numbers = once.groupby([*by, "split", "metric"], sort=False)["value"].agg(["mean", "std", "count"])
+    table = {key: (mean, sd, n) for key, mean, sd, n in numbers.itertuples(name=None)}
+    trials = frame.drop_duplicates(["study", "trial"]).groupby(by, sort=False).size()
+    groups = [(key if isinstance(key, tuple) else (key,), count) for key, count in trials.items()]
+    return {key: [_cell(c, table.get((*key, c.split, c.metric)), count) for c in columns] for key, count in groups}
 
 
-def _cell(column: Column, line: pd.DataFrame, trials: int) -> str:
-    if (column.split, column.metric) not in line.index:
+def _cell(column: Column, number: tuple[float, float, int] | None, trials: int) -> str:
+    if number is None:
         return "–"
-    mean, sd, n = line.loc[(column.split, column.metric), ["mean", "sd", "n"]]
-    return column.text(mean, sd) + (f" (n={n:.0f})" if 0 < n < trials else "")
+    mean, sd, n = number
+    return column.text(mean, sd) + (f" (n={n})" if 0 < n < trials else "")
+
+
+def _robust_title(metric: str, several: bool) -> str:
+    return f"robust % {metric.rsplit('/', 1)[1]}" if several else "robust %"
 
 
 def _locate(column: Column, frame: pd.DataFrame, split: str) -> Column | None:

@@ -2,12 +2,19 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from jaxreg.report.data import StudyData
-from jaxreg.report.palette import Look, legend, looks, panels
+from jaxreg.report.palette import Look, canvas, grid, looks
 
-QUANTITIES = {"loss": "training loss", "accuracy": "training accuracy %", "grad_norm": "gradient norm", "learning_rate": "learning rate"}
+QUANTITIES = {
+    "loss": "training loss",
+    "accuracy": "training accuracy %",
+    "grad_norm": "gradient norm",
+    "learning_rate": "learning rate",
+}
 LOGARITHMIC = ("loss", "grad_norm")
 
 
@@ -16,21 +23,29 @@ def figure(data: StudyData) -> Figure | None:
     shown = [name for name in QUANTITIES if name in data.curves and np.isfinite(data.curves[name]).any()]
     if not shown:
         return None
-    figure, axes = panels(len(shown), 2, 2.3, sharex=True)
-    look = {s: one for s, one in looks(data.settings).items() if (data.curves["setting"] == s).any()}
+    trained = set(data.curves["setting"])
+    look = {setting: one for setting, one in looks(data).items() if setting in trained}
+    figure = canvas(2.4 * -(-len(shown) // 2), look)
+    axes = grid(figure, len(shown), 2, sharex=True)
     for axis, name in zip(axes, shown):
         for setting, one in look.items():
             _band(axis, data.curves[data.curves["setting"] == setting], name, one)
         axis.set_title(QUANTITIES[name])
         if name in LOGARITHMIC and (data.curves[name].dropna() > 0).all():
-            axis.set_yscale("log")
+            _logarithmic(axis)
     for axis in axes[-2:]:
         axis.set_xlabel("step")
-    legend(figure, list(look), data.settings)
     return figure
 
 
-def _band(axis, curves: pd.DataFrame, name: str, look: Look) -> None:
+def _logarithmic(axis: Axes) -> None:
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _band(axis: Axes, curves: pd.DataFrame, name: str, look: Look) -> None:
     finite = curves[np.isfinite(curves[name])]
     steps = finite.groupby("step")[name]
     scale = 100 if name == "accuracy" else 1

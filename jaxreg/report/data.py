@@ -14,7 +14,7 @@ from jaxreg import results
 
 
 class Failed(NamedTuple):
-    """A trial without results, and why."""
+    """A trained trial without results, and why."""
 
     study: str
     trial: str
@@ -25,8 +25,8 @@ class Failed(NamedTuple):
 class StudyData:
     """All that figures and tables are made of; a setting is a regularizer with its hyperparameters, in one study."""
 
-    frame: pd.DataFrame  # rows of results.parquet, with the column `setting`
-    curves: pd.DataFrame  # rows of training curves, with the columns `study` and `setting`; empty without any
+    frame: pd.DataFrame  # rows of results.parquet, with the columns `label` and `setting`
+    curves: pd.DataFrame  # rows of training curves, with the columns `study`, `label`, `setting`; empty without any
     workdirs: Mapping[str, epath.Path]  # by study, as all that follows
     config: Mapping[str, dict[str, Any]]
     provenance: Mapping[str, dict[str, Any]]
@@ -34,10 +34,10 @@ class StudyData:
 
     @property
     def settings(self) -> list[str]:
-        """Returns the settings in the order of the results, the unregularized ones first."""
+        """Returns the settings in the order of the results, study by study, the unregularized one first."""
         names = self.frame.drop_duplicates("setting")
-        plain = names["regularizer"] == "none"
-        return [*names["setting"][plain], *names["setting"][~plain]]
+        order = names.assign(place=names["study"].map(list(self.workdirs).index), soft=names["regularizer"] != "none")
+        return list(order.sort_values(["place", "soft"], kind="stable")["setting"])
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -63,8 +63,9 @@ class StudyData:
         found: dict[str, list[tuple[np.ndarray, ...]]] = {setting: [] for setting in self.settings}
         for row in self.trials.itertuples():
             arrays = [self.array(probe, row.study, row.trial, name) for name in names]
-            if all(array is not None for array in arrays):
-                found[row.setting].append(tuple(arrays))
+            saved = tuple(array for array in arrays if array is not None)
+            if len(saved) == len(names):
+                found[row.setting].append(saved)
         return {setting: trials for setting, trials in found.items() if trials}
 
     def values(self, metric: str, split: str | None = None) -> pd.DataFrame:
@@ -81,7 +82,9 @@ def load(workdirs: Sequence[epath.PathLike]) -> StudyData:
     paths = [epath.Path(workdir) for workdir in workdirs]
     for path in paths:
         if not (path / "results.parquet").exists():
-            raise ValueError(f"a report needs results.parquet in its workdir, got none in {path}: run the probes first.")
+            raise ValueError(
+                f"a report needs results.parquet in its workdir, got none in {path}: run the probes first."
+            )
     if not paths:
         raise ValueError("a report needs at least one workdir, got none: name one.")
     frames = [results.read(path / "results.parquet") for path in paths]
@@ -102,17 +105,17 @@ def load(workdirs: Sequence[epath.PathLike]) -> StudyData:
 def _study_names(frames: list[pd.DataFrame], paths: list[epath.Path]) -> list[str]:
     names = [frame["study"].iloc[0] if len(frame) else path.name for frame, path in zip(frames, paths)]
     told = [name if names.count(name) == 1 else f"{name} [{path.name}]" for name, path in zip(names, paths)]
-    return [name if told.count(name) == 1 else f"{name} [{path}]" for name, path in zip(names, paths)]
+    return [one if told.count(one) == 1 else f"{name} [{path}]" for one, name, path in zip(told, names, paths)]
 
 
 def _with_setting(frame: pd.DataFrame, several: bool) -> pd.DataFrame:
-    keys = frame[results.SETTING].drop_duplicates() if len(frame) else pd.DataFrame(columns=results.SETTING)
-    names = {
-        tuple(key): (f"{key.study}: " if several else "") + results.label(key.regularizer, key.hyperparameters)
-        for key in keys.itertuples(index=False)
-    }
-    columns = zip(*(frame[column] for column in results.SETTING)) if len(frame) else []
-    return frame.assign(setting=[names[key] for key in columns])
+    """Adds `label`, the regularizer with its hyperparameters, and `setting`, the same within its study."""
+    if frame.empty:
+        return frame.assign(label="", setting="")
+    keys = frame[["regularizer", "hyperparameters"]]
+    texts = {key: results.label(*key) for key in keys.drop_duplicates().itertuples(index=False, name=None)}
+    label = pd.Series([texts[key] for key in keys.itertuples(index=False, name=None)], frame.index)
+    return frame.assign(label=label, setting=frame["study"] + ": " + label if several else label)
 
 
 def _read_curves(workdir: epath.Path) -> pd.DataFrame:
@@ -121,15 +124,14 @@ def _read_curves(workdir: epath.Path) -> pd.DataFrame:
 
 
 def _failed(frame: pd.DataFrame, curves: pd.DataFrame) -> list[Failed]:
-    """Trials whose training loss became non-finite, and trials that trained but were not measured."""
+    """Trials that were trained and have no results, with what their curves tell about it."""
     measured = set(zip(frame["study"], frame["trial"]))
     found = []
     for (study, trial), steps in curves.groupby(["study", "trial"], sort=False) if len(curves) else []:
-        broken = steps[~np.isfinite(steps["loss"])]
-        if len(broken):
-            found.append(Failed(study, trial, f"loss not finite at step {broken['step'].min()}"))
-        elif (study, trial) not in measured:
-            found.append(Failed(study, trial, "trained, not measured"))
+        if (study, trial) not in measured:
+            broken = steps[~np.isfinite(steps[["loss", "grad_norm"]]).all(axis=1)]
+            reason = f"loss or gradient not finite by step {broken['step'].min()}" if len(broken) else "not measured"
+            found.append(Failed(study, trial, reason))
     return found
 
 

@@ -27,41 +27,45 @@ FIGURES = {
     "seeds": Maker(
         "accuracy",
         seeds.figure,
-        "Accuracy, NLL and ECE of every trial: a dot is a seed, a bar the mean of its setting. T: after temperature scaling "
-        "fitted on validation. Differences smaller than the spread of the dots are not differences.",
+        "Accuracy, NLL and ECE of every trial: a dot is a seed, a bar the mean of its setting. T: after "
+        "temperature scaling fitted on validation. Grey: the 95 % range of the ECE that a perfectly calibrated network "
+        "would show on so few examples. What is smaller than the spread of the dots is no difference.",
     ),
     "reliability": Maker(
         "accuracy",
         reliability.figure,
-        "Reliability diagrams, seeds pooled: accuracy in 15 equal-width bins of confidence, before (solid) and after "
-        "(dotted) temperature scaling. On the diagonal confidence is deserved, below it the network is over-confident, above "
-        "it under-confident. The area of a dot is the share of examples in its bin, as are the bars at the foot.",
+        "Reliability diagrams, seeds pooled: accuracy in 15 equal-width bins of confidence, before (solid) and "
+        "after (dotted) temperature scaling. On the diagonal confidence is deserved, below it the network is "
+        "over-confident, above it under-confident. The area of a dot is the share of examples in its bin, as are "
+        "the bars at the foot.",
     ),
     "robust_bars": Maker(
         "robustness",
         robustness.bars,
-        "Accuracy without attack and under each attack at radius eps (input range [0, 1]): bars are means, dots are seeds. "
-        "An example counts as robust only if it is right and no step of the attack fools it; 'worst' takes the worst of all "
-        "attacks for each example.",
+        "Accuracy without attack and under each attack at radius eps (input range [0, 1]): bars are means, dots "
+        "are seeds. An example counts as robust only if it is right and no step of the attack fools it; 'worst' "
+        "takes the worst of all attacks for each example.",
     ),
     "robust_curves": Maker(
         "robustness",
         robustness.curves,
-        "Robust accuracy against the radius of the attack: mean over seeds, in a band from the lowest to the highest seed. "
-        "A curve that does not fall to 0 at a large radius is a sign of a failing attack, not of robustness.",
+        "Robust accuracy against the radius of the attack: mean over seeds, in a band from the lowest to the "
+        "highest seed. A curve that does not fall to 0 at a large radius is a sign of a failing attack, not of "
+        "robustness.",
     ),
     "geometry": Maker(
         "geometry",
         geometry.histograms,
-        "Features before the last layer, as densities over examples with seeds pooled; thin vertical lines are means. Left or "
-        "above: length of the feature. Right or below: cosine between the feature and the minimal-loss point of its class "
-        "(1: it points straight at the center).",
+        "Features before the last layer, as densities over examples with seeds pooled; thin vertical lines are "
+        "means. Norm: the length of the feature. Cosine: between the feature and the point of least loss for its "
+        "label (1 where it points straight at the center).",
     ),
     "curves": Maker(
         "training",
         curves.figure,
-        "Training: mean over seeds, in a band from the lowest to the highest seed. Losses of different regularizers have "
-        "different floors and must not be compared; accuracy under mixing is measured on the dominant label.",
+        "Training: mean over seeds, in a band from the lowest to the highest seed. Losses of different "
+        "regularizers have different floors and must not be compared; accuracy under mixing is measured on the "
+        "dominant label.",
     ),
 }
 
@@ -89,6 +93,8 @@ def draw(data: StudyData, folder: epath.Path) -> list[Drawn]:
 def save(figure: Figure, folder: epath.Path, name: str) -> bytes:
     """Saves `figure` as folder/name.png and folder/name.pdf and returns the PNG."""
     folder.mkdir(parents=True, exist_ok=True)
+    figure.draw_without_rendering()  # lays out once; each savefig would do it twice
+    figure.set_layout_engine("none")
     png, pdf = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=DPI)
     figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})  # the same study gives the same file
@@ -100,7 +106,8 @@ def save(figure: Figure, folder: epath.Path, name: str) -> bytes:
 def counts(data: StudyData) -> str:
     """Returns how many trials a setting has and how many examples a trial was measured on, as a sentence."""
     seeds_ = sorted(data.trials.groupby("setting")["trial"].count().unique())
-    examples = sorted(data.frame.loc[data.frame["split"] == data.split, "n"].unique())
+    measured = data.frame[(data.frame["split"] == data.split) & (data.frame["metric"] == "accuracy")]
+    examples = sorted((measured if len(measured) else data.frame)["n"].unique())
     return f"n = {_range(seeds_)} trials a setting, {_range(examples)} {data.split} examples a trial."
 
 

@@ -29,7 +29,7 @@ def build(
     """Writes the report of one or several workdirs and returns the path of its page.
 
     Args:
-        workdirs: each holds results.parquet, and probes/, curves/, config.json, provenance.json as far as there are any.
+        workdirs: each holds results.parquet; probes/, curves/, config.json, provenance.json if there are any.
         out: the folder to write to; by default `report` in the first workdir.
         claims: one mapping a claim (claim, statement, verdict, effect, low, high, n, p, test), shown in this order.
     Raises: ValueError: if a workdir holds no results.
@@ -62,10 +62,21 @@ def render(
         trials=tables.trial_lines(data),
         claims=claims,
         files=files,
-        provenance={study: tables.flat(values) for study, values in data.provenance.items()},
+        provenance={
+            study: tables.flat(_without(values, "command", "runs")) for study, values in data.provenance.items()
+        },
         commands={study: values.get("command") for study, values in data.provenance.items()},
-        config={study: json.dumps(config, indent=2, ensure_ascii=False) for study, config in data.config.items()},
+        runs={study: _json(values.get("runs", [])) for study, values in data.provenance.items()},
+        config={study: _json(config) for study, config in data.config.items()},
     )
+
+
+def _without(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) if value else ""
 
 
 def _template() -> jinja2.Template:

@@ -1,19 +1,25 @@
 """One look for every figure: a colour, line and marker for each setting, the same through the whole page.
 
-Colours: Okabe and Ito's set, told apart by people with any common colour blindness, without its yellow (too pale on
-white). From the ninth setting on colours come again with another line and marker, so no two settings look the same.
+Colours: Okabe and Ito's set, told apart by people with any common colour blindness, with its yellow (too pale on white)
+replaced. Where colours come again, in a second study or from the ninth setting on, line and marker differ.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import NamedTuple
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+
+from jaxreg.report.data import StudyData
 
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D31")
 LINES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D")
-WIDTH = 9.0  # inches: the text width of the page, and of two columns of a paper after scaling
+HATCHES = ("", "///", "...", "xxx")
+WIDTH = 9.0  # inches: the text width of the page
+LEGEND_LETTERS = 125  # that fit beside one another at this width
+LEGEND_LINE = 0.2  # inches
 
 STYLE = {
     "font.size": 10,
@@ -26,6 +32,7 @@ STYLE = {
     "axes.titlelocation": "left",
     "grid.color": "#e4e4e4",
     "grid.linewidth": 0.8,
+    "hatch.linewidth": 0.6,
     "lines.linewidth": 1.6,
     "legend.frameon": False,
     "legend.fontsize": 9,
@@ -39,34 +46,44 @@ class Look(NamedTuple):
     colour: str
     line: str
     marker: str
+    hatch: str
 
 
-def looks(settings: Sequence[str]) -> dict[str, Look]:
-    """Returns the look of every setting, by its place in the list."""
-    turns = [(i % len(COLOURS), i // len(COLOURS)) for i in range(len(settings))]
-    return {
-        setting: Look(COLOURS[colour], LINES[turn % len(LINES)], MARKERS[turn % len(MARKERS)])
-        for setting, (colour, turn) in zip(settings, turns)
-    }
+def looks(data: StudyData) -> dict[str, Look]:
+    """Returns the look of every setting: a regularizer has one colour, in several studies with different lines."""
+    names = data.frame.drop_duplicates("setting").set_index("setting").loc[data.settings]
+    labels, studies = list(names["label"].unique()), list(names["study"].unique())
+    found = {}
+    for setting, label, study in zip(names.index, names["label"], names["study"]):
+        round_, colour = divmod(labels.index(label), len(COLOURS))
+        turn = (round_ * len(studies) + studies.index(study)) % len(LINES)
+        found[setting] = Look(COLOURS[colour], LINES[turn], MARKERS[turn], HATCHES[turn])
+    return found
 
 
-def legend(figure: Figure, settings: Sequence[str], every: Sequence[str]) -> None:
-    """Puts one legend of `settings` above all panels, in their looks among `every` setting of the page."""
-    look = looks(every)
+def canvas(height: float, look: dict[str, Look], only: Collection[str] | None = None) -> Figure:
+    """Returns a figure `height` inches high below a legend of the settings (`only` those named) over all panels."""
+    shown = {setting: one for setting, one in look.items() if only is None or setting in only}
+    columns = _legend_columns(list(shown))
+    figure = Figure(figsize=(WIDTH, height + LEGEND_LINE * -(-len(shown) // columns)), layout="constrained")
     handles = [
-        Line2D([], [], color=look[s].colour, linestyle=look[s].line, marker=look[s].marker, markersize=4, label=s)
-        for s in settings
+        Line2D([], [], color=one.colour, linestyle=one.line, marker=one.marker, markersize=4, label=setting)
+        for setting, one in shown.items()
     ]
-    columns = min(len(handles), max(1, int(110 / (6 + max(map(len, settings))))))
     figure.legend(handles=handles, loc="outside upper left", ncols=columns)
+    return figure
 
 
-def panels(number: int, columns: int, height: float, **axes) -> tuple[Figure, list]:
-    """Returns a figure of the page's width with `number` panels in rows of `columns`, each `height` inches high."""
+def grid(figure: Figure, number: int, columns: int, sharex: bool = False, sharey: bool = False) -> list[Axes]:
+    """Returns `number` panels of `figure` in rows of `columns`."""
     columns = min(columns, number)
-    rows = -(-number // columns)
-    figure = Figure(figsize=(WIDTH, rows * height + 0.5), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, **axes).ravel()
-    for unused in grid[number:]:
+    every = figure.subplots(-(-number // columns), columns, sharex=sharex, sharey=sharey, squeeze=False).ravel()
+    for unused in every[number:]:
         unused.set_axis_off()
-    return figure, list(grid[:number])
+    return list(every[:number])
+
+
+def _legend_columns(settings: list[str]) -> int:
+    if sum(len(name) + 6 for name in settings) <= LEGEND_LETTERS:
+        return len(settings)
+    return max(1, LEGEND_LETTERS // (6 + max(map(len, settings))))

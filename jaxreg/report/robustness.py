@@ -2,12 +2,15 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from jaxreg.report.columns import headline_robust
 from jaxreg.report.data import StudyData
-from jaxreg.report.palette import WIDTH, legend, looks
+from jaxreg.report.palette import Look, canvas, grid, looks
 
 MANY = 4  # radii of one attack from which a curve says more than bars
+BARS = 44  # beside one another in one row
 
 
 def robust_rows(data: StudyData) -> pd.DataFrame:
@@ -21,66 +24,70 @@ def robust_rows(data: StudyData) -> pd.DataFrame:
 def bars(data: StudyData) -> Figure | None:
     """Draws clean accuracy and robust accuracy by attack and radius, seeds as dots; None where nothing was attacked.
 
-    Of an attack with many radii only those are drawn that all attacks share, or else its largest.
+    Of an attack with many radii in a study, only the one of the main table.
     """
-    groups = _groups(data)
-    if len(groups) < 2:
+    attacked = _attacked(data)
+    if attacked.empty:
         return None
-    settings, look = data.settings, looks(data.settings)
-    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
-    axis = figure.subplots()
-    width = 0.84 / len(settings)
-    for i, setting in enumerate(settings):
-        for place, rows in enumerate(groups.values()):
-            value = 100 * rows.loc[rows["setting"] == setting, "value"].to_numpy()
-            left = place - 0.42 + (i + 0.5) * width
-            _bar(axis, left, width, value, look[setting].colour, i // 8)
-    axis.set_xticks(range(len(groups)), list(groups))
-    axis.set(ylabel="accuracy %", ylim=(0, 100))
-    axis.grid(False, axis="x")
-    legend(figure, settings, settings)
+    clean = data.values("accuracy")
+    groups = {"clean": clean} if len(clean) else {}
+    for (attack, eps), rows in attacked.groupby(["attack", "eps"], sort=False):
+        groups[f"{attack}\neps {eps:g}"] = rows
+    look = looks(data)
+    each = max(2, BARS // len(look))
+    chunks = [dict(list(groups.items())[i : i + each]) for i in range(0, len(groups), each)]
+    figure = canvas(2.9 * len(chunks), look)
+    for axis, chunk in zip(grid(figure, len(chunks), 1), chunks):
+        _groups(axis, chunk, look, min(each, len(groups)))
     return figure
 
 
 def curves(data: StudyData) -> Figure | None:
     """Draws robust accuracy against the radius, one panel an attack; None where no attack has many radii."""
-    rows = robust_rows(data)
+    rows, look = robust_rows(data), looks(data)
     radii = rows.groupby("attack", sort=False)["eps"].nunique()
     attacks = list(radii[radii >= MANY].index)
     if not attacks:
         return None
-    figure = Figure(figsize=(WIDTH, 3.2 * -(-len(attacks) // 3) + 0.4), layout="constrained")
-    grid = figure.subplots(-(-len(attacks) // 3), min(3, len(attacks)), squeeze=False, sharey=True).ravel()
-    for axis, attack in zip(grid, attacks):
-        for setting, look in looks(data.settings).items():
+    figure = canvas(2.9 * -(-len(attacks) // 3), look)
+    axes = grid(figure, len(attacks), 3, sharey=True)
+    for axis, attack in zip(axes, attacks):
+        for setting, one in look.items():
             lines = rows[(rows["attack"] == attack) & (rows["setting"] == setting)].groupby("eps")["value"]
             mean, low, high = 100 * lines.mean(), 100 * lines.min(), 100 * lines.max()
-            axis.plot(mean.index, mean, look.line, color=look.colour)
-            axis.fill_between(mean.index, low, high, color=look.colour, alpha=0.15, linewidth=0)
+            axis.plot(mean.index, mean, one.line, marker=one.marker, markersize=3, color=one.colour)
+            axis.fill_between(mean.index, low, high, color=one.colour, alpha=0.15, linewidth=0)
         axis.set(title=attack, xlabel="eps", ylim=(0, 100))
-    for axis in grid[len(attacks) :]:
-        axis.set_axis_off()
-    grid[0].set_ylabel("accuracy %")
-    legend(figure, data.settings, data.settings)
+    axes[0].set_ylabel("accuracy %")
     return figure
 
 
-def _groups(data: StudyData) -> dict[str, pd.DataFrame]:
+def _attacked(data: StudyData) -> pd.DataFrame:
+    """The rows to draw as bars, ordered by attack as in the results, then by radius."""
     rows = robust_rows(data)
-    rows = rows[rows["eps"] > 0]
-    radii = {attack: set(part["eps"]) for attack, part in rows.groupby("attack", sort=False)}
-    shared = set.intersection(*radii.values()) if radii else set()
-    groups = {"clean": data.values("accuracy")} if len(data.values("accuracy")) else {}
-    for attack, all_eps in radii.items():
-        few = all_eps if len(all_eps) < MANY else shared if 0 < len(shared) < MANY else {max(all_eps)}
-        for eps in sorted(few):
-            groups[f"{attack}\n{eps:g}"] = rows[(rows["attack"] == attack) & (rows["eps"] == eps)]
-    return groups
+    rows = rows[rows["eps"] > 0].assign(order=lambda frame: pd.factorize(frame["attack"])[0])
+    kept = []
+    for (study, _), part in rows.groupby(["study", "attack"], sort=False):
+        if part["eps"].nunique() >= MANY:
+            first = headline_robust(data.frame[data.frame["study"] == study], data.split) or ""
+            part = part[part["eps"] == float(first.rsplit("/", 1)[-1])]
+        kept.append(part)
+    return pd.concat([rows.iloc[:0], *kept]).sort_values(["order", "eps"], kind="stable")
 
 
-def _bar(axis, center: float, width: float, value: np.ndarray, colour: str, turn: int) -> None:
+def _groups(axis: Axes, groups: dict[str, pd.DataFrame], look: dict[str, Look], room: int) -> None:
+    width = 0.84 / len(look)
+    for i, (setting, one) in enumerate(look.items()):
+        for place, rows in enumerate(groups.values()):
+            value = 100 * rows.loc[rows["setting"] == setting, "value"].to_numpy()
+            _bar(axis, place - 0.42 + (i + 0.5) * width, width, value, one)
+    axis.set_xticks(range(len(groups)), list(groups))
+    axis.set(ylabel="accuracy %", ylim=(0, 100), xlim=(-0.5, room - 0.5))
+    axis.grid(False, axis="x")
+
+
+def _bar(axis: Axes, center: float, width: float, value: np.ndarray, look: Look) -> None:
     if len(value):
-        hatch = ("", "//", "..", "xx")[turn % 4]
-        axis.bar(center, value.mean(), 0.92 * width, color=colour, alpha=0.55, hatch=hatch, edgecolor="white", linewidth=0)
+        axis.bar(center, value.mean(), 0.92 * width, color=look.colour, alpha=0.55, hatch=look.hatch, ec="white", lw=0)
         spread = center + 0.5 * width * ((np.arange(len(value)) + 0.5) / len(value) - 0.5)
-        axis.plot(spread, value, "o", color=colour, markersize=2.6, mew=0.4, mec="white")
+        axis.plot(spread, value, "o", color=look.colour, markersize=2.8, mew=0.4, mec="white")

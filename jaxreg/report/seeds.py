@@ -1,13 +1,19 @@
 """Accuracy and calibration at one glance: one dot a seed, one bar a mean."""
 
+import textwrap
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from jaxreg.report.columns import Column, main_columns
 from jaxreg.report.data import StudyData
-from jaxreg.report.palette import WIDTH, Look, looks
+from jaxreg.report.palette import WIDTH, Look, grid, looks
 
 SHOWN = ("accuracy", "nll", "nll_ts", "ece", "ece_ts", "confidence_gap")
+
+FLOORS = {"ece": "ece_floor", "ece_ts": "ece_floor_ts"}  # what a perfectly calibrated network would show
 
 
 def figure(data: StudyData) -> Figure | None:
@@ -15,26 +21,29 @@ def figure(data: StudyData) -> Figure | None:
     columns = [column for column in main_columns(data.frame, data.split) if column.metric in SHOWN]
     if not columns:
         return None
-    settings, look = data.settings, looks(data.settings)
-    rows = -(-len(columns) // 3)
-    figure = Figure(figsize=(WIDTH, rows * (0.8 + 0.3 * len(settings))), layout="constrained")
-    grid = figure.subplots(rows, min(3, len(columns)), squeeze=False, sharey=True).ravel()
-    for axis, column in zip(grid, columns):
-        _strip(axis, data, column, settings, look)
-    for axis in grid[len(columns) :]:
-        axis.set_axis_off()
-    grid[0].set_yticks(range(len(settings)), settings)
-    grid[0].set_ylim(len(settings) - 0.5, -0.5)
+    names = [
+        textwrap.fill(setting.replace("(", " (", 1) if len(setting) > 30 else setting, 30) for setting in data.settings
+    ]
+    rows, line = -(-len(columns) // 3), 0.3 if max(map(len, names)) <= 30 else 0.42
+    figure = Figure(figsize=(WIDTH, rows * (0.8 + line * len(names))), layout="constrained")
+    axes = grid(figure, len(columns), 3, sharey=True)
+    for axis, column in zip(axes, columns):
+        _strip(axis, data, column, looks(data))
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
     return figure
 
 
-def _strip(axis, data: StudyData, column: Column, settings: list[str], look: dict[str, Look]) -> None:
-    rows = data.values(column.metric, column.split)
-    for place, setting in enumerate(settings):
+def _strip(axis: Axes, data: StudyData, column: Column, look: dict[str, Look]) -> None:
+    rows, floor = data.values(column.metric, column.split), data.values(FLOORS.get(column.metric, ""))
+    for place, (setting, one) in enumerate(look.items()):
+        range_ = 100 * floor.loc[floor["setting"] == setting, ["low", "high"]].mean()
+        axis.fill_betweenx([place - 0.42, place + 0.42], range_["low"], range_["high"], color="#dddddd", linewidth=0)
         value = rows.loc[rows["setting"] == setting, "value"].to_numpy() * column.scale
         if len(value):
             spread = place + 0.5 * (np.arange(len(value)) + 0.5) / len(value) - 0.25
-            axis.plot(value, spread, look[setting].marker, color=look[setting].colour, markersize=4, alpha=0.6, mew=0)
-            axis.plot([value.mean()] * 2, [place - 0.36, place + 0.36], color=look[setting].colour, linewidth=2.2)
+            axis.plot(value, spread, one.marker, color=one.colour, markersize=4, alpha=0.6, mew=0)
+            axis.plot([value.mean()] * 2, [place - 0.36, place + 0.36], color=one.colour, linewidth=2.2)
     axis.set_title(column.title)
+    axis.xaxis.set_major_locator(MaxNLocator(3))
     axis.grid(False, axis="y")

@@ -24,20 +24,17 @@ class Line(NamedTuple):
 
 def main_lines(data: StudyData) -> tuple[list[Column], list[Line]]:
     """Returns the columns of the main table, and one line a setting: n, then mean ± sd over its seeds."""
-    columns, look = main_columns(data.frame, data.split), looks(data.settings)
-    groups = dict(list(data.frame.groupby("setting", sort=False)))
-    return columns, [
-        Line(name, look[name].colour, [str(groups[name]["trial"].nunique()), *cells(groups[name], columns)])
-        for name in data.settings
-    ]
+    columns, look = main_columns(data.frame, data.split), looks(data)
+    numbers, trials = cells(data.frame, columns, ["setting"]), data.trials.groupby("setting").size()
+    return columns, [Line(name, look[name].colour, [str(trials[name]), *numbers[name,]]) for name in data.settings]
 
 
 def trial_lines(data: StudyData) -> list[Line]:
-    """Returns one line a trial: its name, seed, and the numbers of the main table without rounding over seeds."""
-    columns, look = main_columns(data.frame, data.split), looks(data.settings)
-    groups = dict(list(data.frame.groupby(["study", "trial"], sort=False)))
+    """Returns one line a trial: its name, its seed, and the numbers of the main table."""
+    columns, look = main_columns(data.frame, data.split), looks(data)
+    numbers = cells(data.frame, columns, ["study", "trial"])
     return [
-        Line(row.setting, look[row.setting].colour, [row.trial, str(row.seed), *cells(groups[row.study, row.trial], columns)])
+        Line(row.setting, look[row.setting].colour, [row.trial, str(row.seed), *numbers[row.study, row.trial]])
         for row in data.trials.itertuples()
     ]
 

@@ -15,7 +15,7 @@ def table(frame: pd.DataFrame) -> str:
     """Returns the rows of results.parquet as a text table: mean ± sd over seeds of each setting, with n, 120 wide."""
     split = "test" if (frame["split"] == "test").any() or frame.empty else str(frame["split"].iloc[-1])
     columns = [column for column in main_columns(frame, split) if not column.wide]
-    body = [_line(setting, rows, columns) for setting, rows in _by_setting(frame)]
+    body = _lines(frame, columns)
     heads = ["setting", "n", *(column.title for column in columns)]
     widths = [max(len(line[i]) for line in [heads, *body]) for i in range(len(heads))]
     gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else 1
@@ -27,25 +27,29 @@ def table(frame: pd.DataFrame) -> str:
 
 def note(split: str, columns: list[Column]) -> str:
     """Returns what the short titles of the main table mean, in one sentence for those that are shown."""
-    meant = {"nll_ts": "T: after temperature scaling fitted on validation", "center_cosine": "cosine: to the class center"}
+    meant = {
+        "nll_ts": "T: after temperature scaling fitted on validation",
+        "center_cosine": "cosine: to the class center",
+    }
     robust = [c.metric.split("/") for c in columns if c.metric.startswith("robust_accuracy/")]
     told = [meant[column.metric] for column in columns if column.metric in meant]
-    told += [f"robust: {attack if attack != 'worst' else 'worst case of all attacks'}, eps {eps}" for _, attack, eps in robust]
+    told += [
+        f"robust: {attack if attack != 'worst' else 'worst case of all attacks'}, eps {eps}"
+        for _, attack, eps in robust
+    ]
     return f"{split} split, mean ± sd over n seeds" + "".join(f"; {one}" for one in told)
 
 
-def _by_setting(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Groups the rows by setting; in the rows of several studies, the study is part of its name."""
+def _lines(frame: pd.DataFrame, columns: list[Column]) -> list[list[str]]:
+    """Returns the printed cells of every setting; in the rows of several studies, the study is part of its name."""
     several = frame["study"].nunique() > 1
+    trials = frame.groupby(results.SETTING, sort=False)["trial"].nunique()
+    numbers = cells(frame, columns, results.SETTING)
+    names = [(f"{study}: " if several else "") + results.label(*setting) for study, *setting in numbers]
     return [
-        ((f"{study}: " if several else "") + results.label(regularizer, hyperparameters), rows)
-        for (study, regularizer, hyperparameters), rows in frame.groupby(results.SETTING, sort=False)
+        [name, str(trials[key]), *(cell.replace(" ± ", "±") for cell in numbers[key])]
+        for name, key in zip(names, numbers)
     ]
-
-
-def _line(setting: str, rows: pd.DataFrame, columns: list[Column]) -> list[str]:
-    numbers = [number.replace(" ± ", "±") for number in cells(rows, columns)]
-    return [setting, str(rows["trial"].nunique()), *numbers]
 
 
 def _wrapped(line: list[str], widths: list[int], gap: str) -> list[str]:

@@ -10,7 +10,12 @@ import pyarrow as pa
 from jaxreg import results
 from jaxreg.probe import Row
 
-SETTINGS = (("none", {}), ("label_smoothing", {"epsilon": 0.1}), ("label_smoothing", {"epsilon": 0.3}), ("mixup", {"alpha": 1.0}))
+SETTINGS = (
+    ("none", {}),
+    ("label_smoothing", {"epsilon": 0.1}),
+    ("label_smoothing", {"epsilon": 0.3}),
+    ("mixup", {"alpha": 1.0}),
+)
 EXAMPLES = 500
 PROVENANCE = {
     "git": {"commit": "0123456789abcdef", "dirty": True},
@@ -18,11 +23,14 @@ PROVENANCE = {
     "device": "cpu",
     "precision": "float32",
     "command": "python -m jaxreg study --config=configs/digits.py --workdir=runs/digits",
-    "wall_time_s": {"train": 31.2, "predict": 1.1, "probe": 9.8},
+    "wall_seconds": {"train": 31.2, "predict": 1.1, "probe/geometry": 9.8},
+    "runs": [{"started": "2026-01-02T03:04:05Z"}, {"started": "2026-01-02T04:04:05Z"}],
 }
 
 
-def write(workdir: pathlib.Path, settings=SETTINGS, seeds=3, study="digits", arrays=True, curves=True, eps=("0.05", "0.1")):
+def write(
+    workdir: pathlib.Path, settings=SETTINGS, seeds=3, study="digits", arrays=True, curves=True, eps=("0.05", "0.1")
+):
     """Writes a workdir of len(settings) x seeds trials and returns its path."""
     workdir.mkdir(parents=True)
     (workdir / "provenance.json").write_text(json.dumps(PROVENANCE))
@@ -40,7 +48,8 @@ def write(workdir: pathlib.Path, settings=SETTINGS, seeds=3, study="digits", arr
                     np.savez_compressed(workdir / "probes" / probe / f"{trial}.npz", **saved)
             steps.append(curve_of(origin, np.random.default_rng([i, seed, 1])))
     for probe, parts in tables.items():
-        results.write(workdir / "probes" / probe / "program-0.parquet", pa.concat_tables(parts))
+        joined = pa.concat_tables([results.SCHEMA.empty_table(), *parts])
+        results.write(workdir / "probes" / probe / "program-0.parquet", joined)
     if curves:
         (workdir / "curves").mkdir()
         pd.concat(steps).to_parquet(workdir / "curves" / "program-0.parquet")
@@ -67,6 +76,7 @@ def trial_of(rng, i, eps):
         row("nll_ts", 0.09 + 0.01 * rng.random()),
         row("ece", gap),
         row("ece_ts", gap / 2),
+        Row("test", "ece_floor", 0.01, EXAMPLES, 0.005, 0.02),
         Row("validation", "temperature", 1.2 - 0.05 * i, 200),
         row("confidence_gap", confidence.mean() - correct.mean()),
     ]

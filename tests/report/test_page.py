@@ -1,0 +1,222 @@
+"""The page: whole, alone, honest about what is absent; and its files."""
+
+import html.parser
+import json
+import re
+
+import made_up
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxreg.report import data, figures, page, palette, reliability, tables
+
+CLAIMS = [
+    {"claim": "norm", "verdict": "supported", "effect": -1.25, "low": -1.5, "high": -1.0, "n": 3, "test": "paired t"},
+    {
+        "claim": "cosine",
+        "verdict": "contradicted",
+        "effect": np.nan,
+        "low": None,
+        "high": 0.1,
+        "n": 3,
+        "test": "paired t",
+    },
+]
+
+
+class Page(html.parser.HTMLParser):
+    """What a browser would see: ids, links, sources, tags, and the text outside of style."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.ids, self.links, self.sources, self.tags, self.text = [], [], [], [], ""
+        self.feed(path if isinstance(path, str) else path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.tags.append(tag)
+        self.ids += [found["id"]] if "id" in found else []
+        self.links += [found["href"]] if "href" in found else []
+        self.sources += [found["src"]] if "src" in found else []
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    workdir = made_up.write(tmp_path_factory.mktemp("page") / "digits", eps=("0.02", "0.05", "0.1", "0.2"))
+    page.build([workdir], claims=CLAIMS)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def seen(workdir):
+    return Page(workdir / "report" / "index.html")
+
+
+def test_every_section_is_there(seen):
+    sections = [
+        "claims",
+        "main",
+        "accuracy",
+        "robustness",
+        "geometry",
+        "training",
+        "trials",
+        "failed",
+        "reproduce",
+        "config",
+    ]
+    assert [i for i in seen.ids if i in sections] == sections
+    assert "Left out" not in seen.text
+
+
+def test_the_page_stands_alone(workdir, seen):
+    assert all(source.startswith("data:image/png;base64,") for source in seen.sources)
+    assert not {"script", "link", "iframe", "object"} & set(seen.tags)
+    assert not [link for link in seen.links if re.match(r"(?i)[a-z]+:|//", link)]
+    text = (workdir / "report" / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"url\(|@import|https?://", text)
+
+
+def test_local_links_lead_somewhere(workdir, seen):
+    for link in seen.links:
+        assert link[1:] in seen.ids if link.startswith("#") else (workdir / "report" / link).is_file(), link
+
+
+def test_every_figure_is_there_as_png_and_pdf(workdir, seen):
+    folder = workdir / "report" / "figures"
+    assert {p.name for p in folder.iterdir()} == {f"{n}.{kind}" for n in figures.FIGURES for kind in ("png", "pdf")}
+    assert len(seen.sources) == len(figures.FIGURES)
+    assert all(path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for path in folder.glob("*.png"))
+    assert all(path.read_bytes()[:5] == b"%PDF-" for path in folder.glob("*.pdf"))
+
+
+def test_captions_and_pictures_tell_n(seen):
+    assert seen.text.count("n = 3 trials a setting, 500 test examples a trial.") >= len(figures.FIGURES)
+    assert "figcaption" in seen.tags
+
+
+def test_provenance_command_and_claims_are_told(seen):
+    assert made_up.PROVENANCE["command"] in seen.text
+    for fact in ("0123456789abcdef", "True", "0.10.2", "float32", "wall_seconds.train", "31.2", "2026-01-02T04:04:05Z"):
+        assert fact in seen.text
+    for word in ("supported", "contradicted", "effect -1.25", "paired t"):
+        assert word in seen.text
+
+
+def test_csv_numbers_equal_the_results(workdir):
+    folder, frame = workdir / "report" / "tables", data.load([workdir]).frame
+    assert {p.name for p in folder.iterdir()} == {"main.csv", "summary.csv", "trials.csv", "claims.csv"}
+    main = pd.read_csv(folder / "main.csv", keep_default_na=False)
+    line = main[(main["hyperparameters"] == '{"epsilon": 0.3}') & (main["metric"] == "nll")].iloc[0]
+    value = frame[(frame["hyperparameters"] == '{"epsilon": 0.3}') & (frame["metric"] == "nll")]["value"].to_numpy()
+    assert float(line["mean"]) == pytest.approx(value.sum() / 3, rel=1e-12)
+    assert float(line["sd"]) == pytest.approx(np.sqrt(((value - value.mean()) ** 2).sum() / 2), rel=1e-12)
+    trials = pd.read_csv(folder / "trials.csv")
+    assert len(trials) == 12
+    one = frame[(frame["trial"] == "mixup-3-2") & (frame["metric"] == "feature_norm")]["value"].item()
+    assert trials.set_index("trial").loc["mixup-3-2", "test/feature_norm"] == one
+
+
+def test_one_colour_a_setting(workdir):
+    loaded = data.load([workdir])
+    colours = [line.colour for line in tables.main_lines(loaded)[1]]
+    assert len(set(colours)) == 4
+    assert {line.colour for line in tables.trial_lines(loaded)} == set(colours)
+    assert [look.colour for look in palette.looks(loaded).values()] == colours
+
+
+def test_what_is_absent_is_left_out_in_one_sentence(tmp_path):
+    workdir = made_up.write(tmp_path / "w", seeds=1, arrays=False, curves=False)
+    seen = Page(page.build([workdir], out=tmp_path / "elsewhere"))
+    assert seen.text.count("Left out") == 2  # geometry, training
+    assert "±" not in "".join(cell for line in tables.main_lines(data.load([workdir]))[1] for cell in line.cells)
+    assert not (workdir / "report").exists()
+    assert not list((tmp_path / "elsewhere" / "figures").glob("curves.*"))
+
+
+def test_names_are_text_never_markup(tmp_path):
+    nasty = "<script>alert('ü & \u202e')</script>"
+    workdir = made_up.write(tmp_path / "w", settings=((nasty, {"<b>": 1.0}),), seeds=1, arrays=False, study=nasty)
+    config = {"name": "</pre><img src=x onerror=1>", "ß": "日本"}
+    (workdir / "config.json").write_text(json.dumps(config))
+    seen = Page(page.render(data.load([workdir]), [], [], [{"claim": nasty, "verdict": "<i>"}]))
+    assert not {"script", "img"} & set(seen.tags)
+    assert nasty in seen.text
+    assert "</pre><img src=x onerror=1>" in seen.text
+    assert "日本" in seen.text
+
+
+def test_studies_join_and_stay_apart(tmp_path):
+    parts = [made_up.write(tmp_path / name, seeds=2, arrays=False, study="digits") for name in ("one", "two")]
+    joined = data.load(parts)
+    assert list(joined.workdirs) == ["digits [one]", "digits [two]"]
+    assert len(joined.settings) == 2 * len(made_up.SETTINGS)
+    assert joined.settings[0] == "digits [one]: none"
+    _, lines = tables.main_lines(joined)
+    assert [line.cells[0] for line in lines] == ["2"] * 8
+    assert len(set(palette.looks(joined).values())) == 8  # same regularizer, same colour, another line
+    assert len({look.colour for look in palette.looks(joined).values()}) == 4
+
+
+def test_studies_attacked_at_different_radii_show_both(tmp_path):
+    parts = [
+        made_up.write(tmp_path / name, settings=made_up.SETTINGS[:2], seeds=1, arrays=False, study=name, eps=(eps,))
+        for name, eps in (("a", "0.1"), ("b", "0.03"))
+    ]
+    titles = [column.title for column in tables.main_lines(data.load(parts))[0]]
+    assert {"robust % 0.1", "robust % 0.03"} < set(titles)
+
+
+def test_failed_trials_are_named(tmp_path):
+    workdir = made_up.write(tmp_path / "w", seeds=2, arrays=False)
+    path = workdir / "curves" / "program-0.parquet"
+    curves = pd.read_parquet(path)
+    broken = curves[curves["trial"] == "none-0-0"].assign(trial="mixup-lost")
+    broken.loc[broken["step"] >= 270, "grad_norm"] = np.nan
+    unmeasured = broken.assign(trial="mixup-waiting", grad_norm=1.0)
+    pd.concat([curves, broken, unmeasured]).to_parquet(path)
+    loaded = data.load([workdir])
+    assert [(f.trial, f.reason) for f in loaded.failed] == [
+        ("mixup-lost", "loss or gradient not finite by step 270"),
+        ("mixup-waiting", "not measured"),
+    ]
+    assert "mixup-lost" in Page(page.render(loaded, [], [], ())).text
+
+
+def test_a_study_where_every_trial_failed_still_has_a_page(tmp_path):
+    workdir = made_up.write(tmp_path / "w", settings=(), curves=False)
+    assert "Main table" in Page(page.build([workdir])).text
+
+
+def test_workdir_without_results_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"results\.parquet"):
+        page.build([tmp_path])
+    with pytest.raises(ValueError, match="at least one workdir"):
+        data.load([])
+
+
+def test_reliability_bins_are_right_closed():
+    confidence = np.array([0.0, 1 / 15, 1 / 15 + 1e-6, 0.5, 1.0, 1.0])
+    count, mean, accuracy = reliability.bins(confidence, np.array([1, 0, 1, 1, 1, 0]))
+    assert count.tolist() == [2, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 2]
+    assert accuracy[0] == 0.5
+    assert mean[14] == 1.0
+    assert accuracy[14] == 0.5
+    assert np.isnan(accuracy[2])
+
+
+def test_figures_are_the_same_twice(workdir, tmp_path):
+    loaded = data.load([workdir])
+    first, second = (
+        (
+            figures.save(figures.FIGURES["geometry"].make(loaded), data.epath.Path(tmp_path / n), "g"),
+            tmp_path / n / "g.pdf",
+        )
+        for n in ("1", "2")
+    )
+    assert first[0] == second[0]
+    assert first[1].read_bytes() == second[1].read_bytes()

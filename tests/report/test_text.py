@@ -1,0 +1,103 @@
+"""The table in the terminal: the numbers by hand, n, and 120 columns."""
+
+import json
+
+import made_up
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxreg import results
+from jaxreg.report import columns, text
+
+
+@pytest.fixture(scope="module")
+def frame(tmp_path_factory):
+    workdir = made_up.write(tmp_path_factory.mktemp("text") / "study", arrays=False, curves=False)
+    return results.read(workdir / "results.parquet")
+
+
+def by_hand(frame, setting, metric, split="test"):
+    name, hyperparameters = setting
+    rows = frame[(frame["regularizer"] == name) & (frame["metric"] == metric) & (frame["split"] == split)]
+    value = [v for v, h in zip(rows["value"], rows["hyperparameters"]) if json.loads(h) == hyperparameters]
+    mean = sum(value) / len(value)
+    return mean, (sum((v - mean) ** 2 for v in value) / (len(value) - 1)) ** 0.5
+
+
+@pytest.mark.parametrize("setting", made_up.SETTINGS)
+def test_table_equals_mean_and_sd_by_hand(frame, setting):
+    """Also keeps two strengths of one regularizer apart: each has its own line with its own numbers."""
+    flat = " ".join(text.table(frame).split())
+    expected = [3]
+    for metric, digits, scale in (
+        ("accuracy", 2, 100),
+        ("nll", 3, 1),
+        ("nll_ts", 3, 1),
+        ("ece", 2, 100),
+        ("ece_ts", 2, 100),
+        ("robust_accuracy/worst/0.1", 1, 100),
+        ("feature_norm", 2, 1),
+        ("center_cosine", 3, 1),
+    ):
+        mean, sd = by_hand(frame, setting, metric)
+        expected.append(f"{mean * scale:.{digits}f}±{sd * scale:.{digits}f}")
+    assert " ".join(map(str, expected)) in flat
+
+
+def test_table_fits_a_terminal_and_names_every_setting(frame):
+    table = text.table(frame)
+    assert max(map(len, table.splitlines())) <= 120
+    assert "label_smoothing" in table
+    assert "epsilon=0.3" in table
+    assert "eps 0.1" in table
+
+
+def test_one_seed_has_no_sd(frame):
+    body = text.table(frame[frame["seed"] == 0]).split("---\n")[1]
+    assert "±" not in body
+    assert "label_smoothing(epsilon=0.1)" in body
+
+
+def test_a_missing_number_lowers_its_own_n(frame):
+    lost = (frame["regularizer"] == "mixup") & (frame["metric"] == "nll") & (frame["seed"] == 1)
+    (line,) = [line for line in text.table(frame[~lost]).splitlines() if line.startswith("mixup")]
+    assert line.count("(n=2)") == 1
+
+
+def test_two_studies_are_not_averaged(frame):
+    table = text.table(pd.concat([frame, frame.assign(study="cifar10", value=frame["value"] / 2)]))
+    assert "digits: none" in table
+    assert "cifar10: none" in table
+
+
+def test_an_empty_study_has_an_empty_table(frame):
+    assert "setting" in text.table(frame.iloc[:0])
+
+
+@pytest.mark.parametrize(
+    ("attacked", "shown"),
+    [
+        ({("worst", "0.1"): 0.2, ("pgd", "0.1"): 0.2, ("fgsm", "0.1"): 0.4}, "worst/0.1"),
+        ({("pgd", "0.1"): 0.3, ("pgd_l2", "0.1"): 0.2, ("square", "0.1"): 0.1}, "pgd_l2/0.1"),
+        ({("square", "0.1"): 0.1}, "square/0.1"),
+        ({("pgd", "0.05"): 0.5, ("pgd", "0.1"): 0.3, ("pgd", "0.2"): 0.0}, "pgd/0.1"),
+        ({("pgd", "0"): 0.9, ("pgd", "0.05"): 0.5, ("pgd", "0.1"): 0.3, ("fgsm", "0.05"): 0.6}, "pgd/0.05"),
+    ],
+)
+def test_the_robust_accuracy_shown_first(frame, attacked, shown):
+    rows = pd.concat(
+        [frame.iloc[:1].assign(metric=f"robust_accuracy/{a}/{e}", value=v) for (a, e), v in attacked.items()]
+    )
+    assert columns.headline_robust(rows, "test") == f"robust_accuracy/{shown}"
+
+
+def test_no_attack_no_robust_column(frame):
+    rows = frame[~frame["metric"].str.startswith("robust")]
+    assert columns.headline_robust(rows, "test") is None
+    assert "robust" not in text.table(rows)
+
+
+def test_infinity_is_printed(frame):
+    rows = frame.assign(value=np.where(frame["metric"] == "nll", np.inf, frame["value"]))
+    assert "inf" in text.table(rows)
