@@ -12,7 +12,7 @@ from jaxreg.models.norm import norm_layer
 
 
 class Cnn(nnx.Module):
-    """Blocks of 3x3 convolution, normalisation, relu; one 2x2 max pool; the mean over space; a linear layer."""
+    """Blocks of 3x3 convolution, normalisation, relu, 2x2 max pool; the mean over space; a linear layer."""
 
     def __init__(self, rngs: nnx.Rngs, *, channels: int, classes: int, dtype: Any, widths: Sequence[int]):
         inputs = (channels, *widths[:-1])
@@ -22,8 +22,8 @@ class Cnn(nnx.Module):
 
     def __call__(self, x_BHWC: Array, *, train: bool) -> tuple[Array, Array]:
         for conv, norm in zip(self.convs, self.norms):
-            x_BHWC = nnx.relu(norm(conv(x_BHWC), use_running_average=not train))
-        features_BD = pooled(max_pool(x_BHWC))
+            x_BHWC = max_pool(nnx.relu(norm(conv(x_BHWC), use_running_average=not train)))
+        features_BD = pooled(x_BHWC)
         return self.head(features_BD), features_BD
 
 
@@ -35,8 +35,8 @@ def cnn(
     dtype: Any,
     widths: Sequence[int] = (32, 64),
 ) -> Cnn:
-    """The `Cnn` of `widths` channels a block; 20 k parameters by default."""
+    """The `Cnn` of `widths` channels a block, D = widths[-1]; 19,562 parameters for 1 channel and 10 classes."""
     if not widths or min(widths) < 1:
         raise ValueError(f"widths must be one or more positive numbers of channels, got {tuple(widths)}.")
-    check_image("cnn", image_shape, 2)
+    check_image(f"cnn with {len(widths)} pools", image_shape, 2 ** len(widths))
     return Cnn(rngs, channels=image_shape[2], classes=classes, dtype=dtype, widths=tuple(widths))

@@ -35,5 +35,5 @@ def check_image(name: str, image_shape: tuple[int, int, int], smallest: int) -> 
     if min(image_shape[:2]) < smallest:
         raise ValueError(
             f"{name} needs images of {smallest}x{smallest} pixels or more, got {image_shape[0]}x{image_shape[1]}: "
-            "choose model 'cnn' or larger images."
+            "choose a network with fewer stages or larger images."
         )

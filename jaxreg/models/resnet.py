@@ -81,19 +81,50 @@ class ResNet(nnx.Module):
 
 
 def resnet20(
-    rngs: nnx.Rngs, *, image_shape: tuple[int, int, int], classes: int, dtype: Any, zero_init: bool = False
+    rngs: nnx.Rngs,
+    *,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    dtype: Any,
+    width: int = 16,
+    zero_init: bool = False,
 ) -> ResNet:
-    """ResNet-20: 3 stages of 3 blocks, 16-32-64 channels, D = 64. `zero_init`: blocks start as shortcuts."""
-    return _resnet("resnet20", rngs, image_shape, (3, 3, 3), (16, 32, 64), classes, dtype, zero_init)
+    """ResNet-20: 3 stages of 3 blocks, (1, 2, 4) `width` channels, D = 64. `zero_init`: blocks start as their input."""
+    _check("resnet20", image_shape, width)
+    return ResNet(
+        rngs,
+        blocks=(3, 3, 3),
+        widths=(width, 2 * width, 4 * width),
+        channels=image_shape[2],
+        classes=classes,
+        dtype=dtype,
+        zero=zero_init,
+    )
 
 
 def resnet18(
-    rngs: nnx.Rngs, *, image_shape: tuple[int, int, int], classes: int, dtype: Any, zero_init: bool = False
+    rngs: nnx.Rngs,
+    *,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    dtype: Any,
+    width: int = 64,
+    zero_init: bool = False,
 ) -> ResNet:
-    """ResNet-18: 4 stages of 2 blocks, 64-128-256-512 channels, D = 512. `zero_init`: blocks start as shortcuts."""
-    return _resnet("resnet18", rngs, image_shape, (2, 2, 2, 2), (64, 128, 256, 512), classes, dtype, zero_init)
+    """ResNet-18: 4 stages of 2 blocks, 1, 2, 4, 8 times `width` channels, D = 512. `zero_init` as in `resnet20`."""
+    _check("resnet18", image_shape, width)
+    return ResNet(
+        rngs,
+        blocks=(2, 2, 2, 2),
+        widths=(width, 2 * width, 4 * width, 8 * width),
+        channels=image_shape[2],
+        classes=classes,
+        dtype=dtype,
+        zero=zero_init,
+    )
 
 
-def _resnet(name, rngs, image_shape, blocks, widths, classes, dtype, zero) -> ResNet:  # type: ignore[no-untyped-def]
+def _check(name: str, image_shape: tuple[int, int, int], width: int) -> None:
     check_image(name, image_shape, 8)
-    return ResNet(rngs, blocks=blocks, widths=widths, channels=image_shape[2], classes=classes, dtype=dtype, zero=zero)
+    if width < 1:
+        raise ValueError(f"width must be 1 or more, got {width}: it is the number of channels of the first stage.")
