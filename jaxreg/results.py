@@ -35,6 +35,7 @@ SCHEMA = pa.schema(
     ]
 )
 SETTING = ["study", "regularizer", "hyperparameters"]
+UNSAID = {("per_batch", 0)}  # in labels: draws are per example by default
 NUMBER = ["study", "trial", "split", "probe", "metric"]  # what names one number
 
 
@@ -64,7 +65,7 @@ def canonical(hyperparameters: Mapping[str, Any] | str) -> str:
 def label(regularizer: str, hyperparameters: Mapping[str, Any] | str) -> str:
     """Returns the name of a setting as people read it: `label_smoothing(epsilon=0.1)`; plain `none` without any."""
     values = json.loads(canonical(hyperparameters))
-    inside = ", ".join(f"{name}={_short(value)}" for name, value in values.items())
+    inside = ", ".join(f"{name}={_short(value)}" for name, value in values.items() if (name, value) not in UNSAID)
     return f"{regularizer}({inside})" if inside else regularizer
 
 

@@ -149,6 +149,8 @@ def test_hyperparameters_are_equal_whatever_the_order_of_their_keys():
         ("none", {}, "none"),
         ("label_smoothing", {"epsilon": 0.1}, "label_smoothing(epsilon=0.1)"),
         ("mixup", '{"alpha": 1.0}', "mixup(alpha=1)"),
+        ("mixup", {"alpha": 1.0, "per_batch": 0.0}, "mixup(alpha=1)"),  # as by default, so left unsaid
+        ("mixup", {"alpha": 1.0, "per_batch": 1.0}, "mixup(alpha=1, per_batch=1)"),
         ("mixup+label_smoothing", {"epsilon": 0.1, "alpha": 1.0}, "mixup+label_smoothing(alpha=1, epsilon=0.1)"),
         (
             "none",

@@ -106,8 +106,9 @@ def save(figure: Figure, folder: epath.Path, name: str) -> bytes:
 def counts(data: StudyData) -> str:
     """Returns how many trials a setting has and how many examples a trial was measured on, as a sentence."""
     seeds_ = sorted(data.trials.groupby("setting")["trial"].count().unique())
-    measured = data.frame[(data.frame["split"] == data.split) & (data.frame["metric"] == "accuracy")]
-    examples = sorted((measured if len(measured) else data.frame)["n"].unique())
+    measured = data.frame[data.frame["split"] == data.split]
+    accuracy = measured.loc[measured["metric"] == "accuracy", "n"]
+    examples = sorted((accuracy if len(accuracy) else measured["n"].nlargest(1)).unique())
     return f"n = {_range(seeds_)} trials a setting, {_range(examples)} {data.split} examples a trial."
 
 
