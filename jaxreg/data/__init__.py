@@ -13,6 +13,7 @@ from jaxreg.data.dataset import Dataset, Split, moments
 from jaxreg.data.holdout import held_out
 from jaxreg.data.source import Source
 
+SPLITS = ("train", "validation", "test")  # what a study uses; other stored splits are never read
 DATASETS = {"digits": digits.source, "arrays": arrays.source, "tfds": tfds_source.source}
 
 __all__ = ["DATASETS", "Dataset", "Description", "Split", "describe", "load", "open_source"]
@@ -41,7 +42,8 @@ def open_source(name: str, data_dir: str | None = None) -> Source:
     if missing:
         has = ", ".join(f"{split} ({count})" for split, count in source.counts.items()) or "none"
         raise ValueError(f"dataset {name!r} needs the splits train and test, got {has}: {_cure(kind, source)}.")
-    return source
+    used = {split: source.counts[split] for split in SPLITS if split in source.counts}
+    return source._replace(counts=used)
 
 
 def _cure(kind: str, source: Source) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from absl import logging
 from etils import epath
 
 from jaxreg.data.dataset import Split
@@ -56,6 +57,7 @@ def _decode(source: Source, split: str) -> Split:
 
 
 def _write(source: Source, folder: epath.Path) -> epath.Path:
+    logging.info("Decoding %d images of %s once, into %s", sum(source.counts.values()), source.name, folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     _sweep(folder)
     aside = folder.parent / f"{folder.name}.tmp-{uuid.uuid4().hex[:8]}"

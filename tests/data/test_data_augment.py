@@ -85,17 +85,15 @@ def test_cutout_erases_one_clipped_square_and_nothing_else(size):
     assert abs(np.mean(areas) - mean) <= 4 * spread / np.sqrt(B)
 
 
-@pytest.mark.parametrize("names", [*((name,) for name in AUGMENTATIONS), ("pad_crop", "flip", "cutout")])
-@pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_an_example_is_augmented_alike_in_any_batch(names, dtype):
-    x, ids = images(dtype), jnp.arange(B, dtype=jnp.uint32) * 977
-    whole = run(names, keys(3, ids=ids), x, HP)
-    assert (whole.dtype, whole.shape) == (x.dtype, x.shape)
+def test_an_example_is_augmented_alike_in_any_batch():
+    names, x, ids = tuple(AUGMENTATIONS), images(), jnp.arange(B, dtype=jnp.uint32) * 977
+    whole = np.asarray(run(names, keys(3, ids=ids), x))
+    assert (whole.dtype, whole.shape) == (np.uint8, x.shape)
     order = np.random.default_rng(1).permutation(B)[:17]
-    part = run(names, keys(3, ids=ids[order]), x[order], HP)
+    part = run(names, keys(3, ids=np.asarray(ids)[order]), np.asarray(x)[order])
     np.testing.assert_array_equal(part, whole[order])
-    assert not np.array_equal(whole, run(names, keys(4, ids=ids), x, HP))
-    assert not np.array_equal(whole, run(names, keys(3, seed=1, ids=ids), x, HP))
+    assert not np.array_equal(whole, run(names, keys(4, ids=ids), x))
+    assert not np.array_equal(whole, run(names, keys(3, seed=1, ids=ids), x))
 
 
 def test_adding_one_augmentation_leaves_the_draws_of_another():
@@ -106,7 +104,7 @@ def test_adding_one_augmentation_leaves_the_draws_of_another():
 
 
 def test_nothing_by_zero():
-    out = run(("pad_crop", "pad_crop_reflect", "cutout"), keys(), images(), {"padding": 0, "cutout_size": 0})
+    out = run(("pad_crop", "cutout"), keys(), images(), {"padding": 0, "cutout_size": 0})
     np.testing.assert_array_equal(out, images())
     np.testing.assert_array_equal(run((), keys(), images()), images())
 
@@ -115,9 +113,8 @@ def test_streams_differ():
     assert len({one.stream for one in AUGMENTATIONS.values()}) == len(AUGMENTATIONS)
 
 
-@pytest.mark.parametrize("lift", [jax.lax.map, jax.vmap])
-def test_trials_in_a_shard_map_get_what_each_gets_alone(lift):
-    names, x = tuple(AUGMENTATIONS), images("float32")[:8]
+def test_trials_in_a_shard_map_get_what_each_gets_alone():
+    names, x = ("pad_crop", "flip", "cutout"), images("float32")[:8]
 
     def one(trial):
         seed, size = trial
@@ -129,12 +126,15 @@ def test_trials_in_a_shard_map_get_what_each_gets_alone(lift):
         return jax.lax.scan(step, x + seed * 0.0, length=2)[0]
 
     mesh = jax.make_mesh((1,), ("trial",), axis_types=(AxisType.Auto,))
-    trials = (jnp.arange(3, dtype=jnp.uint32), jnp.array([2, 3, 5]))
-    body = functools.partial(jax.lax.map, one) if lift is jax.lax.map else jax.vmap(one)
-    spec = jax.P("trial")
-    mapped = jax.jit(jax.shard_map(body, mesh=mesh, in_specs=(spec,), out_specs=spec, axis_names={"trial"}))(trials)
-    for i in range(3):
-        np.testing.assert_array_equal(mapped[i], jax.jit(one)((trials[0][i], trials[1][i])))
+    trials = (jnp.arange(2, dtype=jnp.uint32), jnp.array([2, 5]))
+    alone = jax.jit(one)
+    expected = [alone((seed, size)) for seed, size in zip(*trials)]
+    assert not np.array_equal(*expected)
+    for body in (functools.partial(jax.lax.map, one), jax.vmap(one)):
+        lifted = jax.shard_map(
+            body, mesh=mesh, in_specs=(jax.P("trial"),), out_specs=jax.P("trial"), axis_names={"trial"}
+        )
+        np.testing.assert_array_equal(jax.jit(lambda trials, lifted=lifted: lifted(trials))(trials), expected)
 
 
 def test_sizes_and_names_are_checked():

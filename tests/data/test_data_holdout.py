@@ -27,15 +27,6 @@ def test_order_is_that_of_the_whole_hash(ids):
     assert np.array(ids)[hash_order(np.array(ids))].tolist() == expected
 
 
-@given(IDS, st.data())
-def test_more_validation_only_adds(ids, data):
-    # The first n of one order: a larger validation split contains the smaller one, and they share the rest.
-    small = data.draw(st.integers(1, len(ids)))
-    order = hash_order(np.array(ids)).tolist()
-    assert sorted(order) == list(range(len(ids)))
-    assert set(order[:small]) | set(order[small:]) == set(range(len(ids)))
-
-
 @given(IDS)
 def test_removing_an_example_moves_no_other_pair(ids):
     whole, rest = np.array(ids), np.array(ids[1:])

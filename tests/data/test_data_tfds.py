@@ -42,9 +42,7 @@ def test_file_order_and_shards_change_nothing_in_train_and_validation(tmp_path):
     write(tmp_path / "b", shards=3, reverse=True)
     a, b = (load("tiny", data_dir=str(tmp_path / one), validation=0.25) for one in "ab")
     for split in ("train", "validation"):
-        np.testing.assert_array_equal(a.splits[split].ids, b.splits[split].ids)
-        for mine, other in zip(by_id(a.splits[split]).items(), by_id(b.splits[split]).items()):
-            assert mine[0] == other[0]
+        assert list(by_id(a.splits[split]).items()) == list(by_id(b.splits[split]).items())
 
 
 def test_own_validation_split_unless_a_number_is_asked(tmp_path):
@@ -63,6 +61,13 @@ def test_a_named_split_serves_as_test(tmp_path):
     np.testing.assert_array_equal(dataset.splits["test"].images, stored["validation"][0])
     with pytest.raises(ValueError, match=r"after @ must be one of \['test', 'validation'\], got 'tset'"):
         load("tiny@tset", data_dir=str(tmp_path))
+
+
+def test_other_splits_are_never_read(tmp_path):
+    write(tmp_path / "tfds", counts={"train": 20, "test": 5, "extra": 30})
+    dataset = load("tiny", data_dir=str(tmp_path / "tfds"), cache_dir=str(tmp_path / "cache"))
+    assert {split: len(found) for split, found in dataset.splits.items()} == {"train": 18, "validation": 2, "test": 5}
+    assert not list((tmp_path / "cache").glob("*/extra*"))
 
 
 def test_latest_version_unless_one_is_named(tmp_path):
