@@ -48,10 +48,10 @@ def aligned(table: Mapping[Any, np.ndarray], ids_N: np.ndarray, classes: int) ->
 
 
 def agreement(logits_NK: np.ndarray, human_NK: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns per-example [N]: cross-entropy against people (nats), its excess over their entropy, and their vote.
+    """Returns per-example [N]: cross_entropy against people (nats), kl, confidence of the top label, and its vote.
 
-    human_cross_entropy = -sum_k h_k log p_k; human_kl = that minus the entropy of h, >= 0; human_vote = h at the
-    predicted class, the soft counterpart of being correct: binned against confidence it gives `ece_human`.
+    cross_entropy = -sum_k h_k log p_k; kl is that minus the entropy of h, >= 0; vote is h at the predicted class, the
+    soft counterpart of being correct: binned against confidence it gives the ECE against people.
 
     References: Peterson et al., 2019, https://arxiv.org/abs/1908.07086.
     """
@@ -59,4 +59,5 @@ def agreement(logits_NK: np.ndarray, human_NK: np.ndarray) -> dict[str, np.ndarr
     cross_N = -np.sum(human_NK * log_p_NK, -1)
     entropy_N = -np.sum(human_NK * np.log(np.where(human_NK > 0, human_NK, 1.0)), -1)
     vote_N = np.take_along_axis(human_NK, np.argmax(logits_NK, -1)[:, None], -1)[:, 0]
-    return {"human_cross_entropy": cross_N, "human_kl": cross_N - entropy_N, "human_vote": vote_N}
+    confidence_N = np.exp(log_p_NK.max(-1))
+    return {"cross_entropy": cross_N, "kl": cross_N - entropy_N, "confidence": confidence_N, "vote": vote_N}

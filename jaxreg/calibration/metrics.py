@@ -1,7 +1,10 @@
-"""Metrics of logits against labels as sums that add over masked batches; division happens once, at the end."""
+"""Metrics of logits against labels as sums that add over masked batches; division happens once, at the end.
+
+`METRICS` use operators alone, so they take JAX arrays under jit as well as NumPy arrays on the host.
+"""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -26,11 +29,11 @@ class Examples(NamedTuple):
 class Sums:
     """Sums over examples: scalars, `bins` [M] of the top label, `classes` [K, M] of every class against its label."""
 
-    count: Array
-    correct: Array
-    confidence: Array
-    nll: Array
-    brier: Array
+    count: Any  # a JAX or a NumPy scalar
+    correct: Any
+    confidence: Any
+    nll: Any
+    brier: Any
     bins: Bins
     classes: Bins
 
@@ -58,7 +61,7 @@ def class_bins(logits_NK: Array, labels_N: Array, mask_N: Array, bins: int = BIN
     inside_NKM = binning.equal_width(p_NK, bins) * mask_N[:, None, None]
     p_label_N = jnp.take_along_axis(p_NK, labels_N[:, None], -1)[:, 0]
     label_NK = jax.nn.one_hot(labels_N, p_NK.shape[-1]) * mask_N[:, None]
-    hits_KM = label_NK.T @ binning.equal_width(p_label_N, bins)
+    hits_KM = jnp.matmul(label_NK.T, binning.equal_width(p_label_N, bins), precision=binning.EXACT)
     return Bins(jnp.sum(inside_NKM, 0), jnp.sum(inside_NKM * p_NK[..., None], 0), hits_KM)
 
 
@@ -67,26 +70,33 @@ def sums_of(logits_NK: Array, labels_N: Array, mask_N: Array | None = None, bins
     mask_N = jnp.ones(labels_N.shape, jnp.float32) if mask_N is None else mask_N.astype(jnp.float32)
     each = examples(logits_NK, labels_N)
     top = binning.bins_of(binning.equal_width(each.confidence, bins), each.confidence, each.correct, mask_N)
-    total = [jnp.sum(x_N * mask_N) for x_N in (each.correct, each.confidence, each.nll, each.brier)]
-    return Sums(jnp.sum(mask_N), *total, top, class_bins(logits_NK, labels_N, mask_N, bins))
+    return Sums(
+        count=jnp.sum(mask_N),
+        correct=jnp.sum(each.correct * mask_N),
+        confidence=jnp.sum(each.confidence * mask_N),
+        nll=jnp.sum(each.nll * mask_N),
+        brier=jnp.sum(each.brier * mask_N),
+        bins=top,
+        classes=class_bins(logits_NK, labels_N, mask_N, bins),
+    )
 
 
 def brier_reliability(sums: Sums) -> Array:
     """Sum over classes and bins of n/N (mean p - mean y)^2: the part of Brier that calibration can remove."""
-    return jnp.sum(sums.classes.count * binning.gaps(sums.classes) ** 2) / sums.count
+    return (sums.classes.count * binning.gaps(sums.classes) ** 2).sum() / sums.count
 
 
 def brier_resolution(sums: Sums) -> Array:
     """Sum over classes and bins of n/N (mean y in the bin - mean y)^2: how far forecasts separate the classes."""
-    base_K = jnp.sum(sums.classes.correct, -1, keepdims=True) / sums.count
-    rate_KM = sums.classes.correct / jnp.where(sums.classes.count > 0, sums.classes.count, 1.0)
-    return jnp.sum(sums.classes.count * (rate_KM - base_K) ** 2) / sums.count
+    base_K1 = sums.classes.correct.sum(-1, keepdims=True) / sums.count
+    rate_KM = sums.classes.correct / (sums.classes.count + (sums.classes.count == 0))
+    return (sums.classes.count * (rate_KM - base_K1) ** 2).sum() / sums.count
 
 
 def brier_uncertainty(sums: Sums) -> Array:
     """Sum over classes of mean y (1 - mean y): the Brier score of always forecasting the class frequencies."""
-    base_K = jnp.sum(sums.classes.correct, -1) / sums.count
-    return jnp.sum(base_K * (1 - base_K))
+    base_K = sums.classes.correct.sum(-1) / sums.count
+    return (base_K * (1 - base_K)).sum()
 
 
 def brier_within(sums: Sums) -> Array:
@@ -97,7 +107,7 @@ def brier_within(sums: Sums) -> Array:
     return sums.brier / sums.count - (brier_reliability(sums) - brier_resolution(sums) + brier_uncertainty(sums))
 
 
-METRICS: dict[str, Callable[[Sums], Array]] = {
+METRICS: dict[str, Callable[[Sums], Any]] = {
     "accuracy": lambda sums: sums.correct / sums.count,
     "nll": lambda sums: sums.nll / sums.count,
     "brier": lambda sums: sums.brier / sums.count,
@@ -109,11 +119,11 @@ METRICS: dict[str, Callable[[Sums], Array]] = {
     "confidence_gap": lambda sums: (sums.confidence - sums.correct) / sums.count,
     "ece": lambda sums: binning.ece(sums.bins),
     "ece_debiased": lambda sums: binning.debiased(sums.bins),
-    "ece_classwise": lambda sums: jnp.mean(binning.ece(sums.classes)),
+    "ece_classwise": lambda sums: binning.ece(sums.classes).mean(),
     "mce": lambda sums: binning.mce(sums.bins),
 }
 
 
-def summary(sums: Sums) -> dict[str, Array]:
-    """Returns every metric of `METRICS` from the merged sums: float32 scalars."""
+def summary(sums: Sums) -> dict[str, Any]:
+    """Returns every metric of `METRICS` from the merged sums of all examples: scalars."""
     return {name: metric(sums) for name, metric in METRICS.items()}

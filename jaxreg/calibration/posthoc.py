@@ -79,7 +79,8 @@ def advance(climb: Climb, at: Curve, anchor: Array) -> Climb:
     gradient = jnp.where(better, at.gradient / at.count + RIDGE * (climb.trial - anchor), climb.gradient)
     hessian = jnp.where(better, at.hessian / at.count + RIDGE * jnp.eye(len(best)), climb.hessian)
     damping = jnp.clip(climb.damping * jnp.where(better, 0.1, 10.0), 1e-7, 1e7)
-    step = jnp.linalg.solve(hessian + damping * jnp.diag(jnp.diag(hessian)), gradient)
+    damped = hessian + damping * jnp.diag(jnp.diag(hessian))
+    step = jax.scipy.linalg.solve(damped, gradient, assume_a="pos")
     return Climb(best, jnp.where(better, loss, climb.loss), gradient, hessian, best - step, damping)
 
 

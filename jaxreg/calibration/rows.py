@@ -1,4 +1,4 @@
-"""From one trial's device results to rows and arrays: names, suffixes, intervals, and what is computed on the host."""
+"""From one trial's sums to rows and arrays: names, suffixes, intervals, and what is computed on the host."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,111 +8,104 @@ import numpy as np
 
 from jaxreg.calibration import bins as binning
 from jaxreg.calibration import human as people
-from jaxreg.calibration import posthoc
+from jaxreg.calibration import metrics, posthoc, uncertainty
+from jaxreg.calibration.bins import Bins
 from jaxreg.calibration.check import Split
-from jaxreg.calibration.trial import UNCERTAIN, VARIANTS, Columns
+from jaxreg.calibration.temperature import Temperature
+from jaxreg.calibration.trial import COLUMNS, VARIANTS, Found
 from jaxreg.probe import Measured, Row
 
-Tree = Any
 SAME_AFTER_TEMPERATURE = ("accuracy", "brier_uncertainty")  # argmax and class frequencies do not move
-_of_confidence = jax.jit(binning.of_confidence, static_argnums=3)
+Human = Mapping[Any, np.ndarray]
 
 
 def measured(
-    found: Tree, splits: Mapping[str, Split], trial: int, bins: int, human: Mapping[Any, np.ndarray] | None
+    found: tuple[Temperature, Found], splits: Mapping[str, Split], trial: int, bins: int, human: Human | None
 ) -> Measured:
-    """Returns the rows and arrays of one trial on every split, from what `measure_trial` found."""
-    rows: list[Row] = []
+    """Returns the rows and arrays of one trial on every split, from what `measure_trial` found (on the host)."""
+    (temperature, sums), rows = found, list[Row]()
     arrays: dict[str, np.ndarray] = {}
-    fitted_on = _columns(found, 0)
-    validation = len(splits["validation"].labels)
+    columns = {name: _columns(sums, place, len(split.labels)) for place, (name, split) in enumerate(splits.items())}
+    fitted = columns["validation"]
     for place, (name, split) in enumerate(splits.items()):
-        columns, n = _columns(found, place), len(split.labels)
-        rows += _temperature(found, name, validation)
-        rows += [row for variant in range(len(VARIANTS)) for row in _variant(found, place, variant, name, n)]
-        mapped_N = posthoc.isotonic(
-            fitted_on.confidence[0, :validation], fitted_on.correct[0, :validation], columns.confidence[0, :n]
-        )
-        rows += _of_map("_isotonic", name, mapped_N, columns.correct[0, :n], bins, columns.correct.shape[1])
+        own = columns[name]
+        rows += _temperature(temperature, name, len(fitted["correct"]))
+        for variant, suffix in enumerate(VARIANTS):
+            rows += _variant(_at(sums, place, variant), name, suffix, len(split.labels))
+        own["confidence_isotonic"] = posthoc.isotonic(fitted["confidence"], fitted["correct"], own["confidence"])
+        rows += _of_map("_isotonic", name, own["confidence_isotonic"], own["correct"], bins)
         if human is not None:
-            rows += _human(name, split, trial, float(found["temperature"].value), human, bins, columns)
-        arrays |= {f"{name}/{key}": array for key, array in _arrays(columns, split, mapped_N).items()}
+            rows += _human(name, split, trial, float(temperature.value), human, bins)
+        arrays |= {f"{name}/{key}": array for key, array in own.items()} | {f"{name}/id": np.asarray(split.ids)}
     return Measured(rows, arrays)
 
 
-def _columns(found: Tree, place: int) -> Columns:
-    """The per-example columns [V, N] of one split as NumPy arrays, with its padding."""
-    return Columns(*(column[place].reshape(len(VARIANTS), -1) for column in found["columns"]))
+def _at(found: Found, place: int, variant: int) -> Found:
+    """One variant on one split; sums in float64."""
+    return jax.tree.map(lambda array: np.asarray(array[place, variant], np.float64), found)
 
 
-def _temperature(found: Tree, split: str, validation: int) -> list[Row]:
-    value, low, high, at_bracket = (float(number) for number in found["temperature"])
+def _columns(found: Found, place: int, n: int) -> dict[str, np.ndarray]:
+    """Per-example arrays [N] of one split, without padding, from which every number can be computed again."""
+    arrays: dict[str, np.ndarray] = {}
+    for variant, suffix in enumerate(VARIANTS):
+        columns_4N = np.moveaxis(found.columns[place, variant], 1, 0).reshape(len(COLUMNS), -1)[:, :n]
+        arrays |= {name + suffix: column_N for name, column_N in zip(COLUMNS, columns_4N)}
+    same = {"correct": arrays["correct"] > 0}  # a label is as right after temperature as before
+    return {name: array for name, array in arrays.items() if not name.startswith("correct_ts")} | same
+
+
+def _temperature(temperature: Temperature, split: str, n: int) -> list[Row]:
+    value, low, high, at_bracket = (float(number) for number in temperature)
     interval = (None, None) if at_bracket else (low, high)
-    rows = [Row(split, "temperature", value, validation, *interval)]
-    return [*rows, Row(split, "temperature_at_bracket", at_bracket, validation)]
+    return [Row(split, "temperature", value, n, *interval), Row(split, "temperature_at_bracket", at_bracket, n)]
 
 
-def _variant(found: Tree, place: int, variant: int, split: str, n: int) -> list[Row]:
+def _variant(found: Found, split: str, suffix: str, n: int) -> list[Row]:
     """Rows of every metric of one variant of the logits; the n of `mce` is the count of its bin."""
-    values = {name: float(array[place, variant]) for name, array in found["values"].items()}
-    counts = {"mce": round(values.pop("mce_count"))}
-    intervals = (
-        {name: [float(a[place, variant]) for a in ends] for name, ends in found["intervals"].items()}
-        if variant < UNCERTAIN
-        else {}
-    )
-    suffix = VARIANTS[variant]
-    if "ece_floor" in intervals:
-        values["ece_floor"], *intervals["ece_floor"] = intervals["ece_floor"]
+    with np.errstate(invalid="ignore", divide="ignore"):  # a replicate of few examples may hold none
+        resampled = uncertainty.unpack(found.resampled)
+        intervals = uncertainty.intervals(resampled)
+    data = jax.tree.map(lambda sums_R: sums_R[0], resampled)
+    sums = metrics.Sums(data.count, data.correct, data.confidence, data.nll, data.brier, data.bins, found.classes)
+    values = metrics.summary(sums) | found.ranked | {"ece_adaptive": binning.ece(data.mass)}
+    values["ece_floor"], low, high = uncertainty.floor(found.floor, data.bins)
+    intervals["ece_floor"] = low, high
+    counts = {"mce": round(float(binning.mce_count(data.bins)))}
     skip = SAME_AFTER_TEMPERATURE if suffix == "_ts" else ()
     return [
-        Row(split, name + suffix, value, counts.get(name, n), *intervals.get(name, ()))
+        Row(split, name + suffix, float(value), counts.get(name, n), *map(float, intervals.get(name, ())))
         for name, value in values.items()
         if name not in skip
     ]
 
 
-def _of_map(
-    suffix: str, split: str, confidence_N: np.ndarray, correct_N: np.ndarray, bins: int, size: int
-) -> list[Row]:
-    """Rows of the metrics of mapped confidences, padded to `size` so that all splits share one compiled function."""
-    n = len(confidence_N)
-    columns = (confidence_N, correct_N, np.ones(n))
-    padded = (np.pad(np.asarray(column, np.float32), (0, size - n)) for column in columns)
-    return [Row(split, name + suffix, float(value), n) for name, value in _of_confidence(*padded, bins).items()]
+def _of_map(suffix: str, split: str, confidence_N: np.ndarray, correct_N: np.ndarray, bins: int) -> list[Row]:
+    """Rows of the metrics that need the confidence of the top label alone; `correct_N` may be a share of votes."""
+    sums = of_confidence(confidence_N, correct_N, bins)
+    gap = float((sums.confidence - sums.correct).sum() / sums.count.sum())
+    values: dict[str, Any] = {"ece": binning.ece(sums), "mce": binning.mce(sums), "confidence_gap": gap}
+    return [Row(split, name + suffix, float(value), len(confidence_N)) for name, value in values.items()]
 
 
-def _human(
-    split_name: str,
-    split: Split,
-    trial: int,
-    temperature: float,
-    human: Mapping[Any, np.ndarray],
-    bins: int,
-    columns: Columns,
-) -> list[Row]:
+def of_confidence(confidence_N: np.ndarray, correct_N: np.ndarray, bins: int) -> Bins:
+    """The sums [M] of `bins.bins_of(bins.equal_width(...))` on the host, in float64."""
+    inner = np.arange(1, bins, dtype=np.float32) / np.float32(bins)
+    place_N = np.searchsorted(inner, np.asarray(confidence_N, np.float32), side="left")
+    ones_N = np.ones(len(place_N))
+    return Bins(*(np.bincount(place_N, weight_N, bins) for weight_N in (ones_N, confidence_N, correct_N)))
+
+
+def _human(split_name: str, split: Split, trial: int, temperature: float, human: Human, bins: int) -> list[Row]:
     """Rows against people's votes, before and after temperature; none where no example of the split has votes."""
-    ids = np.asarray(split.ids)
-    if not any(one in human for one in ids.tolist()):
+    if not any(one in human for one in np.asarray(split.ids).tolist()):
         return []
-    rows, n = [], len(ids)
-    logits_NK = np.asarray(split.logits[trial], np.float32)
-    human_NK = people.aligned(human, ids, logits_NK.shape[-1])
-    for variant, (suffix, scale) in enumerate((("", 1.0), ("_ts", temperature))):
-        found = people.agreement(logits_NK / scale, human_NK)
-        vote_N = found.pop("human_vote")
-        rows += [Row(split_name, name + suffix, float(np.mean(each_N)), n) for name, each_N in found.items()]
-        rows += _of_map(
-            "_human" + suffix, split_name, columns.confidence[variant, :n], vote_N, bins, columns.correct.shape[1]
-        )
+    logits_NK = np.asarray(split.logits[trial], np.float64)
+    human_NK = people.aligned(human, np.asarray(split.ids), logits_NK.shape[-1])
+    rows = []
+    for suffix, scale in (("_human", 1.0), ("_human_ts", temperature)):
+        each = people.agreement(logits_NK / scale, human_NK)
+        for name in ("cross_entropy", "kl"):
+            rows.append(Row(split_name, name + suffix, float(np.mean(each[name])), len(human_NK)))
+        rows += _of_map(suffix, split_name, each["confidence"], each["vote"], bins)
     return rows
-
-
-def _arrays(columns: Columns, split: Split, isotonic_N: np.ndarray) -> dict[str, np.ndarray]:
-    """Per-example arrays from which every number can be computed again."""
-    n = len(split.labels)
-    found = {"id": np.asarray(split.ids), "correct": columns.correct[0, :n] > 0, "confidence_isotonic": isotonic_N}
-    for variant, suffix in enumerate(VARIANTS):
-        for name in ("confidence", "nll", "brier"):
-            found[name + suffix] = getattr(columns, name)[variant, :n]
-    return found

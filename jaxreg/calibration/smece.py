@@ -7,7 +7,7 @@ from jax import Array
 
 GRID = 1025  # points on [0, 1]; the smallest bandwidth spans one interval of it
 SMALLEST = 1e-3
-HALVINGS = 12
+HALVINGS = 14
 
 
 def on_grid(values_N: Array, weights_N: Array, grid: int = GRID) -> Array:
@@ -15,8 +15,9 @@ def on_grid(values_N: Array, weights_N: Array, grid: int = GRID) -> Array:
     place_N = values_N * (grid - 1)
     left_N = jnp.clip(place_N.astype(jnp.int32), 0, grid - 2)
     right_share_N = place_N - left_N
-    empty = jnp.zeros_like(weights_N, shape=(grid,))
-    return empty.at[left_N].add(weights_N * (1 - right_share_N)).at[left_N + 1].add(weights_N * right_share_N)
+    empty = jnp.zeros_like(weights_N, shape=(grid,)) + weights_N[0] * 0
+    shares = jnp.concatenate([weights_N * (1 - right_share_N), weights_N * right_share_N])
+    return empty.at[jnp.concatenate([left_N, left_N + 1])].add(shares)
 
 
 def smooth(grid_G: Array, sigma: Array) -> Array:
@@ -42,18 +43,17 @@ def error_at(residual_G: Array, count: Array, sigma: Array) -> Array:
 
 
 def of_residuals(residual_G: Array, count: Array) -> tuple[Array, Array]:
-    """Returns (smECE, bandwidth): the width equals the error there, which falls as it grows: bisection."""
+    """Returns (smECE, bandwidth): the bandwidth equals the error there, which falls as it grows, so it is bisected."""
 
-    def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = bracket
-        middle = (low + high) / 2
-        enough = error_at(residual_G, count, middle) <= middle
-        return jnp.where(enough, low, middle), jnp.where(enough, middle, high)
+    def halve(_: Array, state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        low, high, middle, _ = state
+        error = error_at(residual_G, count, middle)
+        low, high = jnp.where(error > middle, middle, low), jnp.where(error > middle, high, middle)
+        return low, high, (low + high) / 2, error
 
     zero = residual_G[0] * 0
-    low, high = jax.lax.fori_loop(0, HALVINGS, halve, (zero + SMALLEST, zero + 1.0))
-    sigma = jnp.where(error_at(residual_G, count, zero + SMALLEST) <= SMALLEST, SMALLEST, (low + high) / 2)
-    return error_at(residual_G, count, sigma), sigma
+    _, _, sigma, error = jax.lax.fori_loop(0, HALVINGS, halve, (zero + SMALLEST, zero + 1.0, zero + 0.5, zero))
+    return error, sigma
 
 
 def smece(confidence_N: Array, correct_N: Array, mask_N: Array) -> Array:

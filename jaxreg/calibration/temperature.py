@@ -80,7 +80,10 @@ def converged(search: Search) -> Array:
 
 
 def finish(search: Search, at: Slope) -> Temperature:
-    """Returns T = 1/b; the interval is T exp(+-1.96 s), s the sandwich error of log b, and NaN at an end."""
+    """Returns T = 1/b; the interval is T exp(+-1.96 s), s the sandwich error of log b, and NaN at an end.
+
+    `at` is the slope at the last place but one: it differs from the one at T by less than the tolerance.
+    """
     hit = (search.log_b < LOG_LOW + 1e-3) | (search.log_b > LOG_HIGH - 1e-3)
     log_b = jnp.where(hit, jnp.where(search.log_b > 0, LOG_HIGH, LOG_LOW), search.log_b)
     error = jnp.where(hit, jnp.nan, jnp.sqrt(at.square) / (jnp.exp(log_b) * at.curvature))
@@ -91,15 +94,17 @@ def finish(search: Search, at: Slope) -> Temperature:
 def solve(look: Callable[[Array], Slope], like: Array) -> Temperature:
     """Searches with `look`, which returns the summed slope of all examples at a log b shaped as `like`."""
 
-    def unfinished(state: tuple[Array, Search]) -> Array:
+    def unfinished(state: tuple[Array, Search, Slope]) -> Array:
         return (state[0] < STEPS) & ~jnp.all(converged(state[1]))
 
-    def move(state: tuple[Array, Search]) -> tuple[Array, Search]:
-        return state[0] + 1, advance(state[1], look(state[1].log_b))
+    def move(state: tuple[Array, Search, Slope]) -> tuple[Array, Search, Slope]:
+        at = look(state[1].log_b)
+        return state[0] + 1, advance(state[1], at), at
 
     begin = start(like)
-    search = jax.lax.while_loop(unfinished, move, (begin.log_b.astype(jnp.int32), begin))[1]
-    return finish(search, look(search.log_b))
+    zero = begin.log_b
+    steps = jnp.max(zero).astype(jnp.int32)
+    return finish(*jax.lax.while_loop(unfinished, move, (steps, begin, Slope(zero, zero, zero, zero)))[1:])
 
 
 def fit(logits_NK: Array, labels_N: Array, mask_N: Array | None = None) -> Temperature:

@@ -1,6 +1,7 @@
 """Everything measured about one trial, as one device program over its splits, in chunks of examples.
 
 Shapes: S splits, C chunks, B examples a chunk, V variants of the logits, R replicates. N = C * B, with padding.
+The program returns sums; numbers are made of them on the host.
 """
 
 from collections.abc import Callable
@@ -8,11 +9,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from jaxreg.calibration import bins as binning
 from jaxreg.calibration import metrics, posthoc, selective, smece, temperature, uncertainty
+from jaxreg.calibration.ranking import Ranking, rank
 
 Tree = Any
 VARIANTS = (
@@ -20,125 +21,98 @@ VARIANTS = (
     "_ts",
     "_vector_scaling",
 )  # suffixes of metric names: raw logits, after temperature, after vector scaling
-UNCERTAIN = 2  # the first variants have intervals and floors
 VALIDATION = 0  # place of the split that everything is fitted on
-
-# Metrics that need all examples in order, from confidence, correct and mask [N].
-RANKED: dict[str, Callable[[Array, Array, Array], Array]] = {
-    "smece": smece.smece,
-    "aurc": selective.aurc,
-    "auroc": selective.auroc,
-}
+COLUMNS = ("correct", "confidence", "nll", "brier")
 
 
 class Examples(NamedTuple):
     """What all trials share, [S, C, B] each: labels int32, mask (1 or 0) float32, what draws are keyed by uint32."""
 
-    labels: Array | np.ndarray
-    mask: Array | np.ndarray
-    key_ids: Array | np.ndarray
+    labels: Any  # on the host, NumPy arrays
+    mask: Any
+    key_ids: Any
 
 
-class Columns(NamedTuple):
-    """Per-example results [C, B], 0 where masked, and the ranks of each confidence; on the host, NumPy arrays."""
+class Found(NamedTuple):
+    """Results of one variant of the logits on one split; on the host stacked [T, S, V, ...]."""
 
-    correct: Any
-    confidence: Any
-    nll: Any
-    brier: Any
-    low: Any
-    high: Any
+    classes: binning.Bins  # [K, M]
+    columns: Any  # [4, C, B]: COLUMNS of each example, 0 where masked
+    ranked: dict[str, Any]  # smece, aurc, auroc
+    resampled: Any  # [1 + R, 5 + 6 M], see `uncertainty.unpack`; replicate 0 holds the data themselves
+    floor: Any  # [R, M]: correct ones of a perfectly calibrated model
 
 
-def total(of_chunk: Callable[..., Tree], *chunks: Array) -> Tree:
-    """Adds up `of_chunk` over the first axis of `chunks`, one chunk in memory at a time."""
-    shapes = jax.eval_shape(of_chunk, *(chunk[0] for chunk in chunks))
+def total(of_chunk: Callable[..., tuple[Tree, Tree]], *chunks: Array) -> tuple[Tree, Tree]:
+    """Adds up the first result of `of_chunk` over the first axis of `chunks`, one at a time; stacks the second."""
+    shapes = jax.eval_shape(of_chunk, *(chunk[0] for chunk in chunks))[0]
     anchor = chunks[0].ravel()[0] * 0  # inside shard_map a carry must vary over the mesh as the data do
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype) + anchor.astype(s.dtype), shapes)
-    return jax.lax.scan(lambda sums, chunk: (jax.tree.map(jnp.add, sums, of_chunk(*chunk)), None), zeros, chunks)[0]
+
+    def step(sums: Tree, chunk: tuple[Array, ...]) -> tuple[Tree, Tree]:
+        more, each = of_chunk(*chunk)
+        return jax.tree.map(jnp.add, sums, more), each
+
+    return jax.lax.scan(step, zeros, chunks)
 
 
 def fit(logits_CBK: Array, labels_CB: Array, mask_CB: Array) -> tuple[temperature.Temperature, Array]:
     """Returns the temperature of one split, and the affine parameters [V, 2K] of all variants."""
 
     def slope(log_b: Array) -> temperature.Slope:
-        return total(lambda *chunk: temperature.slope(log_b, *chunk), logits_CBK, labels_CB, mask_CB)
+        return total(lambda *chunk: (temperature.slope(log_b, *chunk), None), logits_CBK, labels_CB, mask_CB)[0]
 
     def curve(parameters: Array) -> posthoc.Curve:
-        return total(lambda *chunk: posthoc.curve(parameters, *chunk), logits_CBK, labels_CB, mask_CB)
+        return total(lambda *chunk: (posthoc.curve(parameters, *chunk), None), logits_CBK, labels_CB, mask_CB)[0]
 
-    found = temperature.solve(slope, jnp.sum(mask_CB) + logits_CBK[0, 0, 0] * 0)
+    found = temperature.solve(slope, logits_CBK[0, 0, 0])
     classes = logits_CBK.shape[-1]
     scaled = posthoc.begin(1 / found.value, classes)
-    return found, jnp.stack([posthoc.begin(found.value / found.value, classes), scaled, posthoc.solve(curve, scaled)])
+    return found, jnp.stack([posthoc.begin(found.value * 0 + 1, classes), scaled, posthoc.solve(curve, scaled)])
 
 
 def measure_variant(
-    parameters: Array, logits_CBK: Array, labels_CB: Array, mask_CB: Array, bins: int
-) -> tuple[dict[str, Array], Columns]:
-    """Returns every metric of a * z + b on one split, and its per-example columns."""
+    parameters: Array, logits_CBK: Array, examples: Examples, key: Array, bins: int, replicates: int
+) -> Found:
+    """Returns the sums of a * z + b on one split, `parameters` as in `posthoc.scaled`."""
+    labels_CB, mask_CB, key_ids_CB = examples
 
-    def one_chunk(logits_BK: Array, labels_B: Array, mask_B: Array) -> metrics.Sums:
-        return metrics.sums_of(posthoc.scaled(parameters, logits_BK), labels_B, mask_B, bins)
+    def look(logits_BK: Array, labels_B: Array, mask_B: Array) -> tuple[binning.Bins, Array]:
+        scaled_BK = posthoc.scaled(parameters, logits_BK)
+        each = metrics.examples(scaled_BK, labels_B)
+        columns = jnp.stack([each.correct, each.confidence, each.nll, each.brier])
+        return metrics.class_bins(scaled_BK, labels_B, mask_B, bins), columns * mask_B
 
-    def columns(chunk: tuple[Array, ...]) -> tuple[Array, ...]:
-        logits_BK, labels_B, mask_B = chunk
-        each = metrics.examples(posthoc.scaled(parameters, logits_BK), labels_B)
-        return tuple(x_B * mask_B for x_B in (each.correct, each.confidence, each.nll, each.brier))
-
-    chunks = (logits_CBK, labels_CB, mask_CB)
-    sums = total(one_chunk, *chunks)
-    correct, confidence, nll, brier = jax.lax.map(columns, chunks)
-    ranked = confidence.ravel(), correct.ravel(), mask_CB.ravel()
-    low_N, high_N = binning.ranks(ranked[0], ranked[2])
-    mass_NM = binning.equal_mass(low_N, high_N, sums.count, bins)
-    found = metrics.summary(sums) | {name: metric(*ranked) for name, metric in RANKED.items()}
-    found["ece_adaptive"] = binning.ece(binning.bins_of(mass_NM, *ranked))
-    found["mce_count"] = binning.mce_count(sums.bins)
-    places = (low_N.reshape(mask_CB.shape), high_N.reshape(mask_CB.shape))
-    return found, Columns(correct, confidence, nll, brier, *places)
-
-
-def doubt(
-    values: dict[str, Array],
-    columns: Columns,
-    mask_CB: Array,
-    key_ids_CB: Array,
-    key: Array,
-    bins: int,
-    replicates: int,
-) -> dict[str, tuple[Array, ...]]:
-    """Returns (low, high) of every metric that has an interval, and (mean, low, high) of the noise floor of ECE."""
-    count = jnp.sum(mask_CB)
-
-    def one_chunk(columns: Columns, mask_B: Array, key_ids_B: Array) -> tuple[uncertainty.Resampled, binning.Bins]:
+    def doubt(columns_4B: Array, mask_B: Array, low_B: Array, high_B: Array, key_ids_B: Array) -> tuple[Tree, None]:
         uniform_BR = uncertainty.uniforms(key, key_ids_B, replicates)
-        width_BM = binning.equal_width(columns.confidence, bins)
-        mass_BM = binning.equal_mass(columns.low, columns.high, count, bins)
-        columns_B5 = jnp.stack([mask_B, columns.correct, columns.confidence, columns.nll, columns.brier], -1)
-        drawn = uncertainty.draw_floor(uniform_BR, columns.confidence, mask_B, width_BM)
-        return uncertainty.resample(uncertainty.poisson_weights(uniform_BR), columns_B5, width_BM, mass_BM), drawn
+        weight_BR = jnp.concatenate([jnp.ones_like(uniform_BR[:, :1]), uncertainty.poisson_weights(uniform_BR)], -1)
+        width_BM = binning.equal_width(columns_4B[1], bins)
+        mass_BM = binning.equal_mass(Ranking(low_B, high_B, low_B), jnp.sum(mask_CB), bins)
+        columns_B5 = jnp.concatenate([mask_B[None], columns_4B]).T
+        drawn = uncertainty.draw_floor(uniform_BR, columns_4B[1], mask_B, width_BM)
+        return (uncertainty.resample(weight_BR, columns_B5, width_BM, mass_BM), drawn), None
 
-    resampled, drawn = total(lambda *chunk: one_chunk(Columns(*chunk[:6]), *chunk[6:]), *columns, mask_CB, key_ids_CB)
-    return uncertainty.intervals(resampled, values) | {"ece_floor": uncertainty.floor(drawn)}
+    classes, columns_C4B = total(look, logits_CBK, labels_CB, mask_CB)
+    correct_N, confidence_N = (columns_C4B[:, at].ravel() for at in (0, 1))
+    top = confidence_N, correct_N, mask_CB.ravel()
+    order = rank(confidence_N, top[2])
+    ranked = {"smece": smece.smece(*top), "aurc": selective.aurc(*top, order), "auroc": selective.auroc(*top, order)}
+    low_CB, high_CB = (place_N.reshape(mask_CB.shape) for place_N in order[:2])
+    resampled, floor = total(doubt, columns_C4B, mask_CB, low_CB, high_CB, key_ids_CB)[0]
+    return Found(classes, columns_C4B, ranked, resampled, floor)
 
 
 def measure_trial(logits_SCBK: Array, shared: tuple[Examples, Array], *, bins: int, replicates: int) -> Tree:
-    """Returns temperature, metrics, columns, intervals of one trial; metrics [S, V], intervals [S, UNCERTAIN]."""
+    """Returns (temperature, `Found` [S, V, ...]) of one trial."""
     examples, seed = shared
-    chunks = (logits_SCBK, examples.labels, examples.mask)
-    found, parameters_VP = fit(*(array[VALIDATION] for array in chunks))
+    found, parameters_VP = fit(*(array[VALIDATION] for array in (logits_SCBK, *examples[:2])))
     key = jax.random.key(seed)
 
-    def one_split(split: tuple[Array, ...]) -> Tree:
-        *arrays, key_ids_CB = split
+    def one(place: tuple[Array, Array]) -> Found:
+        logits_CBK, own = jax.tree.map(lambda a: a[place[0]], (logits_SCBK, examples))
+        return measure_variant(parameters_VP[place[1]], logits_CBK, own, key, bins, replicates)
 
-        def intervals(variant: tuple[dict[str, Array], Columns]) -> Tree:
-            return doubt(*variant, arrays[2], key_ids_CB, key, bins, replicates)
-
-        values, columns = jax.lax.map(lambda p: measure_variant(p, *arrays, bins), parameters_VP)
-        first = jax.tree.map(lambda a: a[:UNCERTAIN], (values, columns))
-        return values, columns, jax.lax.map(intervals, first)
-
-    values, columns, uncertain = jax.lax.map(one_split, (*chunks, examples.key_ids))
-    return {"temperature": found, "values": values, "columns": columns, "intervals": uncertain}
+    splits, variants = len(logits_SCBK), len(VARIANTS)
+    places = jnp.indices((splits, variants)).reshape(2, -1)
+    flat = jax.lax.map(one, (places[0], places[1]))
+    return found, jax.tree.map(lambda a: a.reshape(splits, variants, *a.shape[1:]), flat)

@@ -1,10 +1,11 @@
 """How far a calibration number can be trusted: bootstrap over examples, and the noise floor of a perfect model.
 
 Every draw is a function of (seed, replicate, example id) alone, so that order, batches and devices change nothing;
-sums over batches add. Replicates R use the same draws for all trials, so differences between trials are paired.
+sums over batches add. All trials use the same draws, so differences between trials are paired.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
@@ -23,18 +24,15 @@ POISSON_CDF = np.cumsum(np.exp(-1.0) / np.cumprod([1, *range(1, 10)])).astype(np
 
 @flax.struct.dataclass
 class Resampled:
-    """Sums over reweighted examples, [R] each; `bins` and `mass` (equal mass) [R, M]. `+` merges batches."""
+    """Sums over reweighted examples, [..., R] each; `bins` (equal width) and `mass` (equal mass) [..., R, M]."""
 
-    count: Array
-    correct: Array
-    confidence: Array
-    nll: Array
-    brier: Array
+    count: Any
+    correct: Any
+    confidence: Any
+    nll: Any
+    brier: Any
     bins: Bins
     mass: Bins
-
-    def __add__(self, other: "Resampled") -> "Resampled":
-        return jax.tree.map(jnp.add, self, other)
 
 
 def uniforms(key: Array, ids_B: Array, replicates: int) -> Array:
@@ -47,40 +45,46 @@ def poisson_weights(uniform_BR: Array) -> Array:
 
     References: Chamandy et al., 2012, Estimating uncertainty for massive data streams (the Poisson bootstrap).
     """
-    return sum((uniform_BR >= edge).astype(jnp.float32) for edge in POISSON_CDF) + jnp.zeros_like(uniform_BR)
+    return jnp.sum(uniform_BR[..., None] >= POISSON_CDF, -1).astype(jnp.float32)
 
 
-def resample(weight_BR: Array, columns_B5: Array, width_BM: Array, mass_BM: Array) -> Resampled:
-    """Returns the sums of one batch under each column of weights, by one matrix product.
+def resample(weight_BR: Array, columns_B5: Array, width_BM: Array, mass_BM: Array) -> Array:
+    """Returns the sums [R, 5 + 6 M] of one batch under each column of weights, by matrix products; batches add.
 
     `columns_B5` are mask, correct, confidence, nll, brier, zero where masked; the memberships are of the whole split.
     """
-    correct_B1, confidence_B1, mask_B1 = columns_B5[:, 1:2], columns_B5[:, 2:3], columns_B5[:, :1]
-    parts = [membership * one for membership in (width_BM, mass_BM) for one in (mask_B1, confidence_B1, correct_B1)]
-    total = weight_BR.T @ jnp.concatenate([columns_B5, *parts], -1)
-    scalars, binned = total[:, :5].T, jnp.split(total[:, 5:], 6, -1)
-    return Resampled(*scalars, Bins(*binned[:3]), Bins(*binned[3:]))
+    binned_B2M = jnp.stack([width_BM, mass_BM], 1)
+    binned_B32M = columns_B5[:, :3, None, None] * binned_B2M[:, None]
+    parts = columns_B5, binned_B32M.reshape(len(columns_B5), -1)
+    return jnp.concatenate([jnp.matmul(weight_BR.T, part, precision=binning.EXACT) for part in parts], -1)
 
 
-def draw_floor(uniform_BR: Array, confidence_B: Array, mask_B: Array, width_BM: Array) -> Bins:
-    """Returns sums [R, M] of a perfectly calibrated model: each label is right with probability its confidence."""
-    width_BM = width_BM * mask_B[:, None]
-    correct_RM = (uniform_BR < confidence_B[:, None]).astype(jnp.float32).T @ width_BM
-    fixed = jnp.zeros_like(correct_RM)
-    return Bins(fixed + jnp.sum(width_BM, 0), fixed + confidence_B @ width_BM, correct_RM)
+def unpack(total: Any) -> Resampled:
+    """Names the sums [..., 5 + 6 M] of `resample`, merged over batches."""
+    correct_at, confidence_at = 1, 2
+    binned = total[..., 5:].reshape(*total.shape[:-1], 3, 2, -1)
+    width, mass = (Bins(*(binned[..., at, kind, :] for at in (0, confidence_at, correct_at))) for kind in (0, 1))
+    count, correct, confidence, nll, brier = (total[..., at] for at in range(5))
+    return Resampled(count, correct, confidence, nll, brier, width, mass)
 
 
-def recentred(values_R: Array, value: Array) -> tuple[Array, Array]:
-    """95 % interval: the percentiles of the replicates, moved so that their median is the estimate.
+def draw_floor(uniform_BR: Array, confidence_B: Array, mask_B: Array, width_BM: Array) -> Array:
+    """Returns how many are correct [R, M] in each bin of a perfectly calibrated model; batches add.
 
-    Resampling adds its own noise to a sum of absolute gaps, so its plain percentiles lie above the estimate.
+    Each label is right with probability its confidence; counts and confidences are those of the model itself.
     """
-    low, middle, high = jnp.nanpercentile(values_R, jnp.array([2.5, 50.0, 97.5]))
-    return value + low - middle, value + high - middle
+    correct_BR = (uniform_BR < confidence_B[:, None]).astype(jnp.float32) * mask_B[:, None]
+    return jnp.matmul(correct_BR.T, width_BM, precision=binning.EXACT)
+
+
+def percentiles(values_R: Any) -> np.ndarray:
+    """Returns the 2.5, 50 and 97.5 % points [3, ...] of replicates on the last axis, without those that are NaN."""
+    finite = np.isfinite(values_R).all()
+    return (np.percentile if finite else np.nanpercentile)(values_R, [2.5, 50.0, 97.5], axis=-1)
 
 
 # Metrics with an interval over examples, their smallest and largest possible value, from the sums of every replicate.
-INTERVALS: dict[str, tuple[Callable[[Resampled], Array], float, float]] = {
+INTERVALS: dict[str, tuple[Callable[[Resampled], Any], float, float]] = {
     "accuracy": (lambda sums: sums.correct / sums.count, 0.0, 1.0),
     "nll": (lambda sums: sums.nll / sums.count, 0.0, np.inf),
     "brier": (lambda sums: sums.brier / sums.count, 0.0, 2.0),
@@ -93,23 +97,29 @@ INTERVALS: dict[str, tuple[Callable[[Resampled], Array], float, float]] = {
 }
 
 
-def intervals(sums: Resampled, values: dict[str, Array]) -> dict[str, tuple[Array, Array]]:
-    """Returns (low, high) of every metric of `INTERVALS` around its estimate in `values`."""
+def intervals(sums: Resampled) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns (low, high), 95 %, of every metric of `INTERVALS`; replicate 0 holds the data themselves.
+
+    Percentiles of the replicates, moved so that their median is the estimate: resampling adds its own noise to a sum
+    of absolute gaps, so its plain percentiles lie above the estimate.
+    """
     found = {}
     for name, (metric, least, most) in INTERVALS.items():
-        low, high = recentred(metric(sums), values[name])
-        found[name] = jnp.clip(low, least, most), jnp.clip(high, least, most)
+        values_R = metric(sums)
+        low, middle, high = percentiles(values_R[..., 1:])
+        shift = values_R[..., 0] - middle
+        found[name] = np.clip(low + shift, least, most), np.clip(high + shift, least, most)
     return found
 
 
-def floor(sums: Bins) -> tuple[Array, Array, Array]:
+def floor(drawn_RM: Any, bins: Bins) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns (mean, low, high): the ECE that a perfectly calibrated model with these confidences shows at this N.
 
-    Low and high bound 95 % of its draws.
+    `drawn_RM` are the sums of `draw_floor`, `bins` those of the model; low and high bound 95 % of the draws.
     """
-    ece_R = binning.ece(sums)
-    low, high = jnp.percentile(ece_R, jnp.array([2.5, 97.5]))
-    return jnp.mean(ece_R), low, high
+    ece_R = np.abs(drawn_RM - np.asarray(bins.confidence)).sum(-1) / np.asarray(bins.count).sum()
+    low, _, high = percentiles(ece_R)
+    return ece_R.mean(-1), low, high
 
 
 def inside_floor(difference: float, *floors_high: float) -> bool:
