@@ -6,8 +6,7 @@ rows w_j - w_k with weights that sum to one, never vanishes in floating point, h
 works on g. Source of the notion: Park, Kim, Lee, arXiv:2410.03999.
 """
 
-import functools
-from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,21 +40,34 @@ def minimal_loss_points(
     with jax.default_matmul_precision("highest"):
         basis, matrix = _reduce(kernel_DK, nonnegative)
         itself = jnp.eye(len(bias_K), dtype=bool)
-        slope = functools.partial(_slope, itself) if targets_KK is None else functools.partial(_soft_slope, targets_KK)
-        found = _solve(slope, matrix, bias_K, radius, jnp.asarray(nonnegative), tolerance, max_steps)
+        aims = Aims(itself, itself, jnp.asarray(nonnegative)) if targets_KK is None else _soft(targets_KK, nonnegative)
+        found = _solve(aims, matrix, bias_K, radius, tolerance, max_steps)
         return found if basis is None else found._replace(points=found.points @ basis.T)
 
 
-def both_minimal_loss_points(kernel_DK: Array, bias_K: Array, radius: Array | float) -> tuple[Descent, Descent]:
-    """`minimal_loss_points` without and with z >= 0, solved side by side: half the compile time of two calls."""
+class Three(NamedTuple):
+    """The centers of one trial, three ways: free, with z >= 0, and of the trial's own soft targets."""
+
+    free: Descent
+    nonnegative: Descent
+    soft: Descent
+
+
+def three_minimal_loss_points(kernel_DK: Array, bias_K: Array, radius: Array | float, epsilon: Array) -> Three:
+    """`minimal_loss_points` plain, `nonnegative`, and of `soft_targets(epsilon)`, in one compiled search.
+
+    With epsilon = 0, a traced scalar, the soft targets are the classes and the third answer is the first.
+    """
     with jax.default_matmul_precision("highest"):
         _, matrix = _reduce(kernel_DK, True)
         count = len(bias_K)
-        itself = jnp.tile(jnp.eye(count, dtype=bool), (2, 1))
-        inside = jnp.repeat(jnp.array([[False], [True]]), count, 0)
-        found = _solve(functools.partial(_slope, itself), matrix, bias_K, radius, inside, 5e-6, 2000)
-        free = Descent(found.points[:count], found.residual[:count], found.steps)
-        return free, Descent(found.points[count:], found.residual[count:], found.steps)
+        itself = jnp.eye(count, dtype=bool)
+        without = jnp.concatenate([itself, itself, itself & (epsilon == 0)])
+        targets = jnp.concatenate([itself, itself, soft_targets(count, epsilon)])
+        inside = jnp.repeat(jnp.array([[False], [True], [False]]), count, 0)
+        found = _solve(Aims(without, targets, inside), matrix, bias_K, radius, 5e-6, 2000)
+        points, residual = found.points.reshape(3, count, -1), found.residual.reshape(3, count)
+        return Three(*(Descent(points[i], residual[i], found.steps) for i in range(3)))
 
 
 def max_margin_directions(
@@ -102,25 +114,31 @@ def soft_targets(num_classes: int, epsilon: Array | float) -> Array:
     return (1 - epsilon) * jnp.eye(num_classes) + epsilon / num_classes
 
 
+class Aims(NamedTuple):
+    """What P problems look for: `without` [P, K] leaves a class out of the softmax, so that the rest is its odds."""
+
+    without: Array
+    targets: Array  # [P, K]
+    nonnegative: Array  # bool, [] or [P, 1]
+
+
+def _soft(targets_KK: Array, nonnegative: bool) -> Aims:
+    return Aims(jnp.zeros(targets_KK.shape, bool), targets_KK, jnp.asarray(nonnegative))
+
+
 def _solve(
-    slope: Callable[[Array, Array], Array],
-    matrix: Array,
-    bias_K: Array,
-    radius: Array | float,
-    nonnegative: Array,
-    tolerance: float,
-    max_steps: int,
+    aims: Aims, matrix: Array, bias_K: Array, radius: Array | float, tolerance: float, max_steps: int
 ) -> Descent:
-    """P problems at once; `nonnegative` is [] or [P, 1]."""
     spread = _spread(matrix)
 
     def project(points_PD: Array) -> Array:
         # The orthant is a cone: projecting on it first, then on the ball, projects on both.
-        points_PD = jnp.where(nonnegative, optax.projections.projection_non_negative(points_PD), points_PD)
+        points_PD = jnp.where(aims.nonnegative, optax.projections.projection_non_negative(points_PD), points_PD)
         return jax.vmap(optax.projections.projection_l2_ball, in_axes=(0, None))(points_PD, radius)
 
     def gradient(points_PD: Array) -> Array:
-        return slope(points_PD @ matrix + bias_K, matrix)
+        logits_PK = jnp.where(aims.without, -jnp.inf, points_PD @ matrix + bias_K)
+        return (jax.nn.softmax(logits_PK) - aims.targets) @ matrix.T
 
     def residual(points_PD: Array, slopes_PD: Array) -> Array:
         length_P1 = jnp.maximum(jnp.linalg.norm(slopes_PD, axis=1, keepdims=True), spread / 10)
@@ -128,18 +146,8 @@ def _solve(
 
     step = 4 / spread**2  # the Hessian is the covariance of the rows under a distribution: at most spread^2 / 4
     start_KD = radius / spread * matrix.T
-    start_PD = jnp.tile(start_KD, (nonnegative.size // len(bias_K) or 1, 1))
+    start_PD = jnp.tile(start_KD, (len(aims.targets) // len(bias_K), 1))
     return accelerate(gradient, project, residual, project(start_PD), step, tolerance, max_steps)
-
-
-def _slope(itself_PK: Array, logits_PK: Array, matrix: Array) -> Array:
-    """Gradient of g, the log of the odds against the class: the mean row of the rivals less the row of the class."""
-    rivals_PK = jax.nn.softmax(jnp.where(itself_PK, -jnp.inf, logits_PK))
-    return (rivals_PK - itself_PK) @ matrix.T
-
-
-def _soft_slope(targets_KK: Array, logits_KK: Array, matrix: Array) -> Array:
-    return (jax.nn.softmax(logits_KK) - targets_KK) @ matrix.T
 
 
 def _reduce(kernel_DK: Array, nonnegative: bool) -> tuple[Array | None, Array]:

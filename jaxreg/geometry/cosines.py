@@ -1,4 +1,4 @@
-"""Cosines between features and the three centers of their class, and between the centers themselves."""
+"""Cosines between features and the candidates for the center of their class, and between the centers themselves."""
 
 from typing import NamedTuple
 
@@ -7,11 +7,12 @@ from jax import Array
 
 
 class ClassVectors(NamedTuple):
-    """The three candidates for the center of a class, [K, D] each; `mean_D` is the mean feature of all examples."""
+    """The candidates for the center of a class, [K, D] each; `mean_D` is the mean feature of all examples."""
 
     center: Array  # the point of least loss
     weight: Array  # the row of the last layer
     mean: Array  # the mean feature of the class on the training split
+    soft_center: Array  # the point of least loss for the trial's own soft target; without smoothing the center
     mean_D: Array
 
 
@@ -32,13 +33,13 @@ def angle(a: Array, b: Array) -> Array:
 
 
 def label_cosines(features_ND: Array, labels_N: Array, vectors: ClassVectors) -> dict[str, Array]:
-    """Cosine of each example to the center, row and mean of its label, plain and centred: six arrays [N].
+    """Cosine of each example to each center of its label, plain and centred: arrays [N] by name.
 
     Centred: the features lose the mean feature of the training split, the class vectors their mean over classes.
     """
     shifted_ND = features_ND - vectors.mean_D
     found = {}
-    for name in ("center", "weight", "mean"):
+    for name in ("center", "weight", "mean", "soft_center"):
         table_KD = getattr(vectors, name)
         found[f"{name}_cosine"] = cosine(features_ND, table_KD[labels_N])
         found[f"{name}_cosine_centred"] = cosine(shifted_ND, (table_KD - table_KD.mean(0))[labels_N])

@@ -1,7 +1,7 @@
 """The geometry probe: every number on norms, centers, cones, margins and collapse, for all trials of a program."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,11 +10,14 @@ import numpy as np
 from jax import Array
 
 from jaxreg import parallel
-from jaxreg.geometry import centers, collapse, cosines, norms, summary
-from jaxreg.geometry.examples import Head, measure_examples
-from jaxreg.probe import Measured
+from jaxreg.geometry import interventions, summary
+from jaxreg.geometry.examples import Head
+from jaxreg.geometry.interventions import NO_BASELINE
+from jaxreg.geometry.trial import measure_trial
+from jaxreg.probe import Measured, Row
 
 Tree = Any
+REPORTED = "test"  # the split on which trials are compared with their baselines
 
 
 class Split(NamedTuple):
@@ -30,81 +33,72 @@ def measure(
     bias_TK: np.ndarray | Array,
     *,
     radius: float = 0.0,
+    smoothing_T: Sequence[float] | None = None,
+    baselines: Sequence[int] | None = None,
     mesh: Any = None,
 ) -> list[Measured]:
-    """Measures all trials with one compiled program.
+    """Measures all trials with one compiled program, and a second one for the pairs of trial and baseline.
 
     Args:
       splits: by name; "train", un-augmented, is needed: it gives class means, the default radius, and collapse.
+        "validation" and "test" together give the scaling of features; "test" the interventions.
       radius: length of the class centers; 0 means each trial's mean feature norm on train.
+      smoothing_T: each trial's label smoothing epsilon: the centers of its own soft targets; default 0.
+      baselines: for each trial the index of its baseline, `interventions.baselines`; default: no interventions.
       mesh: from `parallel.make_mesh`; by default all devices, trials side by side.
     Returns: for each trial its rows, and arrays [N] named SPLIT/METRIC.
     Raises: ValueError: if there is no train split, or the shapes of features and last layer disagree.
     """
     _check(splits, kernel_TDK)
     mesh = parallel.make_mesh() if mesh is None else mesh
+    count = len(kernel_TDK)
     labels = {name: np.asarray(split.labels_N, np.int32) for name, split in splits.items()}
     stacked = {name: jnp.asarray(split.features_TND, jnp.float32) for name, split in splits.items()}
     heads = Head(jnp.asarray(kernel_TDK, jnp.float32), jnp.asarray(bias_TK, jnp.float32))
-    shared = (labels, np.float32(radius))
-    found = _program(mesh)(parallel.put_trials((stacked, heads), mesh), parallel.put_shared(shared, mesh))
-    found = parallel.fetch(found, len(heads.kernel_DK))
-    trials = [jax.tree.map(lambda a, t=t: a[t], found) for t in range(len(heads.kernel_DK))]
-    return [summary.measured(trial, labels) for trial in trials]
+    smoothing = np.zeros(count, np.float32) if smoothing_T is None else np.asarray(smoothing_T, np.float32)
+    given = parallel.put_trials((stacked, heads, smoothing), mesh)
+    shared = parallel.put_shared((labels, np.float32(radius)), mesh)
+    found = parallel.fetch(_program(measure_trial, mesh)(given, shared), count)
+    trials = [jax.tree.map(lambda a, t=t: a[t], found) for t in range(count)]
+    measured = [summary.measured(trial, labels) for trial in trials]
+    if baselines is not None and REPORTED in splits:
+        pairs = _intervene(trials, splits[REPORTED], heads, baselines, mesh)
+        measured = [one._replace(rows=one.rows + pairs[t]) for t, one in enumerate(measured)]
+    return measured
 
 
-def measure_trial(trial: tuple[Mapping[str, Array], Head], shared: tuple[Mapping[str, Array], Array]) -> Tree:
-    """One trial's numbers: "examples" by split [N], "classes" by split and "trial" (scalars), "centers" (vectors)."""
-    (features, head), (labels, radius) = trial, shared
-    with jax.default_matmul_precision("highest"):
-        train = features["train"]
-        means_KD = norms.class_means(train, labels["train"], head.bias_K.shape[0])
-        radius = jnp.where(radius > 0, radius, jnp.mean(norms.norm(train)))
-        solved, inside = centers.both_minimal_loss_points(*head, radius)
-        vectors = cosines.ClassVectors(solved.points, head.kernel_DK.T, means_KD, train.mean(0))
-        predictions_N = jnp.argmax(train @ head.kernel_DK + head.bias_K, 1)
-        return {
-            "examples": _all_splits(features, labels, head, vectors),
-            "common_mode": {name: norms.common_mode(features[name]) for name in features},
-            "collapse": collapse.collapse(train, labels["train"], head.kernel_DK, predictions_N, means_KD)._asdict(),
-            "centers": _about_centers(head, radius, (solved, inside), vectors),
-            "no_bias": jnp.ptp(head.bias_K) == 0,
-        }
-
-
-@functools.lru_cache(maxsize=4)
-def _program(mesh: Any) -> Any:
+@functools.lru_cache(maxsize=8)
+def _program(fn: Any, mesh: Any) -> Any:
     """Kept, so that a second program of the same shapes compiles nothing."""
-    return parallel.per_trial(measure_trial, mesh)
+    return parallel.per_trial(fn, mesh)
 
 
-def _all_splits(features: Mapping[str, Array], labels: Mapping[str, Array], head: Head, vectors: Any) -> Tree:
-    """The examples of all splits as one batch, which compiles once, and apart again."""
-    names = list(features)
-    ends = np.cumsum([len(labels[name]) for name in names])[:-1]
-    joined = measure_examples(
-        jnp.concatenate([features[name] for name in names]),
-        jnp.concatenate([labels[name] for name in names]),
-        head,
-        vectors,
-    )
-    parts = {metric: jnp.split(array, ends) for metric, array in joined.items()}
-    return {name: {metric: part[i] for metric, part in parts.items()} for i, name in enumerate(names)}
+def _intervene(
+    trials: Sequence[Tree], split: Split, heads: Head, baselines: Sequence[int], mesh: Any
+) -> list[list[Row]]:
+    """Rows of each trial that has a baseline: what its norm and its angle would do to the baseline."""
+    of = [t if b == NO_BASELINE else b for t, b in enumerate(baselines)]
+    norms = np.array([trial["examples"][REPORTED]["feature_norm"].mean() for trial in trials])
+    angles = np.array([trial["examples"][REPORTED]["center_angle"].mean() for trial in trials])
+    change = interventions.Change(norms / np.maximum(norms[of], 1e-30), angles[of] - angles)
+    centers = np.stack([trial["vectors"]["center"] for trial in trials])
+    features = np.asarray(split.features_TND, np.float32)[of]
+    given = (features, Head(heads.kernel_DK[jnp.asarray(of)], heads.bias_K[jnp.asarray(of)]), centers[of], change)
+    shared = parallel.put_shared(np.asarray(split.labels_N, np.int32), mesh)
+    found = _program(_one_pair, mesh)(parallel.put_trials(given, mesh), shared)
+    found = parallel.fetch(found, len(trials))
+    return [
+        []
+        if b == NO_BASELINE
+        else summary.pair_rows(REPORTED, {k: v[t] for k, v in found.items()}, trials[t], trials[b])
+        for t, b in enumerate(baselines)
+    ]
 
 
-def _about_centers(head: Head, radius: Array, both: tuple[Any, Any], vectors: cosines.ClassVectors) -> Tree:
-    """How exact the centers are, how they relate to rows and means, to other radii and to the positive orthant."""
-    solved, inside = both
-    far = centers.max_margin_directions(head.kernel_DK)
-    return {
-        "center_radius": radius,
-        "center_residual": jnp.max(solved.residual),
-        "center_residual_nonnegative": jnp.max(inside.residual),
-        "center_residual_far": jnp.max(far.residual),
-        "center_far_agreement": cosines.cosine(solved.points, far.points).mean(),
-        "center_nonnegative_agreement": cosines.cosine(solved.points, inside.points).mean(),
-        **cosines.agreement(vectors),
-    }
+def _one_pair(pair: Tree, labels_N: Array) -> dict[str, Array]:
+    features_ND, head, centers_KD, change = pair
+    with jax.default_matmul_precision("highest"):
+        return interventions.intervene(features_ND, labels_N, head, centers_KD, change)
 
 
 def _check(splits: Mapping[str, Split], kernel_TDK: np.ndarray | Array) -> None:

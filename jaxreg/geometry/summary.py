@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxreg.geometry.interventions import share_closed
+from jaxreg.geometry.scaling import SCALES
 from jaxreg.probe import Measured, Row
 
 MEANS = (
@@ -14,13 +16,17 @@ MEANS = (
     "center_cosine",
     "weight_cosine",
     "mean_cosine",
+    "soft_center_cosine",
     "center_cosine_centred",
     "weight_cosine_centred",
     "mean_cosine_centred",
+    "soft_center_cosine_centred",
     "center_angle",
     "angular_margin",
     "label_margin",
 )
+MARGIN_NOISE = 0.01  # radians: a smaller gap has no share
+CALIBRATION_NOISE = 0.002  # of ECE and NLL
 KEPT = "train"  # the split that class means and collapse come from
 
 
@@ -33,8 +39,44 @@ def measured(trial: Mapping[str, Any], labels: Mapping[str, np.ndarray]) -> Meas
     count = len(labels[KEPT])
     once = {**trial["collapse"], **trial["centers"], "cone_by_construction": trial["no_bias"]}
     rows += [Row(KEPT, name, float(value), count) for name, value in once.items()]
-    arrays = {f"{split}/{name}": array for split, found in trial["examples"].items() for name, array in found.items()}
-    return Measured(rows, arrays)
+    rows += scaling_rows(trial["scaling"], labels)
+    return Measured(rows, _arrays(trial["examples"]))
+
+
+def scaling_rows(found: Mapping[str, Any], labels: Mapping[str, np.ndarray]) -> list[Row]:
+    """`scaled_ece/S` and so on for each scale S, then the numbers of the best scale and of temperature, on test."""
+    rows = []
+    for name, value in found.items():
+        if np.ndim(value):
+            rows += [
+                Row("test", f"scaled_{name}/{s:.3g}", float(v), len(labels["test"])) for s, v in zip(SCALES, value)
+            ]
+        else:
+            split = "validation" if name in ("best_scale", "inverse_temperature") else "test"
+            rows.append(Row(split, name, float(value), len(labels[split])))
+    return rows
+
+
+def pair_rows(split: str, found: Mapping[str, Any], own: Mapping[str, Any], base: Mapping[str, Any]) -> list[Row]:
+    """What interventions on the baseline gave, and the share of each gap that they close (nan for a gap too small)."""
+    count = len(own["examples"][split]["label_margin"])
+    rows = [Row(split, name, float(value), count) for name, value in found.items()]
+    margins = [float(trial["examples"][split]["label_margin"].mean()) for trial in (base, own)]
+    gaps = {"turn_margin": (margins[0], margins[1], MARGIN_NOISE)}
+    if own["scaling"]:
+        one = SCALES.index(1.0)
+        for name in ("ece", "nll"):
+            gaps[f"norm_swap_{name}"] = (base["scaling"][name][one], own["scaling"][name][one], CALIBRATION_NOISE)
+    for name, (before, goal, noise) in gaps.items():
+        rows.append(
+            Row(split, f"{name}_share", share_closed(float(before), float(found[name]), float(goal), noise), count)
+        )
+    return rows
+
+
+def _arrays(examples: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    short = {"feature_norm": "norm"}
+    return {f"{split}/{short.get(k, k)}": v for split, found in examples.items() for k, v in found.items()}
 
 
 def example_rows(split: str, arrays: Mapping[str, np.ndarray], labels_N: np.ndarray) -> list[Row]:

@@ -169,10 +169,16 @@ def test_wide_heads_of_many_classes_converge(nonnegative):
     assert found.points.min() >= (0 if nonnegative else -np.inf)
 
 
-def test_both_at_once_equal_each_alone():
+def test_three_at_once_equal_each_alone():
     kernel, bias = (jnp.asarray(a, jnp.float32) for a in random_head(8))
-    both = jax.jit(centers.both_minimal_loss_points)(kernel, bias, 6.0)
-    for found, nonnegative in zip(both, (False, True)):
-        alone = minimal_loss_points(kernel, bias, 6.0, nonnegative=nonnegative)
-        np.testing.assert_allclose(found.points / 6, alone.points / 6, atol=1e-4)
+    three = jax.jit(centers.three_minimal_loss_points)
+    smoothed, plain = three(kernel, bias, 6.0, 0.1), three(kernel, bias, 6.0, 0.0)
+    alone = [
+        minimal_loss_points(kernel, bias, 6.0, nonnegative=False),
+        minimal_loss_points(kernel, bias, 6.0, nonnegative=True),
+        minimal_loss_points(kernel, bias, 6.0, targets_KK=centers.soft_targets(5, 0.1)),
+    ]
+    for found, expected in zip(smoothed, alone):
+        np.testing.assert_allclose(found.points / 6, expected.points / 6, atol=1e-4)
         assert found.residual.max() < 1e-5
+    np.testing.assert_array_equal(plain.soft.points, plain.free.points)

@@ -32,8 +32,8 @@ def test_angle_is_exact_where_an_arc_cosine_is_not():
 
 def vectors(seed=0, classes=4, width=6):
     rng = np.random.default_rng(seed)
-    center, weight, mean = rng.normal(size=(3, classes, width)).astype(np.float32)
-    return cosines.ClassVectors(center, weight, mean, rng.normal(size=width).astype(np.float32))
+    center, weight, mean, soft = rng.normal(size=(4, classes, width)).astype(np.float32)
+    return cosines.ClassVectors(center, weight, mean, soft, rng.normal(size=width).astype(np.float32))
 
 
 def test_label_cosines_equal_numpy():
@@ -44,7 +44,7 @@ def test_label_cosines_equal_numpy():
     def expected(features, table):
         return [f @ table[k] / np.linalg.norm(f) / np.linalg.norm(table[k]) for f, k in zip(features, y)]
 
-    for name in ("center", "weight", "mean"):
+    for name in ("center", "weight", "mean", "soft_center"):
         table = getattr(v, name)
         np.testing.assert_allclose(found[f"{name}_cosine"], expected(h, table), atol=1e-5)
         np.testing.assert_allclose(

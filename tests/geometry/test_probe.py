@@ -51,7 +51,7 @@ def test_rows_can_be_computed_again_from_the_arrays(study, measured):
     splits, _, _ = study
     for t, one in enumerate(measured):
         norms = np.linalg.norm(splits["test"].features_TND[t], axis=1)
-        np.testing.assert_allclose(one.arrays["test/feature_norm"], norms, rtol=1e-5)
+        np.testing.assert_allclose(one.arrays["test/norm"], norms, rtol=1e-5)
         np.testing.assert_allclose(value(one, "test", "feature_norm"), norms.mean(), rtol=1e-5)
         for metric in ("center_cosine", "cone_fraction", "angular_margin"):
             np.testing.assert_allclose(value(one, "test", metric), one.arrays[f"test/{metric}"].mean(), rtol=1e-5)
@@ -91,7 +91,7 @@ def test_chunks_change_nothing(study, measured, monkeypatch):
     monkeypatch.setattr(examples, "CHUNK", 32)
     splits, kernel, bias = study
     rng = np.random.default_rng(1)
-    vectors = cosines.ClassVectors(*rng.normal(size=(3, CLASSES, WIDTH)), rng.normal(size=WIDTH))
+    vectors = cosines.ClassVectors(*rng.normal(size=(4, CLASSES, WIDTH)), rng.normal(size=WIDTH))
     one = (splits["train"].features_TND[0], splits["train"].labels_N, examples.Head(kernel[0], bias[0]), vectors)
     whole = jax.jit(examples._batch)(*one)
     chunked = jax.jit(examples.measure_examples)(*one)

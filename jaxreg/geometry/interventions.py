@@ -1,0 +1,64 @@
+"""Does length explain calibration, and direction the margin? Give those of another trial to a baseline.
+
+The two trials share a seed: `baseline` is the one without a regularizer.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxreg.geometry import cosines, margins, scaling
+from jaxreg.geometry.examples import Head
+
+NO_BASELINE = -1
+
+
+class Change(NamedTuple):
+    """What the baseline is given: its features times `scale`, or turned by `turn` radians toward their centers."""
+
+    scale: Array
+    turn: Array
+
+
+def turn_toward(features_ND: Array, centers_ND: Array, turn: Array) -> Array:
+    """Turns each h toward its center by `turn` radians (away below 0) at its own length; at most onto the center.
+
+    In the plane of h and c: |h| (cos(t) h/|h| + sin(t) e), e the unit part of c orthogonal to h, t = min(turn, angle).
+    """
+    length_N1 = jnp.linalg.norm(features_ND, axis=1, keepdims=True)
+    unit_ND = features_ND / jnp.where(length_N1 > 0, length_N1, 1)
+    aside_ND = centers_ND - jnp.sum(centers_ND * unit_ND, 1, keepdims=True) * unit_ND
+    aside_N1 = jnp.linalg.norm(aside_ND, axis=1, keepdims=True)
+    angle_N1 = jnp.minimum(turn, cosines.angle(features_ND, centers_ND))[:, None]
+    across_ND = aside_ND / jnp.where(aside_N1 > 0, aside_N1, 1)
+    return length_N1 * (jnp.cos(angle_N1) * unit_ND + jnp.sin(angle_N1) * across_ND)
+
+
+def intervene(features_ND: Array, labels_N: Array, head: Head, centers_KD: Array, change: Change) -> dict[str, Array]:
+    """Calibration of the baseline at another length, its mean signed label margin in another direction: scalars."""
+    swapped = scaling.calibration(
+        scaling.scaled_logits(features_ND @ head.kernel_DK, head.bias_K, change.scale), labels_N
+    )
+    turned_ND = turn_toward(features_ND, centers_KD[labels_N], change.turn)
+    margin_N = margins.angular_margin(turned_ND, *head, labels_N)
+    return {
+        "norm_swap_ece": swapped["ece"],
+        "norm_swap_nll": swapped["nll"],
+        "turn_margin": jnp.mean(margin_N),
+        "turn_accuracy": jnp.mean(margin_N > 0),
+    }
+
+
+def share_closed(before: float, after: float, goal: float, noise: float) -> float:
+    """(before - after) / (before - goal): the share of a gap that an intervention closes; nan below `noise`."""
+    gap = before - goal
+    return (before - after) / gap if abs(gap) > noise else float("nan")
+
+
+def baselines(regularizers: Sequence[str], settings: Sequence[object]) -> list[int]:
+    """For each trial the index of the `none` trial with the same setting (seed, overrides); NO_BASELINE without one."""
+    at = {setting: i for i, (name, setting) in enumerate(zip(regularizers, settings)) if name == "none"}
+    own = [name == "none" for name in regularizers]
+    return [NO_BASELINE if is_none else at.get(setting, NO_BASELINE) for is_none, setting in zip(own, settings)]

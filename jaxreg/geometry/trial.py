@@ -1,0 +1,78 @@
+"""Everything that geometry says of one trial, as one function to compile."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxreg.geometry import centers, collapse, cosines, norms, scaling
+from jaxreg.geometry.examples import Head, measure_examples
+
+Tree = Any
+
+
+def measure_trial(trial: tuple[Mapping[str, Array], Head, Array], shared: tuple[Mapping[str, Array], Array]) -> Tree:
+    """Numbers of one trial from its features by split, its last layer and its label smoothing.
+
+    Returns: "examples" (by split, arrays [N]), "common_mode" (by split), "collapse", "centers", "scaling" (scalars,
+    arrays over `scaling.SCALES`), "vectors" (the class vectors), "no_bias".
+    """
+    (features, head, smoothing), (labels, radius) = trial, shared
+    with jax.default_matmul_precision("highest"):
+        train = features["train"]
+        means_KD = norms.class_means(train, labels["train"], head.bias_K.shape[0])
+        radius = jnp.where(radius > 0, radius, jnp.mean(norms.norm(train)))
+        solved = centers.three_minimal_loss_points(*head, radius, smoothing)
+        soft_KD = solved.soft.points
+        vectors = cosines.ClassVectors(solved.free.points, head.kernel_DK.T, means_KD, soft_KD, train.mean(0))
+        predictions_N = jnp.argmax(train @ head.kernel_DK + head.bias_K, 1)
+        return {
+            "examples": _all_splits(features, labels, head, vectors),
+            "common_mode": {name: norms.common_mode(features[name]) for name in features},
+            "collapse": collapse.collapse(train, labels["train"], head.kernel_DK, predictions_N, means_KD)._asdict(),
+            "centers": _about_centers(head, radius, solved, vectors),
+            "scaling": _scaling(features, labels, head),
+            "vectors": vectors._asdict(),
+            "no_bias": jnp.ptp(head.bias_K) == 0,
+        }
+
+
+def _all_splits(features: Mapping[str, Array], labels: Mapping[str, Array], head: Head, vectors: Any) -> Tree:
+    """The examples of all splits as one batch, which compiles once, and apart again."""
+    names = list(features)
+    ends = np.cumsum([len(labels[name]) for name in names])[:-1]
+    features_ND = jnp.concatenate([features[name] for name in names])
+    labels_N = jnp.concatenate([labels[name] for name in names])
+    joined = measure_examples(features_ND, labels_N, head, vectors)
+    parts = {metric: jnp.split(array, ends) for metric, array in joined.items()}
+    return {name: {metric: part[i] for metric, part in parts.items()} for i, name in enumerate(names)}
+
+
+def _about_centers(head: Head, radius: Array, solved: centers.Three, vectors: cosines.ClassVectors) -> Tree:
+    """How exact the centers are, how they relate to rows and means, to other radii and to the positive orthant."""
+    free = solved.free.points
+    far = centers.max_margin_directions(head.kernel_DK)
+    return {
+        "center_radius": radius,
+        "center_residual": jnp.max(solved.free.residual),
+        "center_residual_nonnegative": jnp.max(solved.nonnegative.residual),
+        "center_residual_soft": jnp.max(solved.soft.residual),
+        "center_residual_far": jnp.max(far.residual),
+        "center_far_agreement": cosines.cosine(free, far.points).mean(),
+        "center_nonnegative_agreement": cosines.cosine(free, solved.nonnegative.points).mean(),
+        "center_soft_agreement": cosines.cosine(free, solved.soft.points).mean(),
+        "soft_center_norm": norms.norm(solved.soft.points).mean(),
+        **cosines.agreement(vectors),
+    }
+
+
+def _scaling(features: Mapping[str, Array], labels: Mapping[str, Array], head: Head) -> dict[str, Array]:
+    """Calibration of s h on test, and the best s against 1/T, both fitted on validation."""
+    if not {"validation", "test"} <= set(features):
+        return {}
+    fit, report = ((features[name] @ head.kernel_DK, labels[name]) for name in ("validation", "test"))
+    curve = scaling.curve(report[0], head.bias_K, report[1], jnp.asarray(scaling.SCALES) + 0 * report[0][0, 0])
+    return {**curve, **scaling.against_temperature(fit, report, head.bias_K)}

@@ -1,0 +1,72 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxreg.geometry import displacement
+from jaxreg.geometry.examples import Head
+
+WIDTH, CLASSES, COUNT = 8, 4, 40
+split_up = jax.jit(displacement.displacement)
+
+
+def world(seed=0):
+    rng = np.random.default_rng(seed)
+    kernel, bias = rng.normal(size=(WIDTH, CLASSES)), rng.normal(size=CLASSES)
+    clean, centers = rng.normal(size=(COUNT, WIDTH)), rng.normal(size=(CLASSES, WIDTH))
+    labels = rng.integers(0, CLASSES, COUNT)
+    cast = [jnp.asarray(a, jnp.float32) for a in (kernel, bias, clean, centers)]
+    return Head(cast[0], cast[1]), cast[2], jnp.asarray(labels), cast[3]
+
+
+def shares(found):
+    return np.stack([found[f"adversarial_{name}_share"] for name in ("radial", "label", "rival", "rest")])
+
+
+def test_shrinking_is_radial_alone():
+    head, clean, labels, centers = world()
+    found = split_up(clean, 0.7 * clean, labels, head, centers)
+    np.testing.assert_allclose(found["adversarial_radial_cosine"], 1, atol=1e-5)
+    np.testing.assert_allclose(shares(found)[0], 1, atol=1e-5)
+    np.testing.assert_allclose(found["adversarial_norm_change"], -0.3 * jnp.linalg.norm(clean, axis=1), rtol=1e-4)
+    np.testing.assert_allclose(found["adversarial_turn"], 0, atol=1e-4)
+
+
+def test_shares_equal_a_float64_projection_and_sum_to_one():
+    head, clean, labels, centers = world(1)
+    attacked = clean + jnp.asarray(np.random.default_rng(2).normal(size=clean.shape), jnp.float32)
+    found = split_up(clean, attacked, labels, head, centers)
+    np.testing.assert_allclose(shares(found).sum(0), 1, atol=1e-5)
+    for n in range(COUNT):
+        h, d = np.asarray(clean[n], float), np.asarray(attacked[n] - clean[n], float)
+        logits = np.asarray(attacked[n] @ head.kernel_DK + head.bias_K).copy()
+        logits[labels[n]] = -np.inf
+        basis = np.linalg.qr(np.stack([-h, centers[labels[n]], centers[logits.argmax()]], 1).astype(float))[0]
+        expected = (basis.T @ d) ** 2 / (d @ d)
+        np.testing.assert_allclose(shares(found)[:3, n], expected, atol=1e-4)
+
+
+def test_no_movement_has_no_shares():
+    head, clean, labels, centers = world(3)
+    found = split_up(clean, clean, labels, head, centers)
+    np.testing.assert_array_equal(shares(found), 0)
+    np.testing.assert_array_equal(found["adversarial_radial_cosine"], 0)
+
+
+def test_turning_the_space_changes_nothing():
+    head, clean, labels, centers = world(4)
+    rng = np.random.default_rng(5)
+    attacked = clean + jnp.asarray(rng.normal(size=clean.shape), jnp.float32)
+    turn = jnp.asarray(np.linalg.qr(rng.normal(size=(WIDTH, WIDTH)))[0], jnp.float32)
+    plain = split_up(clean, attacked, labels, head, centers)
+    turned = split_up(clean @ turn, attacked @ turn, labels, Head(turn.T @ head.kernel_DK, head.bias_K), centers @ turn)
+    for name, value in plain.items():
+        np.testing.assert_allclose(value, turned[name], atol=1e-3, err_msg=name)
+
+
+def test_a_path_toward_the_center_falls_in_angle():
+    _, clean, labels, centers = world(6)
+    path_SND = jnp.stack([(1 - t) * clean + t * centers[labels] for t in (0.0, 0.5, 1.0)])
+    norms, angles = displacement.path(path_SND, labels, centers)
+    assert angles[0] > angles[1] > angles[2]
+    np.testing.assert_allclose(angles[2], 0, atol=1e-3)
+    np.testing.assert_allclose(norms[0], jnp.linalg.norm(clean, axis=1).mean(), rtol=1e-5)
