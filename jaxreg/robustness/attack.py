@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxreg.rng import example_keys
-from jaxreg.robustness import gradient, loop
+from jaxreg.robustness import apgd, gradient, loop, minimal
 from jaxreg.robustness.balls import NORMS, Norm
 from jaxreg.robustness.losses import check_classes, number_of
 
@@ -32,8 +32,16 @@ ATTACKS: dict[str, Attack] = {
     "pgd_ce": Attack("gradient", loss="ce"),
     "pgd_margin": Attack("gradient", loss="margin"),
     "pgd_dlr": Attack("gradient", loss="dlr"),
+    "apgd_ce": Attack("apgd", loss="ce", steps=100),
+    "apgd_dlr": Attack("apgd", loss="dlr", steps=100),
+    "apgd_t": Attack("apgd", loss="targeted_dlr", steps=100, targets=9),
+    "minimal": Attack("minimal", loss="margin", steps=100, random_start=False),
 }
-METHODS: dict[str, Callable[[Norm], loop.Method]] = {"gradient": gradient.method}
+METHODS: dict[str, Callable[[Norm], loop.Method]] = {
+    "gradient": gradient.method,
+    "apgd": apgd.method,
+    "minimal": minimal.method,
+}
 
 
 class Attacked(NamedTuple):
@@ -87,8 +95,7 @@ def check_logits(logits_NK: Array) -> None:
 
 def settings_of(attack: Attack) -> loop.Settings:
     """The numbers of an attack that are traced."""
-    start = float(attack.random_start)
-    return loop.Settings(number_of(attack.loss), attack.steps, attack.step_size, start)
+    return loop.Settings(number_of(attack.loss), attack.steps, float(attack.step_size), float(attack.random_start))
 
 
 def passes_of(attack: Attack) -> int:

@@ -51,11 +51,15 @@ class Row(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One evaluation: the point looked at, whether it is misclassified, and the state with the next point."""
+    """One evaluation: the state with the next point, the point looked at, whether it is misclassified.
+
+    `over_B`, where a method sets it: there is nothing left to look for.
+    """
 
     state: Tree
     x_BHWC: Array
     fooled_B: Array
+    over_B: Array | None = None
 
 
 class Method(NamedTuple):
@@ -231,12 +235,13 @@ def _advance(
     out = method.step(logits_fn, work.row, work.state, work.k_B, settings)
     now_B = work.busy_B & out.fooled_B
     keep_B = work.busy_B & ~work.hit_B
+    over_B = now_B & early if out.over_B is None else out.over_B
     return Slots(
         row=work.row,
         state=out.state,
         index_B=work.index_B,
         k_B=work.k_B + 1,
-        busy_B=work.busy_B & ~(now_B & early) & (work.k_B + 1 < evaluations),
+        busy_B=work.busy_B & ~over_B & (work.k_B + 1 < evaluations),
         hit_B=work.hit_B | now_B,
         x_BHWC=jnp.where(spread(keep_B, out.x_BHWC), out.x_BHWC, work.x_BHWC),
     )

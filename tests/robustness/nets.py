@@ -14,7 +14,7 @@ def linear(key=0, classes=4, shape=SHAPE, scale=1.0):
     """A linear classifier over images: its logits function, weights [D, K], bias [K]."""
     rng = np.random.default_rng(key)
     w, b = rng.normal(size=(int(np.prod(shape)), classes)) * scale, rng.normal(size=classes) * scale * 0.1
-    return lambda x: x.reshape(x.shape[0], -1) @ jnp.asarray(w, x.dtype) + jnp.asarray(b, x.dtype), w, b
+    return lambda x: (x.reshape(x.shape[0], -1) - 0.5) @ jnp.asarray(w, x.dtype) + jnp.asarray(b, x.dtype), w, b
 
 
 @functools.cache
@@ -39,7 +39,7 @@ def predicted(logits_fn, x):
 
 def linear_min_eps(w, b, x, labels, norm):
     """The exact radius of misclassification: min over j != y of (z_y - z_j) / dual norm of (w_y - w_j)."""
-    flat = x.reshape(len(x), -1).astype(np.float64)
+    flat = x.reshape(len(x), -1).astype(np.float64) - 0.5
     logits = flat @ w + b
     radii = np.full(len(x), np.inf)
     for j in range(w.shape[1]):

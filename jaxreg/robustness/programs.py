@@ -1,0 +1,114 @@
+"""The compiled programs of the robustness probe: one forward pass and one attack per method, for all trials at once.
+
+Everything that differs between attacks of a method, radii, chunks of examples and tails is data of fixed shape, so
+none of it compiles anew.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxreg.rng import Stream, example_keys, key_of
+from jaxreg.robustness import loop
+from jaxreg.robustness.attack import METHODS, Attack, evaluations_of, passes_of, settings_of
+from jaxreg.robustness.balls import Norm
+
+Tree = Any
+Apply = Callable[..., Any]  # (params, stats, x_BHWC, *, train) -> (logits_BK, ...)
+PerTrial = Callable[[Callable[[Tree, Tree], Tree]], Callable[[Tree, Tree], Tree]]
+GROUP = 4  # radii in one call
+
+
+class Job(NamedTuple):
+    """What differs from trial to trial."""
+
+    params: Tree
+    stats: Tree
+    targets_CP: Array | np.ndarray
+    broken_C: Array | np.ndarray  # smallest radius known to fool; -1: misclassified; inf: none
+    eps_EC: Array | np.ndarray  # ascending; -1: not attacked
+
+
+class Chunk(NamedTuple):
+    """What trials share: C examples (label -1: padding) and the numbers of the attack."""
+
+    images_CHWC: Array | np.ndarray
+    labels_C: np.ndarray
+    ids_C: np.ndarray
+    seed: np.ndarray
+    settings: loop.Settings
+    evaluations: np.ndarray
+    passes: np.ndarray
+    early_exit: np.ndarray
+
+
+def logits_program(apply: Apply, per_trial: PerTrial) -> Callable[[Tree, Tree], Array]:
+    """((params, stats, x [T, M, H, W, C]), anything shared) -> logits [T, M, K]."""
+
+    def forward(one: tuple[Tree, Tree, Array], shared: Tree) -> Array:
+        del shared
+        params, stats, x_MHWC = one
+        return apply(params, stats, x_MHWC, train=False)[0]
+
+    return per_trial(forward)
+
+
+def attack_program(
+    apply: Apply, per_trial: PerTrial, method: str, norm: Norm, slots: int
+) -> Callable[[Job, Chunk], loop.Found]:
+    """(jobs [T, ...], chunk) -> what was found, [T, ...]."""
+
+    def attack_one(job: Job, chunk: Chunk) -> loop.Found:
+        def logits_fn(x_BHWC: Array) -> Array:
+            return apply(job.params, job.stats, x_BHWC, train=False)[0]
+
+        keys_C = example_keys(key_of(chunk.seed, Stream.ATTACK), chunk.ids_C)
+        examples = loop.Examples(chunk.images_CHWC, chunk.labels_C, keys_C, job.targets_CP, job.broken_C)
+        limits = {"evaluations": chunk.evaluations, "passes": chunk.passes, "early_exit": chunk.early_exit}
+        return loop.run(METHODS[method](norm), logits_fn, examples, job.eps_EC, chunk.settings, slots=slots, **limits)
+
+    return per_trial(attack_one)
+
+
+def chunk_of(
+    images: np.ndarray, labels: np.ndarray, ids: np.ndarray, seed: int, attack: Attack, early_exit: bool = True
+) -> Chunk:
+    """A chunk with the numbers of an attack."""
+    numbers = [np.asarray(value, np.float32 if isinstance(value, float) else np.int32) for value in settings_of(attack)]
+    counts = np.int32(evaluations_of(attack)), np.int32(passes_of(attack))
+    return Chunk(images, labels, ids, np.uint32(seed), loop.Settings(*numbers), *counts, np.bool_(early_exit))
+
+
+def padded(rows: np.ndarray, count: int, fill: float) -> np.ndarray:
+    """The rows, filled up to `count` of them."""
+    missing = np.full((count - len(rows), *rows.shape[1:]), fill, rows.dtype)
+    return np.concatenate([rows, missing]) if len(missing) else rows
+
+
+def host(tree: Tree) -> Tree:
+    """The arrays of a tree, on the host."""
+    return jax.tree.map(np.asarray, jax.device_get(tree))
+
+
+def targets_of(logits_TCK: np.ndarray, labels_C: np.ndarray, attack: Attack, most: int) -> np.ndarray:
+    """The class each pass aims at, [T, C, P]: the likeliest wrong ones, restart by restart."""
+    if not attack.targets:
+        return np.zeros((*logits_TCK.shape[:2], most), np.int32)
+    is_label_CK = np.arange(logits_TCK.shape[2]) == labels_C[:, None]
+    order_TCK = np.argsort(-np.where(is_label_CK, -np.inf, logits_TCK), axis=2, kind="stable")
+    return order_TCK[:, :, np.arange(most) % attack.targets].astype(np.int32)
+
+
+def wrong(logits: np.ndarray | Array, labels: np.ndarray | Array) -> np.ndarray:
+    """Whether the prediction is wrong, or no number: the shape of the logits without its last axis."""
+    logits = np.asarray(logits)
+    return (np.argmax(logits, axis=-1) != np.asarray(labels)) | ~np.all(np.isfinite(logits), axis=-1)
+
+
+def unbroken(logits_TCK: np.ndarray, labels_C: np.ndarray) -> np.ndarray:
+    """The smallest fooling radius before any attack, [T, C]: -1 where misclassified, else inf."""
+    return np.where(wrong(logits_TCK, labels_C), np.float32(loop.WRONG), np.float32(jnp.inf))

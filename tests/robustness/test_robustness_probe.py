@@ -1,0 +1,179 @@
+"""The probe on a stack of small networks: names, intervals, and equality with one trial attacked alone."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxreg import parallel
+from jaxreg.robustness import ATTACKS, attack, probe, programs
+from jaxreg.robustness.suites import Suite
+from tests.robustness import nets
+
+TRIALS, COUNT, RADII = 3, 21, (0.2, 0.05, 0.1)
+SUITE = Suite(
+    {
+        "fgsm": ATTACKS["fgsm"],
+        "pgd_ce": ATTACKS["pgd_ce"]._replace(steps=10),
+        "apgd_t": ATTACKS["apgd_t"]._replace(steps=10, targets=2),
+    },
+    minimal_steps=40,
+)
+
+
+def apply(params, stats, x, *, train):
+    assert not train
+    hidden = jax.nn.tanh((x.reshape(x.shape[0], -1) - 0.5) @ params["a"])
+    return hidden @ params["b"] + stats["shift"], hidden, stats
+
+
+@pytest.fixture(scope="module")
+def study():
+    rng = np.random.default_rng(3)
+    params = {
+        "a": (rng.normal(size=(TRIALS, 9, 16)) * 0.8).astype(np.float32),
+        "b": (rng.normal(size=(TRIALS, 16, 4)) * 0.8).astype(np.float32),
+    }
+    stats = {"shift": np.zeros((TRIALS, 4), np.float32)}
+    images, labels = nets.images(COUNT), rng.integers(0, 4, COUNT)
+    first = jax.tree.map(lambda a: a[0], (params, stats))
+    labels = np.where(np.arange(COUNT) < 18, nets.predicted(lambda x: apply(*first, x, train=False)[0], images), labels)
+    return params, stats, images, labels.astype(np.int32)
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return parallel.make_mesh()
+
+
+@pytest.fixture(scope="module")
+def counted(study, mesh):
+    """The probe's results, and the number of programs that JAX compiled for all it ran."""
+    params, stats, images, labels = study
+    traces = []
+
+    def tracing(params, stats, x, *, train):
+        traces.append(x.shape)
+        return apply(params, stats, x, train=train)
+
+    lift = functools.partial(parallel.per_trial, mesh=mesh)
+    trials = parallel.put_trials((params, stats), mesh)
+    run = functools.partial(
+        probe.measure, lift, tracing, *trials, suite_name=SUITE, trials=TRIALS, slots=16, keep="all"
+    )
+    measured = run(images, labels, np.arange(COUNT) + 100, epsilons=RADII, chunk=16)
+    return measured, traces
+
+
+def value(one, name):
+    (found,) = [row.value for row in one.rows if row.metric == name]
+    return found
+
+
+def test_rows_have_the_stable_names_and_come_from_the_masks(counted):
+    measured, _ = counted
+    assert len(measured) == TRIALS
+    for one in measured:
+        for eps in ("0.05", "0.1", "0.2"):
+            masks = [one.arrays[f"robust/{name}/{eps}"] for name in SUITE.attacks]
+            np.testing.assert_array_equal(one.arrays[f"robust/worst/{eps}"], np.all(masks, axis=0))
+            for name in (*SUITE.attacks, "worst"):
+                mask = one.arrays[f"robust/{name}/{eps}"]
+                assert mask.shape == (COUNT,)
+                assert value(one, f"robust_accuracy/{name}/{eps}") == pytest.approx(mask.mean())
+        assert all(row.n == COUNT and row.low <= row.value <= row.high for row in one.rows if row.low is not None)
+
+
+def test_adversarial_examples_hold_what_the_masks_say(study, counted):
+    params, stats, images, labels = study
+    for t, one in enumerate(counted[0]):
+        model = jax.tree.map(lambda a, t=t: a[t], (params, stats))
+        for name in (*SUITE.attacks, "worst"):
+            for eps in (0.05, 0.1, 0.2):
+                x = one.arrays[f"adversarial/{name}/{eps:g}"]
+                assert np.abs(x.astype(np.float64) - images).max() <= eps + 1e-6
+                right = nets.predicted(lambda x, m=model: apply(*m, x, train=False)[0], x) == labels
+                np.testing.assert_array_equal(right, one.arrays[f"robust/{name}/{eps:g}"])
+        logits = one.arrays["adversarial_logits/worst/0.1"]
+        np.testing.assert_array_equal(logits.argmax(1) == labels, one.arrays["robust/worst/0.1"])
+
+
+def test_a_trial_among_others_equals_it_alone(study, counted):
+    params, stats, images, labels = study
+    model = jax.tree.map(lambda a: a[1], (params, stats))
+    key = programs.key_of(0, programs.Stream.ATTACK)
+    alone = attack.run_attack(
+        lambda x: apply(*model, x, train=False)[0],
+        images,
+        labels,
+        np.array([0.05, 0.1, 0.2], np.float32),
+        SUITE.attacks["pgd_ce"],
+        key=key,
+        ids=np.arange(COUNT) + 100,
+    )
+    for e, eps in enumerate(("0.05", "0.1", "0.2")):
+        np.testing.assert_array_equal(counted[0][1].arrays[f"robust/pgd_ce/{eps}"], alone.robust[e])
+        np.testing.assert_allclose(counted[0][1].arrays[f"adversarial/pgd_ce/{eps}"], alone.adversarial[e], atol=1e-6)
+
+
+def test_minimal_radius_agrees_with_the_curve(counted):
+    for one in counted[0]:
+        minimal = one.arrays["min_eps"]
+        for eps in (0.05, 0.1, 0.2):
+            broken = ~one.arrays[f"robust/worst/{eps:g}"]
+            assert np.all(minimal[broken] <= eps + 1e-6)
+            assert np.all(minimal[~broken] > eps * 0.98)  # the search may find what the suite missed, by little
+        assert value(one, "min_eps/median") == pytest.approx(np.median(minimal))
+
+
+def test_programs_do_not_grow_with_tails_radii_or_attacks(counted):
+    _, traces = counted
+    # Two chunks (the last one ragged), three radii, two losses: one forward pass, and one body for each method.
+    assert {shape[0] for shape in traces} == {16}
+    assert len(traces) <= 2 * 4
+
+
+def test_more_radii_than_one_call_holds_change_nothing(study, mesh, counted):
+    params, stats, images, labels = study
+    lift = functools.partial(parallel.per_trial, mesh=mesh)
+    trials = parallel.put_trials((params, stats), mesh)
+    suite = Suite({"fgsm": ATTACKS["fgsm"]})
+    radii = (0.01, 0.02, 0.05, 0.08, 0.1, 0.2)
+    other = probe.measure(
+        lift, apply, *trials, images, labels, np.arange(COUNT) + 100, suite_name=suite, epsilons=radii, trials=TRIALS
+    )
+    for one, two in zip(counted[0], other):
+        for eps in ("0.05", "0.1", "0.2"):
+            assert np.all(two.arrays[f"robust/fgsm/{eps}"] <= one.arrays[f"robust/fgsm/{eps}"])
+        np.testing.assert_array_equal(two.arrays["robust/worst/0.2"], two.arrays["robust/fgsm/0.2"])
+        x = two.arrays["adversarial/worst/0.2"]
+        broken = ~two.arrays["robust/worst/0.02"]
+        np.testing.assert_array_equal(x[broken], two.arrays["adversarial/worst/0.02"][broken])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"suite_name": "strong"}, "Unknown suite 'strong'; known"),
+        ({"epsilons": (-0.1,)}, "eps must be 0 or more"),
+        ({"images": nets.images(4) * 2}, r"images must lie in \[0, 1\]"),
+    ],
+)
+def test_bad_use_is_named(study, mesh, change, words):
+    params, stats, _, _ = study
+    good = {"images": nets.images(4), "labels": np.zeros(4, int), "suite_name": "pgd", "epsilons": (0.1,)} | change
+    lift = functools.partial(parallel.per_trial, mesh=mesh)
+    with pytest.raises(ValueError, match=words):
+        probe.measure(lift, apply, *parallel.put_trials((params, stats), mesh), key_ids=np.arange(4), **good)
+
+
+def test_small_class_counts_fit_the_suite():
+    from jaxreg.robustness.suites import suite
+
+    three = suite("quick", 3).attacks
+    assert three["apgd_t"].targets == 0
+    assert three["apgd_t"].loss == "margin"
+    assert suite("quick", 10).attacks["apgd_t"].targets == 3
+    assert jnp.isfinite(three["pgd_ce"].step_size)
