@@ -71,6 +71,8 @@ def _check_options(name: str, maker: Callable[..., Any], options: Mapping[str, A
 def _check_numbers(
     classes: int, image_shape: tuple[int, int, int], mean: Sequence[float], std: Sequence[float]
 ) -> None:
+    if len(image_shape) != 3 or min(image_shape) < 1:
+        raise ValueError(f"image_shape must be (height, width, channels), got {tuple(image_shape)}.")
     if classes < 2:
         raise ValueError(f"classes must be 2 or more, got {classes}: a classifier needs something to tell apart.")
     for name, value in (("mean", mean), ("std", std)):

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
+from jaxreg.models.initial import normal
+
 NHWC = ("NHWC", "HWIO", "NHWC")
 Pads = tuple[tuple[int, int], ...]
-he_normal_fan_out = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def conv_layer(channels: int, width: int, size: int, stride: int = 1, *, dtype: Any, rngs: nnx.Rngs) -> nnx.Conv:
@@ -34,7 +35,8 @@ def conv_layer(channels: int, width: int, size: int, stride: int = 1, *, dtype: 
         padding=pads,
         use_bias=False,
         dtype=dtype,
-        kernel_init=he_normal_fan_out,
+        kernel_init=nnx.initializers.zeros,
+        kernel_metadata=normal((2 / (size**2 * width)) ** 0.5),
         conv_general_dilated=conv_general_dilated,
         rngs=rngs,
     )

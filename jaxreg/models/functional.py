@@ -18,6 +18,8 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
+from jaxreg.models import initial
+
 Tree = dict[str, Any]
 Network = Callable[..., tuple[Array, Array]]
 
@@ -44,10 +46,14 @@ def functional(make: Callable[[nnx.Rngs], Any], mean: Sequence[float], std: Sequ
     graph, abstract_params, abstract_stats = _split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
     mean_C, std_C = np.asarray(mean, np.float32), np.asarray(std, np.float32)
 
+    stds = _to_dict(initial.stds_of(abstract_params))
+
     def init(key: Array) -> tuple[Tree, Tree]:
-        _, params, stats = _split(make(nnx.Rngs(key)))
+        layers, all_at_once = jax.random.split(key)
+        _, params, stats = _split(make(nnx.Rngs(layers)))
+        params = initial.draw(all_at_once, _to_dict(params), stds)
         zero = jax.random.key_data(key).ravel()[0] * 0  # ties constants to the key: a loop carry in shard_map needs it
-        return jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype), (_to_dict(params), _to_dict(stats)))
+        return jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype), (params, _to_dict(stats)))
 
     def apply(params: Tree, stats: Tree, x_BHWC: Array, *, train: bool) -> tuple[Array, Array, Tree]:
         network = nnx.merge(graph, _bind(abstract_params, params), _bind(abstract_stats, stats))

@@ -4,13 +4,23 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
+from jaxreg.models.initial import normal
+
 
 def linear_head(features: int, classes: int, rngs: nnx.Rngs) -> nnx.Linear:
     """Maps features to logits = features W + b, float32 at full precision.
 
-    W starts as truncated N(0, 1/D) (LeCun normal), b as 0.
+    W ~ N(0, 1/D) (LeCun normal), b = 0 at the start.
     """
-    return nnx.Linear(features, classes, dtype=jnp.float32, precision=lax.Precision.HIGHEST, rngs=rngs)
+    return nnx.Linear(
+        features,
+        classes,
+        dtype=jnp.float32,
+        precision=lax.Precision.HIGHEST,
+        kernel_init=nnx.initializers.zeros,
+        kernel_metadata=normal(features**-0.5),
+        rngs=rngs,
+    )
 
 
 def pooled(x_BHWC: Array) -> Array:
@@ -29,9 +39,7 @@ def max_pool(x_BHWC: Array) -> Array:
 
 
 def check_image(name: str, image_shape: tuple[int, int, int], smallest: int) -> None:
-    """Raises ValueError unless the image is (H, W, C) and large enough to keep a pixel at the deepest stage."""
-    if len(image_shape) != 3 or min(image_shape) < 1:
-        raise ValueError(f"image_shape must be (height, width, channels), got {image_shape}.")
+    """Raises ValueError unless the image (H, W, C) is large enough to keep a pixel at the deepest stage."""
     if min(image_shape[:2]) < smallest:
         raise ValueError(
             f"{name} needs images of {smallest}x{smallest} pixels or more, got {image_shape[0]}x{image_shape[1]}: "
