@@ -1,14 +1,21 @@
 """PROBES: what a study measures on the trained trials of a program. A new probe is one function and one line here."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from jaxreg import data, predictions
-from jaxreg.geometry import probe as geometry_probe
+import numpy as np
+
+from jaxreg import data, parallel, predictions
+from jaxreg.calibration import human
+from jaxreg.calibration import probe as calibration
+from jaxreg.geometry import probe as geometry
 from jaxreg.plan import Program
 from jaxreg.predictions import SPLITS, Predictions
 from jaxreg.probe import Measured
-from jaxreg.spec import GeometrySpec
+from jaxreg.progress import Progress
+from jaxreg.robustness import probe as robustness
+from jaxreg.spec import CalibrationSpec, GeometrySpec, RobustnessSpec
 from jaxreg.train import Run
 from jaxreg.train_step import Fixed, TrainState
 
@@ -27,14 +34,61 @@ class Trained(NamedTuple):
         return predictions.load(self.program, self.run.directory, split)
 
 
+def measure_calibration(trained: Trained, spec: CalibrationSpec) -> list[Measured]:
+    """Calibration of validation and test, before and after what validation alone can mend."""
+    found = {name: trained.predictions(name) for name in ("validation", "test")}
+    splits = {name: calibration.Split(p.logits, p.labels, p.ids) for name, p in found.items()}
+    names, mesh = [t.id for t in trained.program.trials], trained.run.mesh
+    people = human.load(spec.human_labels) if spec.human_labels else None
+    return calibration.measure(splits, trials=names, replicates=spec.bootstrap, human=people, mesh=mesh)
+
+
+def measure_robustness(trained: Trained, spec: RobustnessSpec) -> list[Measured]:
+    """A suite of attacks on the test split, or on its first `examples`, at every radius."""
+    test, scale = trained.dataset.splits["test"], np.float32(trained.dataset.scale)
+    test = test[: spec.examples or len(test)]
+    lift = functools.partial(parallel.per_trial, mesh=trained.run.mesh, local=trained.run.execution.local_trials)
+    data = (np.asarray(test.images, np.float32) / scale, test.labels, test.key_ids)
+    with _AttackProgress(trained) as progress:
+        return robustness.measure(
+            lift,
+            trained.fixed.model.apply,
+            trained.state.params,
+            trained.state.stats,
+            *data,
+            suite_name=spec.suite,
+            epsilons=spec.epsilons,
+            classes=trained.fixed.classes,
+            norm=spec.norm,
+            trials=len(trained.program.trials),
+            progress=progress.show,
+        )
+
+
+class _AttackProgress(Progress):
+    """Calls of attacks done, and how much they have left standing."""
+
+    def __init__(self, trained: Trained) -> None:
+        super().__init__("attack", 1, "calls")
+        self._stop, self._trials = trained.run.preemption, len(trained.program.trials)
+
+    def show(self, now: robustness.Progress) -> None:
+        """Reports one finished call; lets a stop through between two."""
+        self._stop.check()
+        robust = now.robust / max(now.examples, 1)
+        self.reach(now.done, now.calls, f"{self._trials} trials, {now.attack}, robust so far {robust:.3f}")
+
+
 def measure_geometry(trained: Trained, spec: GeometrySpec) -> list[Measured]:
     """Norms, class centers, cones, margins and collapse of the features of every split."""
     found = {name: trained.predictions(name) for name in SPLITS}
-    splits = {name: geometry_probe.Split(p.features, p.labels) for name, p in found.items()}
+    splits = {name: geometry.Split(p.features, p.labels) for name, p in found.items()}
     head = predictions.load_head(trained.program, trained.run.directory)
-    return geometry_probe.measure(splits, head.kernel, head.bias, radius=spec.radius, mesh=trained.run.mesh)
+    return geometry.measure(splits, head.kernel, head.bias, radius=spec.radius, mesh=trained.run.mesh)
 
 
 PROBES: Mapping[str, Callable[[Trained, Any], list[Measured]]] = {
+    "calibration": measure_calibration,
+    "robustness": measure_robustness,
     "geometry": measure_geometry,
 }

@@ -3,6 +3,7 @@
 import sys
 import time
 from types import TracebackType
+from typing import Self
 
 from tqdm import tqdm
 
@@ -22,7 +23,7 @@ class Progress:
             )
             self._bar = tqdm(desc=stage, total=total, unit=unit, initial=done, bar_format=layout, dynamic_ncols=True)
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -40,6 +41,13 @@ class Progress:
             print(
                 f"{self.stage}: {self.done}/{self.total} {self.unit}, {self._left()}{note}", file=sys.stderr, flush=True
             )
+
+    def reach(self, done: int, total: int, note: str = "") -> None:
+        """`done` of `total` units are done, where the total is only known on the way."""
+        self.total = total
+        if self._bar is not None:
+            self._bar.total = total
+        self.advance(done - self.done, note)
 
     def _left(self) -> str:
         spent = time.monotonic() - self._started

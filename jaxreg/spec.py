@@ -126,8 +126,12 @@ class TrialSpec:
 
     @property
     def hyperparameters(self) -> str:
-        """The setting within a study, as JSON: the regularizer's hyperparameters and the sweep's overrides."""
-        return json.dumps(dict(self.regularizer.hyperparameters) | dict(self.overrides), sort_keys=True)
+        """The setting within a study, as JSON: the regularizer's hyperparameters and the sweep's overrides.
+
+        `per_batch` is named only where it is on: it is off in nearly every study.
+        """
+        shown = {k: v for k, v in self.regularizer.hyperparameters if k != "per_batch" or v}
+        return json.dumps(shown | dict(self.overrides), sort_keys=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import pandas as pd
 import pyarrow as pa
 from etils import epath
 
@@ -18,7 +17,6 @@ from jaxreg.predictions import write_arrays
 from jaxreg.preemption import Preemption
 from jaxreg.probe import Measured
 from jaxreg.probes import PROBES, Trained
-from jaxreg.report import page
 from jaxreg.report.text import table
 from jaxreg.spec import StudySpec
 from jaxreg.train import Run, fixed_parts, train
@@ -130,9 +128,11 @@ def report(directories: list[epath.Path]) -> int:
     """Joins the probes' rows of each workdir, writes one report into the first, prints its table and its path."""
     for directory in directories:
         results.gather(directory)
+    from jaxreg.report import data as reported  # draws: not for a plan
+    from jaxreg.report import page
+
     path = page.build(directories)
-    frame = pd.concat([results.read(directory / "results.parquet") for directory in directories])
-    print(table(frame))
+    print(table(reported.load(directories).frame))
     print(f"\nreport: {path}")
     return 0
 
@@ -173,5 +173,5 @@ def _mib(count: int) -> str:
 
 def _precision(study: StudySpec) -> str:
     dtypes = sorted({trial.model.dtype for trial in study.trials})
-    default = jax.config.jax_default_matmul_precision or "default"
+    default = jax.config.read("jax_default_matmul_precision") or "default"
     return f"compute {'/'.join(dtypes)}, matmul {default}, parameters and logits float32"

@@ -147,7 +147,7 @@ def _streamed(steps: Callable[..., Any], chunks: Iterator[Chunk], mesh: parallel
         chunk = next(chunks)
         count = min(len(chunk.labels_SB), left)
         shared = Batch(*parallel.put_shared(tuple(a[:count] for a in chunk), mesh))
-        yield count, lambda carry, shared=shared: steps(carry, shared)
+        yield count, functools.partial(_call, steps, shared)
         left -= count
 
 
@@ -156,8 +156,12 @@ def _resident(make: Callable[[int], Callable[..., Any]], resident: Batch, size: 
     while left > 0:
         count = min(size, left)
         steps = full if count == size else make(count)  # the remainder of the last dispatch is a program of its own
-        yield count, lambda carry, steps=steps: steps(carry, resident)
+        yield count, functools.partial(_call, steps, resident)
         left -= count
+
+
+def _call(steps: Callable[..., Any], shared: Batch, carry: Carry) -> tuple[Carry, Metrics]:
+    return steps(carry, shared)
 
 
 def _record(curves: Curves, progress: Progress, program: Program, step: int, metrics: Metrics) -> None:

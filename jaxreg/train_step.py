@@ -1,5 +1,6 @@
 """One step of one trial: a pure function of its state, its traced settings and a batch."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -93,7 +94,7 @@ def train_step(state: TrainState, settings: Settings, batch: Batch, *, fixed: Fi
         return loss_B.mean(), (stats, (logits_BK.argmax(-1) == targets_BK.argmax(-1)).mean())
 
     (loss, (stats, accuracy)), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
-    grad_norm = optax.global_norm(grads)
+    grad_norm = optax.tree.norm(grads)
     params, opt_state = fixed.optimizer.update(grads, state.opt_state, state.params, settings.optimizer, state.step)
     healthy = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & (state.failed < 0)
     moved = TrainState(state.step, params, stats, opt_state, state.failed)
@@ -102,7 +103,7 @@ def train_step(state: TrainState, settings: Settings, batch: Batch, *, fixed: Fi
     rate = fixed.optimizer.learning_rate(settings.optimizer, state.step)
     metrics = Metrics(loss, accuracy, grad_norm, rate)
     metrics = jax.tree.map(lambda m: jnp.where(healthy, m, jnp.nan), metrics)
-    return state.replace(step=state.step + 1, failed=failed), metrics
+    return dataclasses.replace(state, step=state.step + 1, failed=failed), metrics
 
 
 def take_batch(state: TrainState, settings: Settings, data: Batch, batch_size: int) -> Batch:

@@ -1,0 +1,147 @@
+"""Paired statistics over trials: each setting against the baseline at the same seed."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+CONFIDENCE = 0.95
+BASELINE = "none"
+
+
+class Effect(NamedTuple):
+    """Mean difference over n pairs with its 95 % t interval and tests; NaN where n is too small to say anything."""
+
+    difference: float
+    low: float
+    high: float
+    sd: float  # of the differences
+    n: int
+    t: float
+    p: float  # paired t-test, two-sided
+    p_wilcoxon: float  # signed-rank test, two-sided
+
+
+def effect(treated: Sequence[float] | np.ndarray, control: Sequence[float] | np.ndarray) -> Effect:
+    """Compares values paired by position: treated - control. Pairs with a value that is not finite are left out.
+
+    One pair gives its difference, and neither interval nor test. Differences that are all equal have no spread: their
+    interval is a point, and p is 0, or 1 where they are 0.
+
+    Raises: ValueError: if the two differ in length.
+    """
+    treated, control = np.asarray(treated, float), np.asarray(control, float)
+    if treated.shape != control.shape or treated.ndim != 1:
+        raise ValueError(f"pairs need two lists of one length, got {treated.shape} and {control.shape}.")
+    difference = treated - control
+    difference = difference[np.isfinite(difference)]
+    n, nothing = len(difference), np.nan
+    if n < 2:
+        return Effect(float(difference[0]) if n else nothing, nothing, nothing, nothing, n, nothing, nothing, nothing)
+    mean, sd = float(difference.mean()), float(difference.std(ddof=1))
+    if np.ptp(difference) == 0:
+        certain = 1.0 if mean == 0 else 0.0
+        t = 0.0 if mean == 0 else float(np.copysign(np.inf, mean))
+        return Effect(mean, mean, mean, 0.0, n, t, certain, _wilcoxon(difference))
+    test = scipy.stats.ttest_1samp(difference, 0.0)
+    interval = test.confidence_interval(CONFIDENCE)
+    low, high = float(interval.low), float(interval.high)
+    return Effect(mean, low, high, sd, n, float(test.statistic), float(test.pvalue), _wilcoxon(difference))
+
+
+def _wilcoxon(difference: np.ndarray) -> float:
+    """The signed-rank test; exact up to 50 pairs without ties and zeros."""
+    if not difference.any():
+        return 1.0
+    return float(scipy.stats.wilcoxon(difference).pvalue)
+
+
+def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Adjusts the p-values of one family so that the chance of any false rejection is kept; NaN stays and counts not.
+
+    adjusted_(i) = max over j <= i of min(1, (m - j + 1) p_(j)), sorted ascending.
+
+    References: Holm, 1979, Scandinavian Journal of Statistics 6, 65-70.
+    """
+    p = np.asarray(p, float)
+    found = np.full(p.shape, np.nan)
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    steps = np.arange(len(order), 0, -1) * p[order]
+    found[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if len(order) else steps
+    return found
+
+
+def paired(
+    frame: pd.DataFrame,
+    metric: str,
+    *,
+    split: str = "test",
+    probe: str | None = None,
+    baseline: str = BASELINE,
+) -> pd.DataFrame:
+    """Compares every setting with the baseline at the same seed.
+
+    Args:
+      frame: rows of `results.parquet`: regularizer, hyperparameters, seed, split, metric, value (and study, probe).
+      metric: its name, for example "ece_ts".
+      baseline: the regularizer to compare with; it must have one setting and one trial a seed.
+    Returns: a row a setting: regularizer, hyperparameters, metric, split, mean, baseline_mean (over the pairs) and the
+      fields of `Effect`, with `p_holm` adjusted over the settings. Seeds that the baseline lacks are left out.
+    Raises: ValueError: if there is no such metric, split or baseline, or several trials of a setting share a seed.
+    """
+    values = _values(frame, metric, split, probe)
+    if baseline not in values.index.get_level_values("regularizer"):
+        known = sorted(set(values.index.get_level_values("regularizer")))
+        raise ValueError(f"no baseline {baseline!r} among {known}: add its trials, or name another baseline.")
+    control = values.xs(baseline, level="regularizer")
+    if control.index.get_level_values("hyperparameters").nunique() > 1:
+        settings = sorted(set(control.index.get_level_values("hyperparameters")))
+        raise ValueError(f"the baseline {baseline!r} has {len(settings)} settings {settings}: pass the rows of one.")
+    control = control.droplevel("hyperparameters")
+    rows = []
+    for (regularizer, hyperparameters), treated in values.groupby(level=["regularizer", "hyperparameters"]):
+        if regularizer == baseline:
+            continue
+        pairs = pd.concat({"treated": treated.droplevel([0, 1]), "control": control}, axis=1, join="inner")
+        found = effect(pairs["treated"].to_numpy(), pairs["control"].to_numpy())
+        means = {"mean": pairs["treated"].mean(), "baseline_mean": pairs["control"].mean()}
+        name = {"regularizer": regularizer, "hyperparameters": hyperparameters, "metric": metric, "split": split}
+        rows.append(name | means | found._asdict())
+    columns = ["regularizer", "hyperparameters", "metric", "split", "mean", "baseline_mean", *Effect._fields]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.assign(p_holm=holm(table["p"].to_numpy(float)))
+
+
+def _values(frame: pd.DataFrame, metric: str, split: str, probe: str | None) -> pd.Series:
+    """The values by (regularizer, hyperparameters, seed)."""
+    chosen = frame[(frame["metric"] == metric) & (frame["split"] == split)]
+    if probe is not None:
+        chosen = chosen[chosen["probe"] == probe]
+    if chosen.empty:
+        raise ValueError(f"no rows of metric {metric!r} on split {split!r}; known: {sorted(set(frame['metric']))}.")
+    series = chosen.set_index(["regularizer", "hyperparameters", "seed"])["value"]
+    if series.index.has_duplicates:
+        twice = series.index[series.index.duplicated()][0]
+        raise ValueError(f"{metric!r} comes twice for (regularizer, hyperparameters, seed) = {twice}: pass one study.")
+    return series
+
+
+def verdict(found: Effect, direction: int, p: float | None = None, alpha: float = 0.05) -> str | None:
+    """What the pairs say of a claim: "supported", "contradicted" or "inconclusive"; None for fewer than two pairs.
+
+    Args:
+      direction: +1 if the claim says that the difference is above 0, -1 if below.
+      p: the p-value to judge by, for example adjusted by `holm`; by default the t-test's.
+
+    Raises: ValueError: on another direction.
+    """
+    if direction not in (-1, 1):
+        raise ValueError(f"direction must be +1 or -1, got {direction}.")
+    if found.n < 2:
+        return None
+    if (found.p if p is None else p) >= alpha:
+        return "inconclusive"
+    return "supported" if found.difference * direction > 0 else "contradicted"

@@ -1,0 +1,147 @@
+"""A config that cannot run says so in one line, with value, rule and cure, before anything is compiled."""
+
+import pytest
+from conftest import small_config
+
+from jaxreg import config as configs
+from jaxreg import plan, preflight
+from jaxreg.spec import SpecError
+
+# dotted key -> value, and what the message must say
+BAD = {
+    "dataset.nam": ("digits", "unknown key 'nam': did you mean 'name'"),
+    "dataset.validation": (0, "dataset.validation must be above 0, got 0"),
+    "dataset.residency": ("disk", "Unknown dataset.residency 'disk'; known"),
+    "model.dtype": ("float16", "Unknown model.dtype 'float16'; known"),
+    "batch_size": (0, "batch_size must be above 0, got 0"),
+    "steps": ("many", "config.steps must be int, got 'many'"),
+    "seeds": (0, "config.seeds must be at least 1, got 0"),
+    "regularizers": ((("label_smothing", {}),), "Unknown regularizer 'label_smothing'; known: .*label_smoothing"),
+    "optimizer.learning_rate": (-0.1, "optimizer.learning_rate must be above 0, got -0.1"),
+    "optimizer.momentum": (1.0, r"optimizer.momentum must be in \[0, 1\), got 1.0"),
+    "optimizer.name": ("adam", "Unknown optimizer.name 'adam'; known"),
+    "optimizer.schedule": ("linear", "Unknown optimizer.schedule 'linear'; known"),
+    "optimizer.boundaries": ((0.5, 2.0), "boundaries are shares of training"),
+    "optimizer.warmup_steps": (40, "warmup_steps must be below steps = 40, got 40"),
+    "optimizer.nesterov": (1, "config.optimizer.nesterov must be bool, got 1"),
+    "probes.robustness.epsilons": ((8.0,), r"must be in \[0, 1\], as the images are, got 8.0"),
+    "probes.robustness.norm": ("l1", "Unknown probes.robustness.norm 'l1'; known"),
+    "probes.calibraton": ({}, "unknown key 'calibraton': did you mean 'calibration'"),
+    "execution.local_trials": ("pmap", "Unknown execution.local_trials 'pmap'; known"),
+    "execution.steps_per_dispatch": (0, "execution.steps_per_dispatch must be above 0, got 0"),
+    "sed": (1, "unknown key 'sed': did you mean 'seeds'"),
+}
+
+
+def changed(key: str, value):
+    plain = configs.as_plain(small_config())
+    *path, last = key.split(".")
+    branch = plain
+    for part in path:
+        branch = branch[part]
+    branch[last] = configs.as_plain({"v": value})["v"]
+    return plain
+
+
+@pytest.mark.parametrize("key", BAD)
+def test_bad_value(key):
+    value, message = BAD[key]
+    with pytest.raises(SpecError, match=message) as error:
+        configs.resolve(changed(key, value))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["study", "model", "seeds", "steps", "probes"])
+def test_missing_key(key):
+    plain = configs.as_plain(small_config())
+    del plain[key]
+    with pytest.raises(SpecError, match=f"config lacks the key '{key}'"):
+        configs.resolve(plain)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("batch_size", 5000, "batch_size must be at most the 1197 train examples of digits, got 5000"),
+        ("dataset.name", "no_such_dataset", "no_such_dataset"),
+        ("model.name", "resnet1000", "Unknown model 'resnet1000'; known"),
+        ("model.widts", (4,), "Unknown option 'widts' of model 'cnn'"),
+        ("dataset.augment", ("flop",), "Unknown augmentation 'flop'; known"),
+        ("dataset.padding", 8, r"padding must be in \[0, 8\)"),
+        ("dataset.validation", 4000, "4000"),
+    ],
+)
+def test_what_does_not_fit_the_data(key, value, message):
+    (program,) = plan.programs(configs.resolve(changed(key, value)))
+    with pytest.raises(SpecError, match=message) as error:
+        preflight.check(program)
+    assert "\n" not in str(error.value)
+
+
+def test_trials_are_settings_times_seeds_times_sweep():
+    sweep = [{"optimizer.learning_rate": rate} for rate in (0.1, 0.2, 0.3)]
+    study = configs.resolve(small_config(), sweep)
+    assert len(study.trials) == 2 * 2 * 3
+    assert len({t.id for t in study.trials}) == 12
+    assert {t.optimizer.learning_rate for t in study.trials} == {0.1, 0.2, 0.3}
+    assert '"optimizer.learning_rate": 0.2' in study.trials[4].hyperparameters
+
+
+@pytest.mark.parametrize("seeds", [(0, 0), (1, 2, 1)])
+def test_duplicate_trials(seeds):
+    with pytest.raises(SpecError, match="stands twice in the study"):
+        configs.resolve(changed("seeds", seeds))
+
+
+def test_duplicate_settings_of_a_sweep():
+    with pytest.raises(SpecError, match="stands twice"):
+        configs.resolve(small_config(), [{}, {"optimizer.learning_rate": 0.1}])  # the config's own rate
+
+
+def test_a_sweep_cannot_override_what_is_not_there():
+    with pytest.raises(SpecError, match=r"cannot override 'optimiser\.learning_rate': did you mean 'optimizer'"):
+        configs.resolve(small_config(), [{"optimiser.learning_rate": 0.1}])
+    with pytest.raises(SpecError, match="cannot override 'learning_rat': did you mean 'learning_rate'"):
+        configs.resolve(small_config(), [{"optimizer.learning_rat": 0.1}])
+
+
+def test_numbers_share_a_program_and_structure_does_not():
+    sweep = [{"optimizer.learning_rate": 0.1}, {"optimizer.learning_rate": 0.2}, {"model.widths": (8,)}]
+    programs = plan.programs(configs.resolve(small_config(), sweep))
+    assert [len(program.trials) for program in programs] == [8, 4]
+
+
+def test_an_id_is_the_hash_of_what_determines_a_trial():
+    one, other = (configs.resolve(small_config()).trials for _ in range(2))
+    assert [t.id for t in one] == [t.id for t in other]
+    moved = configs.resolve(changed("dataset.data_dir", "/elsewhere")).trials
+    assert [t.id for t in moved] == [t.id for t in one]
+    longer = configs.resolve(changed("steps", 41)).trials
+    assert not {t.id for t in longer} & {t.id for t in one}
+
+
+@pytest.mark.parametrize(
+    "text", ["def sweep():\n    yield {'steps': 7}\n", "def sweep(name):\n    yield {'steps': len(name)}\n"]
+)
+def test_sweep_of_a_config_file(tmp_path, text):
+    path = tmp_path / "study.py"
+    path.write_text(text)
+    assert configs.load_sweep(f"{path}:seventy") == [{"steps": 7}]
+    path.write_text("")
+    assert configs.load_sweep(str(path)) == [{}]
+
+
+@pytest.mark.parametrize(
+    ("name", "trials", "programs"),
+    [("digits.py", 20, 1), ("cifar10.py", 20, 1), ("cifar10.py:resnet20", 20, 1), ("cifar100.py", 20, 1)],
+)
+def test_the_configs_that_come_with_it(name, trials, programs):
+    import importlib.util
+    from pathlib import Path
+
+    path, _, argument = name.partition(":")
+    spec = importlib.util.spec_from_file_location("config", Path(__file__).parents[1] / "configs" / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    study = configs.resolve(module.get_config(*([argument] if argument else [])))
+    assert (len(study.trials), len(plan.programs(study))) == (trials, programs)

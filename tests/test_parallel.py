@@ -1,0 +1,88 @@
+"""Trials over a mesh: each one's numbers are those it has alone, and nothing crosses from trial to trial."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxreg import parallel
+from jaxreg.robustness import run_attack
+
+MESHES = (1, 2, 8)  # devices that share a trial's batch
+
+
+def gradient(weights, x):
+    return jax.grad(lambda x: jnp.tanh(x @ weights).sum())(x)
+
+
+@pytest.mark.parametrize("local", ["map", "vmap"])
+@pytest.mark.parametrize("data", MESHES)
+def test_a_shared_input_has_one_gradient_a_trial(data, local):
+    weights = np.random.default_rng(0).normal(size=(16, 5)).astype(np.float32)
+    x = np.random.default_rng(1).normal(size=(3, 5)).astype(np.float32)
+    mesh = parallel.make_mesh(data)
+    run = parallel.per_trial(gradient, mesh, local)
+    got = run(parallel.put_trials(weights, mesh), parallel.put_shared(x, mesh))
+    np.testing.assert_allclose(got[5], gradient(weights[5], x), rtol=1e-5)
+    np.testing.assert_allclose(got, jax.vmap(gradient, (0, None))(weights, x), rtol=1e-5)
+
+
+def test_an_attack_among_trials_is_the_attack_alone():
+    rng = np.random.default_rng(0)
+    kernels = rng.normal(size=(16, 48, 4)).astype(np.float32)
+    images = rng.random((6, 4, 4, 3)).astype(np.float32)
+    labels, ids = rng.integers(0, 4, 6), np.arange(6, dtype=np.uint32)
+
+    def pgd(kernel, shared):
+        images, labels, ids = shared
+        found = run_attack(
+            lambda x: x.reshape(len(x), -1) @ kernel, images, labels, 0.1, key=jax.random.key(0), ids=ids
+        )
+        return found.adversarial, found.robust
+
+    shared = (images, labels.astype(np.int32), ids)
+    alone = pgd(kernels[5], shared)
+    for data in MESHES:
+        mesh = parallel.make_mesh(data)
+        run = parallel.per_trial(pgd, mesh)
+        many = run(parallel.put_trials(kernels, mesh), parallel.put_shared(shared, mesh))
+        np.testing.assert_allclose(many[0][5], alone[0], atol=1e-6)
+        np.testing.assert_array_equal(many[1][5], alone[1])
+
+
+def test_padding_changes_nothing():
+    mesh = parallel.make_mesh()
+    stack = np.arange(13.0, dtype=np.float32)
+    assert parallel.padded(13, mesh) == 16
+    got = parallel.per_trial(lambda a, b: a * b, mesh)(parallel.put_trials(stack, mesh), np.float32(2))
+    np.testing.assert_array_equal(parallel.fetch(got, 13), 2 * stack)
+
+
+def test_data_devices_must_divide():
+    with pytest.raises(ValueError, match="data_devices must divide the 8 devices, got 3"):
+        parallel.make_mesh(3)
+
+
+def groups(text: str):
+    """The device groups of every collective in compiled text."""
+    kinds = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
+    for line in text.splitlines():
+        if re.search(rf"= .*\b({kinds})(-start)?\(", line):
+            yield from parse(line)
+
+
+def parse(line: str):
+    listed = re.search(r"replica_groups=\{(\{[\d,{}]*\})\}", line)
+    if listed:
+        return [[int(i) for i in g.split(",")] for g in re.findall(r"\{([\d,]+)\}", listed[1])]
+    short = re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](T\(([\d,]+)\))?", line)
+    if short:
+        shape = [int(n) for n in short[3].split(",")]
+        ids = np.arange(np.prod(shape)).reshape(shape)
+        ids = ids.transpose([int(n) for n in short[5].split(",")]) if short[5] else ids
+        return ids.reshape(int(short[1]), int(short[2])).tolist()
+    pairs = re.search(r"source_target_pairs=\{(.*?)\}\}", line)
+    assert pairs, line
+    return [[int(i) for i in p.split(",")] for p in re.findall(r"\{([\d,]+)", pairs[1])]

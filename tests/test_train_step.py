@@ -1,0 +1,152 @@
+"""A trial among others is the trial alone; many settings are one compilation; one failure is nobody else's."""
+
+import functools
+
+import chex
+import jax
+import numpy as np
+import pytest
+from conftest import small_config
+from test_parallel import groups
+
+from jaxreg import config as configs
+from jaxreg import data, parallel, plan
+from jaxreg.train import fixed_parts, settings_of
+from jaxreg.train_step import Batch, init_state, resident_steps, streamed_steps
+
+STEPS = 3
+
+
+@functools.cache
+def dataset():
+    return data.load("digits", validation=100)
+
+
+def study(regularizers, seeds, **changes):
+    config = small_config()
+    config.regularizers, config.seeds, config.batch_size = regularizers, seeds, 16
+    with config.unlocked():
+        config.update(changes)
+    (program,) = plan.programs(configs.resolve(config))
+    return program
+
+
+ALL = (("none", {}), ("label_smoothing", {}), ("mixup", {}), ("cutmix", {}))
+
+
+def stacks(program, mesh, local="map", steps=STEPS, donate=False):
+    """The lifted steps of a program with its arguments in place."""
+    fixed = fixed_parts(program, dataset(), mesh)
+    settings = parallel.put_trials(settings_of(program, fixed), mesh)
+    state = parallel.per_trial(lambda seed, _: init_state(seed, fixed), mesh)(settings.seed, ())
+    split = dataset().splits["train"]
+    resident = Batch(*parallel.put_shared((split.images, split.labels, split.key_ids), mesh))
+    body = functools.partial(resident_steps, fixed=fixed, batch_size=program.batch_size, steps=steps)
+    return parallel.per_trial(body, mesh, local, donate), (state, settings), resident
+
+
+def one_mesh():
+    return parallel.make_mesh(devices=jax.devices()[:1])
+
+
+@functools.cache
+def alone():
+    """Trial 5 of 16, by itself on one device."""
+    program = study(ALL, 4)
+    run, carry, resident = stacks(plan.Program(program.trials[5:6]), one_mesh())
+    (state, _), metrics = run(carry, resident)
+    return jax.device_get((state.params, state.stats, metrics.loss))
+
+
+@pytest.mark.parametrize(("devices", "local"), [(1, "map"), (2, "map"), (8, "map"), (1, "vmap")])
+def test_a_trial_among_sixteen_is_the_trial_alone(devices, local):
+    mesh = parallel.make_mesh(devices)
+    run, carry, resident = stacks(study(ALL, 4), mesh, local)
+    (state, _), metrics = run(carry, resident)
+    many = jax.tree.map(lambda a: np.asarray(a)[5], (state.params, state.stats, metrics.loss))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[0], rtol=1e-3, atol=2e-5), many, alone())
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_no_collective_crosses_trials(devices):
+    mesh = parallel.make_mesh(devices)
+    run, carry, resident = stacks(study(ALL, 4), mesh, steps=1)
+    text = run.lower(carry, resident).compile().as_text()
+    rows = [{d.id for d in row} for row in mesh.devices]
+    found = list(groups(text))
+    assert all(any(set(group) <= row for row in rows) for group in found), found
+    assert bool(found) == (devices > 1)  # within a trial its devices do talk
+
+
+def test_settings_and_seeds_compile_one_step(monkeypatch):
+    numbers = [("label_smoothing", {"epsilon": e}) for e in (0.05, 0.1, 0.2)]
+    numbers += [("mixup", {"alpha": a}) for a in (0.2, 1.0, 4.0)] + [("cutmix", {"alpha": a}) for a in (0.2, 1.0, 4.0)]
+    numbers += [("mixup+label_smoothing", {"alpha": a}) for a in (0.2, 1.0, 4.0)]
+    program = study(tuple(numbers), 2)
+    assert len(program.trials) == 24
+    mesh = parallel.make_mesh()
+    _, carry, resident = stacks(program, mesh)
+    fixed = fixed_parts(program, dataset(), mesh)
+    body = functools.partial(resident_steps, fixed=fixed, batch_size=16, steps=1)
+    chex.clear_trace_counter()
+    traced_once = chex.assert_max_traces(lambda one, shared: body(one, shared), n=1)
+    run = parallel.per_trial(traced_once, mesh, donate=True)
+    compiled = []
+    listen = lambda event, seconds, **_: compiled.append(event) if "backend_compile" in event else None  # noqa: E731
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        for _ in range(3):
+            carry, _ = run(carry, resident)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert len(compiled) == 1, compiled
+
+
+def test_a_trial_that_diverges_is_frozen_and_the_others_do_not_notice():
+    healthy = study((("none", {}),), 3)
+    rates = (0.1, 1e30, 0.1)
+    sick = plan.Program(tuple(_with_rate(t, rate) for t, rate in zip(healthy.trials, rates)))
+    mesh, states = one_mesh(), []
+    for program in (healthy, sick):
+        run, carry, resident = stacks(program, mesh, steps=6)
+        (state, _), metrics = run(carry, resident)
+        states.append(jax.device_get((state, metrics)))
+    (well, _), (ill, metrics) = states
+    for place in (0, 2):
+        jax.tree.map(lambda a, b, i=place: np.testing.assert_array_equal(a[i], b[i]), well.params, ill.params)
+    assert well.failed.tolist() == [-1, -1, -1]
+    assert ill.failed[0] == ill.failed[2] == -1
+    at = ill.failed[1]
+    assert 0 <= at < 6
+    assert np.isnan(metrics.loss[1, at:]).all()
+    assert np.isfinite(metrics.loss[1, :at]).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(ill.params))
+    assert ill.step.tolist() == [6, 6, 6]
+
+
+def _with_rate(trial, rate):
+    import dataclasses
+
+    return dataclasses.replace(trial, optimizer=dataclasses.replace(trial.optimizer, learning_rate=rate))
+
+
+def test_steps_do_not_depend_on_how_they_are_dispatched():
+    program, mesh = study(ALL[2:], 1), one_mesh()
+    run, carry, resident = stacks(program, mesh, steps=4)
+    (at_once, _), _ = run(carry, resident)
+    two, carry, _ = stacks(program, mesh, steps=2)
+    (in_parts, _), _ = two(two(carry, resident)[0], resident)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), at_once.params, in_parts.params)
+
+
+def test_streamed_batches_train_as_resident_ones_do():
+    program, mesh = study((("none", {}),), 2), one_mesh()
+    fixed = fixed_parts(program, dataset(), mesh)
+    _, carry, _ = stacks(program, mesh)
+    rows = np.random.default_rng(0).permutation(1197)[: 20 * 16].reshape(20, 16)
+    split = dataset().splits["train"]
+    chunk = Batch(*(a[rows] for a in (split.images, split.labels, split.key_ids)))
+    run = parallel.per_trial(functools.partial(streamed_steps, fixed=fixed), mesh)
+    (state, _), metrics = run(carry, parallel.put_shared(chunk, mesh))
+    assert state.step.tolist() == [20, 20]
+    assert (np.asarray(metrics.loss)[:, -5:].mean(1) < np.asarray(metrics.loss)[:, 0]).all()
