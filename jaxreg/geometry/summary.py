@@ -40,7 +40,8 @@ def measured(trial: Mapping[str, Any], labels: Mapping[str, np.ndarray]) -> Meas
     once = {**trial["collapse"], **trial["centers"], "cone_by_construction": trial["no_bias"]}
     rows += [Row(KEPT, name, float(value), count) for name, value in once.items()]
     rows += scaling_rows(trial["scaling"], labels)
-    return Measured(rows, _arrays(trial["examples"]))
+    vectors = {f"class/{name}": array for name, array in trial["vectors"].items()}
+    return Measured(rows, _arrays(trial["examples"]) | vectors)
 
 
 def scaling_rows(found: Mapping[str, Any], labels: Mapping[str, np.ndarray]) -> list[Row]:

@@ -1,0 +1,120 @@
+"""Maps of several trials side by side, on one scale: rows are planes, columns are trials."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.patheffects
+import numpy as np
+import scipy.ndimage
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from jaxreg.geometry import maps
+
+# Paul Tol's "muted" set, 2021, personal.sron.nl/~pault: told apart by colour-blind readers; classes are named as well.
+COLOURS = ("#88CCEE", "#CC6677", "#DDCC77", "#332288", "#117733", "#44AA99", "#882255", "#999933", "#AA4499", "#BBBBBB")
+STYLES = {0.5: ":", 0.9: "--", 0.99: "-"}  # lines of equal confidence
+ARROWS = 11  # a side
+SHOWN = 150  # examples on a map
+OUTLINE = [matplotlib.patheffects.withStroke(linewidth=2.5, foreground="white")]
+
+
+def draw(spaces: Mapping[str, maps.Space], planes: Sequence[str] = tuple(maps.PLANES), seed: int = 0) -> Figure:
+    """Decision regions (paler where less sure), confidence 0.5, 0.9, 0.99, slopes of the loss, examples, centers.
+
+    Every map of a row has the same scale; the origin is a cross where it is on the plane.
+    Raises: ValueError: for a plane that is not in `maps.PLANES`.
+    """
+    unknown = set(planes) - set(maps.PLANES)
+    if unknown:
+        raise ValueError(f"Unknown planes {sorted(unknown)}; known: {sorted(maps.PLANES)}.")
+    figure = Figure(figsize=(2.5 * len(spaces) + 0.5, 2.6 * len(planes) + 0.6), layout="constrained")
+    grid = figure.subplots(len(planes), len(spaces), squeeze=False)
+    for axis, title in zip(grid[0], spaces):
+        axis.set_title(title, fontsize=10)
+    for row, name in zip(grid, planes):
+        chosen = {title: maps.PLANES[name](space, seed=seed) for title, space in spaces.items()}
+        half_side = max(maps.extent(space, chosen[title]) for title, space in spaces.items())
+        for axis, (title, space) in zip(row, spaces.items()):
+            draw_map(axis, space, chosen[title], half_side)
+        row[0].set_ylabel(name, fontsize=10)
+    figure.legend(
+        handles=_key(), loc="outside lower center", ncols=3 if len(spaces) < 4 else 6, frameon=False, fontsize=8
+    )
+    return figure
+
+
+def _key() -> list[Line2D]:
+    lines = [
+        Line2D([], [], color="#444444", linewidth=0.9, linestyle=style, label=f"confidence {level:g}")
+        for level, style in STYLES.items()
+    ]
+    marks = {"center": ("*", 11, "white"), "origin": ("+", 9, "black"), "example": ("o", 4, "white")}
+    return lines + [
+        Line2D([], [], linestyle="", marker=m, markersize=size, color=fill, markeredgecolor="black", label=name)
+        for name, (m, size, fill) in marks.items()
+    ]
+
+
+def draw_map(axis: Axes, space: maps.Space, plane: maps.Plane, half_side: float) -> None:
+    """One map; ticks in units of features."""
+    found = maps.evaluate(space, plane, half_side)
+    side = (-half_side, half_side, -half_side, half_side)
+    axis.imshow(_paint(found), extent=side, origin="lower", interpolation="nearest")
+    grid = found.coordinates_G
+    shown = {k: v for k, v in STYLES.items() if found.confidence_GG.min() < k < found.confidence_GG.max()}
+    if shown:
+        look: dict[str, Any] = {"colors": "#444444", "linewidths": 0.6, "linestyles": list(shown.values())}
+        axis.contour(grid, grid, found.confidence_GG, list(shown), **look)
+    _arrows(axis, found)
+    _examples(axis, space, plane, half_side)
+    _names(axis, found)
+    axis.set(xlim=side[:2], ylim=side[2:], aspect="equal")
+    axis.tick_params(labelsize=7, length=2)
+    axis.locator_params(nbins=4)
+
+
+def _paint(found: maps.Map) -> np.ndarray:
+    """The colour of the predicted class, mixed with white where confidence is low."""
+    colours = np.array([to_rgb(colour) for colour in COLOURS])[found.prediction_GG % len(COLOURS)]
+    strength = 0.12 + 0.5 * found.confidence_GG[..., None]
+    return 1 - strength * (1 - colours)
+
+
+def _arrows(axis: Axes, found: maps.Map) -> None:
+    count = len(found.coordinates_G)
+    at = np.linspace(0, count - 1, 2 * ARROWS + 1).astype(int)[1::2]
+    x, y = np.meshgrid(found.coordinates_G[at], found.coordinates_G[at])
+    slope = found.slope_GG2[np.ix_(at, at)]
+    axis.quiver(x, y, *np.moveaxis(slope, -1, 0), color="#222222", alpha=0.45, scale=22, width=0.005, pivot="mid")
+
+
+def _examples(axis: Axes, space: maps.Space, plane: maps.Plane, half_side: float) -> None:
+    shown_N = np.flatnonzero(np.isin(space.labels_N, plane.classes))[:SHOWN]
+    points, labels = plane.project(space.features_ND[shown_N]), space.labels_N[shown_N]
+    colours = [COLOURS[k % len(COLOURS)] for k in labels]
+    axis.scatter(points[:, 0], points[:, 1], s=9, c=colours, edgecolors="black", linewidths=0.4, zorder=3)
+    if len(plane.classes) <= 3:
+        for k in plane.classes:
+            x, y = plane.project(space.centers_KD[k])
+            axis.plot(x, y, "*", color=COLOURS[k % len(COLOURS)], markersize=13, markeredgecolor="black", zorder=4)
+    if not plane.point_D.any():
+        axis.plot(0, 0, "+", color="black", markersize=10, markeredgewidth=1.6, zorder=4)
+
+
+def _names(axis: Axes, found: maps.Map) -> None:
+    """The number of each class that holds at least 1.5 % of the map, where its region is widest."""
+    grid = found.coordinates_G
+    for k, count in zip(*np.unique(found.prediction_GG, return_counts=True)):
+        if count >= 0.015 * found.prediction_GG.size:
+            i, j = _inmost(found.prediction_GG == k)
+            axis.text(grid[j], grid[i], str(k), fontsize=9, ha="center", va="center", path_effects=OUTLINE, zorder=5)
+
+
+def _inmost(inside_GG: np.ndarray) -> tuple[int, int]:
+    """The cell farthest from the outside of the region and of the map."""
+    depth = scipy.ndimage.distance_transform_edt(np.pad(inside_GG, 1))[1:-1, 1:-1]
+    i, j = np.unravel_index(depth.argmax(), depth.shape)
+    return int(i), int(j)
