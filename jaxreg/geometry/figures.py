@@ -8,11 +8,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
 
 # Okabe and Ito's set, its yellow replaced by a brown that shows on white; lines differ too, for print without colour.
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D31")
 LINES = ("-", "--", "-.", ":")
 BINS = 50
+TICKS = (0.125, 0.25, 0.5, 1, 2, 4, 8)  # of the scale s
 OVER_TRAINING = {
     "feature_norm": "feature norm",
     "center_cosine": "cosine to the center",
@@ -60,9 +62,9 @@ def scaling(frame: pd.DataFrame, split: str = "test") -> Figure:
             _band(axis, rows[rows["regularizer"] == setting].groupby("scale")["value"], place)
             _dots(axis, frame[frame["regularizer"] == setting], f"{name}_best_scale", place)
         axis.axvline(1, color="#888888", linewidth=0.8)
-        axis.set(
-            xscale="log", xlabel="factor s on the features", xlim=(rows["scale"].min() / 1.1, rows["scale"].max() * 1.1)
-        )
+        axis.set(xscale="log", xlabel="factor s on the features", xlim=(0.11, 9))
+        axis.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.set_title(f"{name.upper()} of s·h", fontsize=10, loc="left")
         if name == "nll":
             axis.set_yscale("log")

@@ -1,7 +1,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from jaxreg.geometry import attacked as attacked_probe
 from jaxreg.geometry import displacement
 from jaxreg.geometry.examples import Head
 
@@ -70,3 +72,17 @@ def test_a_path_toward_the_center_falls_in_angle():
     assert angles[0] > angles[1] > angles[2]
     np.testing.assert_allclose(angles[2], 0, atol=1e-3)
     np.testing.assert_allclose(norms[0], jnp.linalg.norm(clean, axis=1).mean(), rtol=1e-5)
+
+
+def test_the_probe_gives_the_means_of_every_trial():
+    worlds = [world(seed) for seed in (7, 8)]
+    clean = np.stack([w[1] for w in worlds])
+    attacked = clean * np.array([0.5, 1.5])[:, None, None]
+    kernel, bias = (np.stack([w[0][i] for w in worlds]) for i in (0, 1))
+    shrunk, grown = attacked_probe.measure_displacement(clean, attacked, np.asarray(worlds[0][2]), kernel, bias)
+    for one, sign in ((shrunk, 1), (grown, -1)):
+        (row,) = [row for row in one.rows if row.metric == "adversarial_radial_cosine"]
+        np.testing.assert_allclose([row.value, row.n], [sign, COUNT], atol=1e-5)
+        np.testing.assert_allclose(one.arrays["test/adversarial_radial_cosine"], sign, atol=1e-5)
+    with pytest.raises(ValueError, match="must match the clean"):
+        attacked_probe.measure_displacement(clean, attacked[:, :3], np.asarray(worlds[0][2]), kernel, bias)

@@ -1,0 +1,64 @@
+"""The geometry probe's second half: where an attack moved the features, for all trials of a program."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxreg import parallel
+from jaxreg.geometry import centers, displacement, norms
+from jaxreg.geometry.examples import Head
+from jaxreg.geometry.summary import mean_row
+from jaxreg.probe import Measured
+
+
+def measure_displacement(
+    clean_TND: np.ndarray | Array,
+    attacked_TND: np.ndarray | Array,
+    labels_N: np.ndarray | Array,
+    kernel_TDK: np.ndarray | Array,
+    bias_TK: np.ndarray | Array,
+    *,
+    split: str = "test",
+    radius: float = 0.0,
+    mesh: Any = None,
+) -> list[Measured]:
+    """Measures the change of features [T, N, D] under attack, with one compiled program for all trials.
+
+    Args:
+      radius: length of the class centers; 0 means each trial's mean clean feature norm.
+      mesh: from `parallel.make_mesh`; by default all devices, trials side by side.
+    Returns: for each trial rows of the means over examples (with intervals), among them `adversarial_radial_cosine`
+      and the shares of `displacement.displacement`; arrays [N] named SPLIT/METRIC.
+    Raises: ValueError: if clean and attacked features are not of one shape.
+    """
+    if clean_TND.shape != attacked_TND.shape:
+        raise ValueError(f"attacked features must match the clean {clean_TND.shape}, got {attacked_TND.shape}.")
+    mesh = parallel.make_mesh() if mesh is None else mesh
+    heads = Head(jnp.asarray(kernel_TDK, jnp.float32), jnp.asarray(bias_TK, jnp.float32))
+    given = (jnp.asarray(clean_TND, jnp.float32), jnp.asarray(attacked_TND, jnp.float32), heads)
+    shared = parallel.put_shared((np.asarray(labels_N, np.int32), np.float32(radius)), mesh)
+    found = parallel.fetch(_program(mesh)(parallel.put_trials(given, mesh), shared), len(clean_TND))
+    trials = [{name: array[t] for name, array in found.items()} for t in range(len(clean_TND))]
+    return [
+        Measured(
+            [mean_row(split, name, array) for name, array in one.items()], {f"{split}/{k}": v for k, v in one.items()}
+        )
+        for one in trials
+    ]
+
+
+@functools.lru_cache(maxsize=4)
+def _program(mesh: Any) -> Any:
+    return parallel.per_trial(_one_trial, mesh)
+
+
+def _one_trial(trial: tuple[Array, Array, Head], shared: tuple[Array, Array]) -> dict[str, Array]:
+    (clean_ND, attacked_ND, head), (labels_N, radius) = trial, shared
+    with jax.default_matmul_precision("highest"):
+        radius = jnp.where(radius > 0, radius, jnp.mean(norms.norm(clean_ND)))
+        centers_KD = centers.minimal_loss_points(*head, radius).points
+        return displacement.displacement(clean_ND, attacked_ND, labels_N, head, centers_KD)
