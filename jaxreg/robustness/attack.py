@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxreg.rng import example_keys
-from jaxreg.robustness import apgd, gradient, loop, minimal
+from jaxreg.robustness import apgd, fab, gradient, loop, minimal, noise, square
 from jaxreg.robustness.balls import NORMS, Norm
 from jaxreg.robustness.losses import check_classes, number_of
 
@@ -35,11 +35,17 @@ ATTACKS: dict[str, Attack] = {
     "apgd_ce": Attack("apgd", loss="ce", steps=100),
     "apgd_dlr": Attack("apgd", loss="dlr", steps=100),
     "apgd_t": Attack("apgd", loss="targeted_dlr", steps=100, targets=9),
+    "fab_t": Attack("fab", steps=100, random_start=False, targets=9),
+    "square": Attack("square", loss="margin", steps=5000),
+    "noise": Attack("noise", steps=20),
     "minimal": Attack("minimal", loss="margin", steps=100, random_start=False),
 }
 METHODS: dict[str, Callable[[Norm], loop.Method]] = {
     "gradient": gradient.method,
     "apgd": apgd.method,
+    "fab": fab.method,
+    "square": square.method,
+    "noise": noise.method,
     "minimal": minimal.method,
 }
 

@@ -66,6 +66,11 @@ def targeted_cross_entropy(logits_BK: Array, labels_B: Array, targets_B: Array) 
     return -cross_entropy(logits_BK, targets_B, labels_B)
 
 
+def targeted_margin(logits_BK: Array, labels_B: Array, targets_B: Array) -> Array:
+    """z_t - z_y."""
+    return pick(logits_BK, targets_B) - pick(logits_BK, labels_B)
+
+
 def targeted_dlr(logits_BK: Array, labels_B: Array, targets_B: Array) -> Array:
     """-(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2 + 1e-12).
 
@@ -74,8 +79,7 @@ def targeted_dlr(logits_BK: Array, labels_B: Array, targets_B: Array) -> Array:
     """
     check_classes("targeted_dlr", logits_BK.shape[1])
     first_B, _, third_B, fourth_B = largest(logits_BK, 4)
-    gain_B = pick(logits_BK, targets_B) - pick(logits_BK, labels_B)
-    return gain_B / (first_B - (third_B + fourth_B) / 2 + SMALL)
+    return targeted_margin(logits_BK, labels_B, targets_B) / (first_B - (third_B + fourth_B) / 2 + SMALL)
 
 
 # In this order: the place in the table is the traced number that chooses the loss, so that losses share one program.
@@ -84,6 +88,7 @@ LOSSES: dict[str, Loss] = {
     "margin": margin,
     "dlr": dlr,
     "targeted_ce": targeted_cross_entropy,
+    "targeted_margin": targeted_margin,
     "targeted_dlr": targeted_dlr,
 }
 CLASSES = {"dlr": 3, "targeted_dlr": 4}  # the fewest a loss needs (the others: 2)

@@ -33,6 +33,8 @@ SUITES: dict[str, Suite] = {
         },
         minimal_steps=30,
     ),
+    # Croce and Hein, 2020: APGD-CE 100, APGD-T 9 x 100, FAB-T 9 x 100, Square 5000, each on what is left.
+    "autoattack": Suite(_table("apgd_ce", "apgd_t", "fab_t", "square"), cascade=True),
 }
 
 

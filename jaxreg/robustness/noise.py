@@ -1,0 +1,24 @@
+"""Noise of the same radius: the control that an attack must beat by far."""
+
+import functools
+
+import jax
+from jax import Array
+
+from jaxreg.robustness import gradient
+from jaxreg.robustness.balls import Norm, on_sphere, project, spread
+from jaxreg.robustness.gradient import fooled
+from jaxreg.robustness.loop import Logits, Method, Row, Settings, Step
+
+
+def step(logits_fn: Logits, row: Row, x_BHWC: Array, k_B: Array, settings: Settings, norm: Norm) -> Step:
+    """Looks at the point and draws the next, a function of the example and the number of the draw alone."""
+    del settings
+    keys_B = jax.vmap(jax.random.fold_in)(row.key_B, k_B + 1)
+    drawn_BHWC = row.clean_BHWC + spread(row.eps_B, x_BHWC) * on_sphere(keys_B, x_BHWC, norm)
+    return Step(project(drawn_BHWC, row.clean_BHWC, row.eps_B, norm), x_BHWC, fooled(logits_fn(x_BHWC), row))
+
+
+def method(norm: Norm) -> Method:
+    """Random points at the full radius: `steps` draws after the start."""
+    return Method(functools.partial(gradient.start, norm=norm), functools.partial(step, norm=norm))

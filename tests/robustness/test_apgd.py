@@ -1,0 +1,92 @@
+"""APGD against the reference implementation, step for step, and against closed forms."""
+
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxreg.robustness import ATTACKS, apgd, losses, run_attack
+from jaxreg.robustness.loop import Row, Settings
+from tests.robustness import nets
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "robustness_autoattack.npz"
+EPS = {"linf": 0.02, "l2": 0.1}
+
+
+@pytest.fixture(scope="module")
+def golden():
+    with np.load(GOLDEN) as data:
+        return dict(data)
+
+
+def network(golden, dtype):
+    w1, b1, w2 = (jnp.asarray(golden[name], dtype) for name in ("w1", "b1", "w2"))
+    return lambda x: jnp.tanh((x.reshape(x.shape[0], -1) - 0.5) @ w1 + b1) @ w2
+
+
+@functools.partial(jax.jit, static_argnames=("logits_fn", "norm"))
+def climb(logits_fn, row, start, settings, norm):
+    """The whole path of one run: whether every point was right, the best loss, the best point."""
+
+    def body(k, carry):
+        state, robust = carry
+        out = apgd.step(logits_fn, row, state, jnp.full(row.label_B.shape, k), settings, norm)
+        return out.state, robust & ~out.fooled_B
+
+    first = apgd.begin(start, row, settings), row.label_B >= 0
+    state, robust = jax.lax.fori_loop(0, settings.steps + 1, body, first)
+    return robust, state.best_loss_B, state.best
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("name", ["float64", "float32"])
+def test_agrees_with_the_reference_per_example(golden, name, norm):
+    near = 1e-8 if norm == "linf" else 1e-6  # in l2 the loss is flat along the sphere about its best point
+    with jax.enable_x64(name == "float64"):
+        logits_fn = network(golden, name)
+        x, start = jnp.asarray(golden["x"], name), jnp.asarray(golden[f"start_{norm}"], name)
+        labels, targets = (jnp.asarray(golden[key], jnp.int32) for key in ("labels", "targets"))
+        keys = jax.random.split(jax.random.key(0), len(x))
+        row = Row(x, labels, targets, jnp.full(len(x), EPS[norm], name), keys)
+        for loss in ("ce", "dlr", "targeted_dlr"):
+            for steps in (7, 40):
+                settings = Settings(losses.number_of(loss), steps, 1.0, 1.0)
+                robust, best_loss, best = climb(logits_fn, row, start, settings, norm)
+                key = f"apgd/{name}/{norm}/{loss}/{steps}"
+                np.testing.assert_array_equal(robust, golden[f"{key}/robust"], err_msg=key)
+                if name == "float64":
+                    np.testing.assert_allclose(best_loss, golden[f"{key}/loss"], rtol=1e-9, atol=1e-9, err_msg=key)
+                    np.testing.assert_allclose(best, golden[f"{key}/best"], atol=near, err_msg=key)
+                else:
+                    np.testing.assert_allclose(best_loss, golden[f"{key}/loss"], rtol=1e-3, atol=1e-3, err_msg=key)
+
+
+def test_checkpoint_windows_are_those_of_the_paper():
+    # int(0.22 n), int(0.06 n), int(0.03 n) as floats round them, at every n in use.
+    n = np.arange(1, 20001)
+    for share in (22, 6, 3):
+        np.testing.assert_array_equal(share * n // 100, [int(share / 100 * k) for k in n])
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_targeted_run_equals_the_certified_radius_of_a_linear_model(norm):
+    logits_fn, w, b = nets.linear()
+    x = nets.images(48)
+    labels = nets.predicted(logits_fn, x)
+    exact = nets.linear_min_eps(w, b, x, labels, norm)
+    radii = np.mean([np.sort(exact)[[5, 15, 30]], np.sort(exact)[[6, 16, 31]]], axis=0)
+    got = run_attack(
+        logits_fn, x, labels, radii, ATTACKS["apgd_t"]._replace(targets=3), key=jax.random.key(1), norm=norm
+    )
+    np.testing.assert_array_equal(got.robust, exact > radii[:, None])
+
+
+def test_targets_are_the_likeliest_wrong_classes():
+    from jaxreg.robustness.attack import targets_of
+
+    logits = jnp.array([[0.1, 3.0, 2.0, -1.0], [5.0, 1.0, 2.0, 4.0]])
+    got = targets_of(logits, jnp.array([1, 3]), ATTACKS["apgd_t"]._replace(targets=3, restarts=2))
+    np.testing.assert_array_equal(got, [[2, 0, 3, 2, 0, 3], [0, 2, 1, 0, 2, 1]])
