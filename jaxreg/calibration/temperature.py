@@ -1,5 +1,6 @@
 """Temperature scaling: one number per trial, by a search that always converges and says when it hits an end."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-LOG_LOW, LOG_HIGH = jnp.log(1e-2).item(), jnp.log(1e2).item()  # bracket of log b, b = 1 / T
+LOG_LOW, LOG_HIGH = math.log(1e-2), math.log(1e2)  # bracket of log b, b = 1 / T
 TOLERANCE = 1e-5  # of log b: the relative error of T
 STEPS = 64
 NORMAL_95 = 1.959964
