@@ -16,6 +16,9 @@ CASES = {  # small options to run; parameters of the full network with 10 classe
     "wrn28_10": ({"widen": 1}, 36_479_194, 640),  # Zagoruyko and Komodakis, 2016: 36.5 M
 }
 SHAPE = (8, 8, 3)
+QUICK = {
+    "xla_backend_optimization_level": 1
+}  # compiling is the cost of these tests; at level 0 XLA:CPU itself returns NaN
 
 
 def test_every_model_has_a_case():
@@ -32,20 +35,25 @@ def full(name, dtype="float32", classes=10):
 
 @functools.cache
 def small(name, dtype="float32"):
-    """A network of the same structure, its state, and compiled functions shared by the tests below."""
+    """A network of the same structure, a state at random, and compiled functions shared by the tests below."""
     model = models.make(
         name, classes=5, image_shape=SHAPE, mean=[0.5] * 3, std=[0.2] * 3, dtype=dtype, **CASES[name][0]
     )
-    x = jax.random.uniform(jax.random.key(1), (6, *SHAPE))
+    rng = np.random.default_rng(0)
+    state = jax.tree.map(
+        lambda leaf: jnp.asarray(rng.uniform(0.1, 0.4, leaf.shape) * rng.choice([-1, 1, 1], leaf.shape), leaf.dtype),
+        jax.eval_shape(model.init, jax.random.key(0)),
+    )
+    state[1].update(jax.tree.map(jnp.abs, state[1]))  # a variance is positive
 
     def loss(params, stats, x):
         logits, features, stats = model.apply(params, stats, x, train=True)
         nll = -jax.nn.log_softmax(logits)[:, 0].mean()
         return nll, (logits, features, stats)
 
-    train = jax.jit(jax.grad(loss, argnums=(0, 2), has_aux=True))
-    evaluate = jax.jit(functools.partial(model.apply, train=False))
-    return model, jax.jit(model.init)(jax.random.key(0)), x, train, evaluate
+    train = jax.jit(jax.grad(loss, argnums=(0, 2), has_aux=True), compiler_options=QUICK)
+    evaluate = jax.jit(functools.partial(model.apply, train=False), compiler_options=QUICK)
+    return state, jax.random.uniform(jax.random.key(1), (6, *SHAPE)), train, evaluate
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -86,7 +94,7 @@ def test_state_is_plain_nested_dicts_with_string_keys(name):
 
 @pytest.mark.parametrize("name", models.MODELS)
 def test_logits_are_the_head_of_the_features(name):
-    _, (params, stats), x, _, evaluate = small(name)
+    (params, stats), x, _, evaluate = small(name)
     params = params | {"head": jax.tree.map(lambda leaf: leaf + 0.1, params["head"])}  # a bias that is not zero
     logits, features, _ = evaluate(params, stats, x)
     kernel, bias = (np.asarray(a, np.float64) for a in models.head(params))
@@ -95,22 +103,26 @@ def test_logits_are_the_head_of_the_features(name):
 
 @pytest.mark.parametrize("name", models.MODELS)
 def test_evaluation_is_deterministic_keeps_statistics_and_ignores_the_rest_of_the_batch(name):
-    _, (params, stats), x, _, evaluate = small(name)
+    (params, stats), x, _, evaluate = small(name)
     logits, features, after = evaluate(params, stats, x)
     again = evaluate(params, stats, x)
     jax.tree.map(np.testing.assert_array_equal, (logits, features, after), again)
     jax.tree.map(np.testing.assert_array_equal, after, stats)
-    one = evaluate(params, stats, x[2:3])
-    np.testing.assert_allclose(one[0], logits[2:3], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(one[1], features[2:3], rtol=1e-4, atol=1e-5)
+    others = evaluate(params, stats, x.at[:2].set(0).at[3:].set(1))
+    for got, expected in zip(others[:2], (logits, features)):
+        np.testing.assert_allclose(got[2], expected[2], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", models.MODELS)
+def test_evaluation_does_not_depend_on_the_batch_size():
+    (params, stats), x, _, evaluate = small("cnn")
+    whole, one = evaluate(params, stats, x), evaluate(params, stats, x[2:3])
+    for got, expected in zip(one[:2], whole[:2]):
+        np.testing.assert_allclose(got, expected[2:3], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [*((name, "float32") for name in models.MODELS), ("cnn", "bfloat16")])
 def test_training_moves_statistics_and_gives_finite_float32_gradients(name, dtype):
-    if dtype == "bfloat16" and name != "cnn":
-        pytest.skip("the dtypes of the full networks are tested by shape; one real run in bfloat16 is enough on CPU")
-    _, (params, stats), x, train, _ = small(name, dtype)
+    (params, stats), x, train, _ = small(name, dtype)
     (grads, dx), (_, features, after) = train(params, stats, x)
     for leaf in jax.tree.leaves((grads, dx)):
         assert leaf.dtype == jnp.float32
@@ -134,6 +146,7 @@ def test_bfloat16_computes_the_same_network(name):
 
 
 def test_bfloat16_is_close_to_float32():
-    _, state, x, _, evaluate = small("cnn")
-    _, _, _, _, evaluate16 = small("cnn", "bfloat16")
-    np.testing.assert_allclose(evaluate16(*state, x)[1], evaluate(*state, x)[1], rtol=0, atol=0.03)
+    state, x, _, evaluate = small("cnn")
+    exact, rounded = evaluate(*state, x)[1], small("cnn", "bfloat16")[3](*state, x)[1]
+    np.testing.assert_allclose(rounded, exact, rtol=0, atol=0.01 * float(exact.max()))
+    assert (rounded != exact).any()
