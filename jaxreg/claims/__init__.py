@@ -1,0 +1,14 @@
+"""The claims of Park, Kim, Lee, arXiv:2410.03999, each put to tests over the trials of a study, with a verdict.
+
+Soft labels are label smoothing, Mixup, CutMix and their sums; the baseline is `none` at the same seed and overrides.
+All tests of a study are one family for Holm's correction. A claim that the data contradict is reported as loudly as
+one that they support. The widths of a program are one, so a claim on the norm is one on RMS = norm / sqrt(D) as well.
+"""
+
+from jaxreg.claims.findings import rank_correlation
+from jaxreg.claims.study import label
+from jaxreg.claims.summary import as_text, save, summarize
+from jaxreg.claims.table import CLAIMS
+from jaxreg.claims.verdicts import evaluate
+
+__all__ = ["CLAIMS", "as_text", "evaluate", "label", "rank_correlation", "save", "summarize"]

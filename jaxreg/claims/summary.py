@@ -1,0 +1,69 @@
+"""Claims for people and files: a line a claim, a text, JSON and CSV."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from etils import epath
+
+
+def summarize(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """One line a claim, from the table of `evaluate`.
+
+    The verdict is supported if every test supports the claim, contradicted if one contradicts it and none supports it,
+    None if no test had two seeds, and else inconclusive.
+    """
+    keys = _keys(table)
+    lines = []
+    for _, rows in table.groupby(keys, sort=False):
+        head = {key: rows.iloc[0][key] for key in (*keys, "statement")}
+        counts = {verdict: int((rows["verdict"] == verdict).sum()) for verdict in ("supported", "contradicted")}
+        against = list(dict.fromkeys(rows.loc[rows["verdict"] == "contradicted", "setting"]))
+        said = f"{counts['supported']} of {len(rows)} tests support it, {counts['contradicted']} contradict it"
+        said += f": {', '.join(against)}" if against else ""
+        lines.append({**head, "verdict": _overall(rows, counts), "sentence": said, "figure": rows.iloc[0]["figure"]})
+    return lines
+
+
+def as_text(table: pd.DataFrame) -> str:
+    """The claims as people read them: each with its verdict, and under it a sentence for every test."""
+    if table.empty:
+        return "No claim was tested: a study needs the baseline `none` and a soft label at the same seeds."
+    lines = []
+    for claim in summarize(table):
+        study = f"[{claim['study']}] " if "study" in claim else ""
+        verdict = str(claim["verdict"] or "no verdict").upper()
+        lines.append(f"{verdict:12s} {study}{claim['claim']}: {claim['statement']} ({claim['sentence']})")
+        lines += [f"    {sentence}" for sentence in _tests(table, claim)["sentence"]]
+    return "\n".join(lines)
+
+
+def save(table: pd.DataFrame, directory: epath.PathLike) -> None:
+    """Writes claims.csv, a row a test, and claims.json, the claims, each with its tests, to `directory`."""
+    directory = epath.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "claims.csv").write_text(table.to_csv(index=False))
+    whole = [
+        {**claim, "tests": json.loads(_tests(table, claim).to_json(orient="records"))} for claim in summarize(table)
+    ]
+    (directory / "claims.json").write_text(json.dumps(whole, indent=1))
+
+
+def _overall(rows: pd.DataFrame, counts: Mapping[str, int]) -> str | None:
+    if rows["verdict"].isna().all():
+        return None
+    if counts["supported"] == len(rows):
+        return "supported"
+    return "contradicted" if counts["contradicted"] and not counts["supported"] else "inconclusive"
+
+
+def _keys(table: pd.DataFrame) -> list[str]:
+    return [key for key in ("study", "claim") if key in table]
+
+
+def _tests(table: pd.DataFrame, claim: Mapping[str, Any]) -> pd.DataFrame:
+    chosen = pd.Series(True, table.index)
+    for key in _keys(table):
+        chosen &= table[key] == claim[key]
+    return table[chosen]

@@ -1,0 +1,203 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxreg import claims, statistics
+
+SOFT = ("label_smoothing", "mixup")
+ATTACK = "robust_accuracy/worst/0.1"
+HEALTHY = {  # metric: (none, soft) of a study in which every claim is true
+    "feature_norm": (11.0, 8.0),
+    "center_cosine": (0.3, 0.6),
+    "cone_fraction": (0.998, 0.999),
+    "ece": (0.08, 0.02),
+    "nll": (0.5, 0.3),
+    "ece_ts": (0.04, 0.01),
+    "nll_ts": (0.4, 0.25),
+    ATTACK: (0.3, 0.5),
+    "robust_accuracy/fgsm/0.1": (0.4, 0.6),
+    "ece_best_scale": (0.03, 0.03),
+    "ece_temperature": (0.03, 0.03),
+    "norm_swap_ece": (np.nan, 0.04),
+    "adversarial_radial_cosine": (0.1, 0.5),
+    "adversarial_norm_change": (0.2, -1.0),
+    "accuracy": (0.90, 0.95),
+}
+TESTED = {  # a claim and the metrics that decide it
+    "norm": ("feature_norm",),
+    "cosine": ("center_cosine",),
+    "cone": ("cone_fraction",),
+    "calibration": ("ece", "nll", "ece_ts", "nll_ts"),
+    "robustness": (ATTACK, "robust_accuracy/fgsm/0.1"),
+    "temperature": ("ece_best_scale", "norm_swap_ece"),
+    "mechanism": ("center_cosine", "feature_norm", "ece", ATTACK),
+    "origin": ("adversarial_radial_cosine", "adversarial_norm_change"),
+    "accuracy": ("accuracy",),
+}
+REVERSED = {  # what makes a claim false
+    "norm": {"feature_norm": (8.0, 11.0)},
+    "cosine": {"center_cosine": (0.6, 0.3)},
+    "cone": {"cone_fraction": (0.3, 0.5)},
+    "calibration": {"ece": (0.02, 0.08), "nll": (0.3, 0.5), "ece_ts": (0.01, 0.04), "nll_ts": (0.25, 0.4)},
+    "robustness": {ATTACK: (0.5, 0.3), "robust_accuracy/fgsm/0.1": (0.6, 0.4)},
+    "temperature": {"ece_best_scale": (0.3, 0.3), "norm_swap_ece": (np.nan, 0.15)},
+    "mechanism": {"center_cosine": (0.6, 0.3), "feature_norm": (8.0, 11.0)},
+    "origin": {"adversarial_radial_cosine": (0.1, -0.5), "adversarial_norm_change": (0.2, 1.0)},
+    "accuracy": {"accuracy": (0.95, 0.90)},
+}
+
+
+def trials(changes=None, seeds=8, noise=0.01, noisy=()):
+    """Rows of synthetic trials: a level for none and for soft labels, a part shared by a seed, and noise of its own."""
+    rng = np.random.default_rng(0)
+    levels = HEALTHY | (changes or {})
+    shared = {metric: 0.02 * rng.normal(size=seeds) for metric in levels}
+    rows = []
+    for regularizer in ("none", *SOFT):
+        for seed in range(seeds):
+            for metric, (base, soft) in levels.items():
+                level = base if regularizer == "none" else soft
+                scale = 100 * noise if metric in noisy else noise
+                value = level * (1 + shared[metric][seed] + scale * rng.normal())
+                if not np.isnan(value):
+                    rows.append((regularizer, "{}", seed, "test", metric, value))
+    return pd.DataFrame(rows, columns=["regularizer", "hyperparameters", "seed", "split", "metric", "value"])
+
+
+def verdicts(frame, **kwargs):
+    return {line["claim"]: line["verdict"] for line in claims.summarize(claims.evaluate(frame, **kwargs))}
+
+
+def test_every_claim_has_a_case():
+    assert set(TESTED) == set(REVERSED) == set(claims.CLAIMS)
+
+
+def test_true_claims_are_supported():
+    assert verdicts(trials()) == dict.fromkeys(claims.CLAIMS, "supported")
+
+
+@pytest.mark.parametrize("claim", claims.CLAIMS)
+def test_false_claims_are_contradicted(claim):
+    assert verdicts(trials(REVERSED[claim]))[claim] == "contradicted"
+
+
+@pytest.mark.parametrize("claim", claims.CLAIMS)
+def test_undecidable_claims_stay_inconclusive(claim):
+    middle = {
+        "cone_fraction": (0.95, 0.95),
+        "adversarial_radial_cosine": (0.1, 0.01),
+        "adversarial_norm_change": (0.1, 0.01),
+    }
+    level = {metric: middle.get(metric, HEALTHY[metric]) for metric in TESTED[claim]}
+    assert verdicts(trials(level, noisy=TESTED[claim]))[claim] == "inconclusive"
+
+
+@pytest.mark.parametrize("claim", claims.CLAIMS)
+def test_one_seed_gives_no_verdict(claim):
+    table = claims.evaluate(trials(seeds=1))
+    assert table["verdict"].isna().all()
+    assert verdicts(trials(seeds=1))[claim] is None
+
+
+def test_numbers_are_those_of_a_paired_t_test():
+    frame = trials()
+    (row,) = claims.evaluate(frame).query("claim == 'norm' and setting == 'mixup'").to_dict("records")
+    values = frame[frame["metric"] == "feature_norm"].pivot(index="seed", columns="regularizer", values="value")
+    difference = values["mixup"] - values["none"]
+    half = 2.364624 * difference.std() / np.sqrt(8)  # t quantile of 7 degrees of freedom, from tables
+    np.testing.assert_allclose(
+        [row["effect"], row["low"], row["high"]], difference.mean() + np.array([0, -half, half]), rtol=1e-5
+    )
+    assert row["n"] == 8
+
+
+def test_holm_runs_over_all_tests_of_the_study():
+    table = claims.evaluate(trials())
+    np.testing.assert_allclose(table["p_holm"], statistics.holm(table["p"]))
+    assert (table["p_holm"] >= table["p"]).all()
+
+
+def test_pairs_are_matched_by_seed_and_by_the_overrides_of_a_sweep():
+    frame = trials()
+    slow = frame.assign(hyperparameters=json.dumps({"learning_rate": 0.1}))
+    fast = frame.assign(hyperparameters=json.dumps({"learning_rate": 1.0}), value=frame["value"] * 5)
+    fast = fast[(fast["regularizer"] != "mixup") | (fast["seed"] > 2)]
+    table = claims.evaluate(pd.concat([slow, fast])).query("claim == 'norm'").set_index("setting")
+    ratio = (
+        table.loc["label_smoothing(learning_rate=1)", "effect"]
+        / table.loc["label_smoothing(learning_rate=0.1)", "effect"]
+    )
+    np.testing.assert_allclose(ratio, 5)
+    assert table.loc["mixup(learning_rate=1)", "n"] == 5
+
+
+def test_a_difference_of_ece_inside_the_noise_floor_is_not_called_one():
+    frame = trials({"ece": (0.010, 0.005)}, noise=1e-4)
+    floors = frame[frame["metric"] == "accuracy"].assign(metric="ece_floor", value=0.008, high=0.012)
+    bare = claims.evaluate(frame).query("metric == 'ece' and claim == 'calibration'")
+    assert (bare["verdict"] == "supported").all()
+    kept = claims.evaluate(pd.concat([frame, floors])).query("metric == 'ece' and claim == 'calibration'")
+    assert (kept["verdict"] == "inconclusive").all()
+    assert kept["sentence"].str.contains("noise floor").all()
+
+
+def test_robustness_is_tested_where_the_baseline_is_half_its_accuracy():
+    frame = trials({"robust_accuracy/worst/0.3": (0.001, 0.002), "robust_accuracy/fgsm/0.3": (0.001, 0.002)})
+    assert set(claims.evaluate(frame).query("claim == 'robustness'")["metric"].str.split("/").str[2]) == {"0.1"}
+
+
+def test_correlation_within_trials():
+    rng = np.random.default_rng(0)
+    cosine = rng.random(200)
+    radius = cosine + 0.3 * rng.random(200)
+    radius[:5] = np.inf
+    each = [claims.rank_correlation(cosine, radius) + 0.01 * i for i in range(8)]
+    assert each[0] > 0.5
+    assert np.isnan(claims.rank_correlation(cosine, 0 * cosine))
+    row = claims.evaluate(trials(), {"mixup": each}).query("claim == 'mechanism' and setting == 'mixup'").iloc[0]
+    assert row["verdict"] == "supported"
+    np.testing.assert_allclose(row["effect"], np.mean(each))
+
+
+def test_what_was_not_measured_is_not_tested():
+    frame = trials()
+    table = claims.evaluate(frame[frame["metric"] == "feature_norm"])
+    assert set(table["claim"]) == {"norm"}
+    nothing = claims.evaluate(frame[frame["regularizer"] == "none"].query("metric == 'accuracy'"))
+    assert nothing.empty
+    assert "No claim was tested" in claims.as_text(nothing)
+
+
+def test_a_penalty_is_no_soft_label_and_a_sum_is():
+    frame = trials()
+    other = frame[frame["regularizer"] == "mixup"]
+    frame = pd.concat([frame, other.assign(regularizer="confidence_penalty"), other.assign(regularizer="cutmix+focal")])
+    assert set(claims.evaluate(frame).query("claim == 'norm'")["setting"]) == {*SOFT, "cutmix+focal"}
+
+
+def test_studies_are_tested_apart():
+    both = pd.concat([trials().assign(study="one"), trials(REVERSED["norm"]).assign(study="two")])
+    table = claims.evaluate(both)
+    found = {(line["study"], line["claim"]): line["verdict"] for line in claims.summarize(table)}
+    assert found["one", "norm"] == "supported"
+    assert found["two", "norm"] == "contradicted"
+    assert "[two] norm" in claims.as_text(table)
+
+
+def test_two_trials_of_a_setting_at_one_seed_are_refused():
+    with pytest.raises(ValueError, match="one trial a seed"):
+        claims.evaluate(pd.concat([trials(), trials()]))
+
+
+def test_saved_files_hold_every_test(tmp_path):
+    table = claims.evaluate(trials(REVERSED["accuracy"]))
+    claims.save(table, tmp_path)
+    assert len(pd.read_csv(tmp_path / "claims.csv")) == len(table)
+    saved = json.loads((tmp_path / "claims.json").read_text())
+    assert sum(len(claim["tests"]) for claim in saved) == len(table)
+    assert {c["claim"]: c["verdict"] for c in saved}["accuracy"] == "contradicted"
+    text = claims.as_text(table)
+    assert "CONTRADICTED accuracy: soft labels raise accuracy" in text
+    assert text.count("\n") + 1 == len(table) + len(claims.CLAIMS)
