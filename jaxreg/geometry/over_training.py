@@ -1,0 +1,84 @@
+"""Norms, cosines, cones, collapse at a schedule of steps: the same numbers as the probe, of snapshots of a trial."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jax import Array
+
+from jaxreg import parallel
+from jaxreg.geometry import centers, collapse, cosines, norms
+from jaxreg.geometry.examples import Head, measure_examples
+
+MEANS = (
+    "feature_norm",
+    "center_cosine",
+    "weight_cosine",
+    "mean_cosine",
+    "cone_fraction",
+    "cone_radius",
+    "angular_margin",
+)
+
+
+def measure_snapshots(
+    features_TSND: np.ndarray | Array,
+    labels_N: np.ndarray | Array,
+    kernel_TSDK: np.ndarray | Array,
+    bias_TSK: np.ndarray | Array,
+    *,
+    mesh: Any = None,
+) -> dict[str, np.ndarray]:
+    """Measures S snapshots of T trials on one split: arrays [T, S] by metric. One compiled program.
+
+    Centers sit at the mean feature norm of their own snapshot; class means and collapse are of the examples given.
+    Args: features_TSND: un-augmented training features, or a subset of them with every class present.
+    Raises: ValueError: if shapes disagree.
+    """
+    trials, snapshots, count, width = features_TSND.shape
+    expected = (trials, snapshots, width)
+    if kernel_TSDK.shape[:3] != expected or len(labels_N) != count:
+        got = f"kernel {kernel_TSDK.shape}, {len(labels_N)} labels"
+        raise ValueError(f"snapshots need a kernel {(*expected, 'K')} and {count} labels, got {got}.")
+    mesh = parallel.make_mesh() if mesh is None else mesh
+    given = tuple(jnp.asarray(a, jnp.float32) for a in (features_TSND, kernel_TSDK, bias_TSK))
+    labels = parallel.put_shared(np.asarray(labels_N, np.int32), mesh)
+    return parallel.fetch(_program(mesh)(parallel.put_trials(given, mesh), labels), trials)
+
+
+def as_frame(found: dict[str, np.ndarray], steps: list[int], split: str = "train") -> list[pd.DataFrame]:
+    """For each trial its curves as rows step, split, metric, value: what `figures.over_training` draws."""
+    trials = len(next(iter(found.values())))
+    return [
+        pd.DataFrame(
+            [(step, split, name, float(v)) for name, value in found.items() for step, v in zip(steps, value[t])],
+            columns=["step", "split", "metric", "value"],
+        )
+        for t in range(trials)
+    ]
+
+
+@functools.lru_cache(maxsize=4)
+def _program(mesh: Any) -> Any:
+    return parallel.per_trial(lambda trial, labels_N: jax.lax.map(lambda one: _snapshot(one, labels_N), trial), mesh)
+
+
+def _snapshot(snapshot: tuple[Array, Array, Array], labels_N: Array) -> dict[str, Array]:
+    features_ND, kernel_DK, bias_K = snapshot
+    head = Head(kernel_DK, bias_K)
+    with jax.default_matmul_precision("highest"):
+        means_KD = norms.class_means(features_ND, labels_N, bias_K.shape[0])
+        solved = centers.minimal_loss_points(*head, jnp.mean(norms.norm(features_ND)))
+        vectors = cosines.ClassVectors(solved.points, kernel_DK.T, means_KD, solved.points, features_ND.mean(0))
+        examples = measure_examples(features_ND, labels_N, head, vectors)
+        predictions_N = jnp.argmax(features_ND @ kernel_DK + bias_K, 1)
+        return {
+            **{name: jnp.mean(examples[name]) for name in MEANS},
+            "accuracy": jnp.mean(examples["correct"]),
+            "common_mode": norms.common_mode(features_ND),
+            "center_residual": jnp.max(solved.residual),
+            **collapse.collapse(features_ND, labels_N, kernel_DK, predictions_N, means_KD)._asdict(),
+        }
