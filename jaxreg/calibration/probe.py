@@ -1,7 +1,7 @@
 """The calibration probe: all metrics of all trials at once, with intervals, noise floor and post-hoc calibration."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -48,7 +48,7 @@ def measure(
     splits = {"validation": splits["validation"]} | dict(splits)
     mesh = parallel.make_mesh() if mesh is None else mesh
     chunks = -(-max(len(split.labels) for split in splits.values()) // CHUNK)
-    run = parallel.per_trial(functools.partial(measure_trial, bins=bins, replicates=replicates), mesh)
+    run = _program(bins, replicates, mesh)
     shared = parallel.put_shared((_examples(splits, chunks), np.uint32(seed)), mesh)
     found = []
     for group in _groups(count, splits, chunks, mesh):
@@ -56,6 +56,12 @@ def measure(
         results = parallel.fetch(run(parallel.put_trials(logits, mesh), shared), count)
         found += [jax.tree.map(lambda a, i=i: a[i], results) for i in range(len(set(group)))]
     return [rows.measured(found[t], splits, t, bins, human) for t in range(count)]
+
+
+@functools.cache
+def _program(bins: int, replicates: int, mesh: Any) -> Callable[..., Any]:
+    """One compiled program however often `measure` is called with the same shapes."""
+    return parallel.per_trial(functools.partial(measure_trial, bins=bins, replicates=replicates), mesh)
 
 
 def _groups(count: int, splits: Mapping[str, Split], chunks: int, mesh: Any) -> list[list[int]]:

@@ -51,8 +51,8 @@ def _columns(found: Found, place: int, n: int) -> dict[str, np.ndarray]:
     for variant, suffix in enumerate(VARIANTS):
         columns_4N = np.moveaxis(found.columns[place, variant], 1, 0).reshape(len(COLUMNS), -1)[:, :n]
         arrays |= {name + suffix: column_N for name, column_N in zip(COLUMNS, columns_4N)}
-    same = {"correct": arrays["correct"] > 0}  # a label is as right after temperature as before
-    return {name: array for name, array in arrays.items() if not name.startswith("correct_ts")} | same
+    del arrays["correct_ts"]  # a label is as right after temperature as before
+    return {name: array > 0 if name.startswith("correct") else array for name, array in arrays.items()}
 
 
 def _temperature(temperature: Temperature, split: str, n: int) -> list[Row]:

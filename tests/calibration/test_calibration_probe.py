@@ -1,0 +1,161 @@
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from jaxreg import parallel
+from jaxreg.calibration import bins, metrics, ranking, selective, smece, temperature
+from jaxreg.calibration.check import Split
+from jaxreg.calibration.probe import measure
+from tests.calibration.data import draw
+
+CONTRACT = (
+    "nll brier ece ece_adaptive ece_classwise mce smece confidence confidence_gap ece_debiased ece_floor aurc auroc"
+)
+TRIALS = 3
+
+
+@functools.cache
+def splits():
+    """Three trials that share labels: over-confident by 2, calibrated, under-confident by 1.5."""
+    found = {}
+    for name, seed, size in (("validation", 1, 150), ("test", 2, 600)):
+        logits, labels = draw(seed, size)
+        stack = np.stack([2 * logits, logits, logits / 1.5]).astype(np.float32)
+        found[name] = Split(stack, labels, np.arange(size) + 1000 * seed)
+    return found
+
+
+@functools.cache
+def measured():
+    return measure(splits(), replicates=50)
+
+
+def values(found, split="test"):
+    return {row.metric: row for row in found.rows if row.split == split}
+
+
+def test_contract_names_are_there_for_every_split():
+    for split in ("validation", "test"):
+        found = values(measured()[0], split)
+        names = CONTRACT.split()
+        assert {"accuracy", "temperature", "temperature_at_bracket", *names, *(f"{name}_ts" for name in names)} <= set(
+            found
+        )
+        assert {"ece_vector_scaling", "accuracy_vector_scaling", "ece_isotonic"} <= set(found)
+        assert len(found) == sum(row.split == split for row in measured()[0].rows)
+
+
+@jax.jit
+def by_the_library(logits, labels):
+    each, mask = metrics.examples(logits, labels), jax.numpy.ones(len(labels))
+    top = each.confidence, each.correct, mask
+    mass = bins.equal_mass(ranking.rank(each.confidence, mask), mask.sum())
+    found = metrics.summary(metrics.sums_of(logits, labels))
+    found |= {"smece": smece.smece(*top), "aurc": selective.aurc(*top), "auroc": selective.auroc(*top)}
+    return found | {"ece_adaptive": bins.ece(bins.bins_of(mass, *top))}
+
+
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_numbers_are_those_of_the_library(trial):
+    test, found = splits()["test"], values(measured()[trial])
+    t = jax.jit(temperature.fit)(splits()["validation"].logits[trial], splits()["validation"].labels).value
+    assert found["temperature"].value == pytest.approx(float(t), rel=1e-4)
+    for suffix, logits in (("", test.logits[trial]), ("_ts", test.logits[trial] / np.float32(t))):
+        for name, value in by_the_library(logits, test.labels).items():
+            if name + suffix in found:
+                assert found[name + suffix].value == pytest.approx(float(value), abs=2e-4), name + suffix
+
+
+def test_temperature_repairs_what_was_wrong():
+    temperatures = [values(found)["temperature"].value for found in measured()]
+    assert temperatures[0] > 1.5
+    assert temperatures[2] < 0.9
+    assert temperatures[0] == pytest.approx(2 * temperatures[1], rel=1e-4)
+    first = values(measured()[0])
+    assert first["ece"].low > first["ece_floor"].high  # seen through the noise
+    assert first["ece_ts"].value < first["ece"].value
+    assert first["ece_ts"].value == pytest.approx(values(measured()[2])["ece_ts"].value, abs=1e-4)
+
+
+def test_rows_carry_counts_and_intervals():
+    found = values(measured()[0])
+    assert found["temperature"].n == 150
+    assert found["ece"].n == 600
+    assert 0 < found["mce"].n < 600
+    for name in (
+        "accuracy",
+        "nll",
+        "brier",
+        "ece",
+        "ece_ts",
+        "ece_adaptive",
+        "confidence_gap",
+        "temperature",
+        "ece_floor",
+    ):
+        assert found[name].low <= found[name].value <= found[name].high, name
+    assert found["smece"].low is None
+
+
+def test_arrays_recompute_the_numbers():
+    found, arrays = values(measured()[1]), measured()[1].arrays
+    np.testing.assert_array_equal(arrays["test/id"], splits()["test"].ids)
+    assert all(len(array) == (600 if name.startswith("test/") else 150) for name, array in arrays.items())
+    assert arrays["test/correct"].mean() == pytest.approx(found["accuracy"].value)
+    assert arrays["test/nll_ts"].mean() == pytest.approx(found["nll_ts"].value, rel=1e-5)
+
+
+def test_the_number_of_devices_and_the_grouping_change_nothing(monkeypatch):
+    monkeypatch.setattr("jaxreg.calibration.probe.GROUP_BYTES", 1)  # one trial at a time
+    again = measure(splits(), replicates=50, mesh=parallel.make_mesh(devices=jax.devices()[:1]))
+    for one, other in zip(measured(), again):
+        assert [row[:2] for row in one.rows] == [row[:2] for row in other.rows]
+        np.testing.assert_allclose([row.value for row in one.rows], [row.value for row in other.rows], atol=1e-5)
+
+
+def test_human_votes_add_rows_where_there_are_any():
+    test = splits()["test"]
+    votes = np.eye(5)[test.labels]  # people agree with the labels: cross-entropy is NLL, soft ECE is ECE
+    human = dict(zip(test.ids.tolist(), votes))
+    found = measure(splits(), replicates=50, human=human)
+    here = values(found[0])
+    assert here["cross_entropy_human"].value == pytest.approx(here["nll"].value, rel=1e-5)
+    assert here["kl_human_ts"].value == pytest.approx(here["nll_ts"].value, rel=1e-5)
+    assert here["ece_human"].value == pytest.approx(here["ece"].value, abs=1e-6)
+    assert "ece_human" not in values(found[0], "validation")
+
+
+def broken(**changes):
+    test = splits()["test"]._replace(**changes)
+    return {"validation": splits()["validation"], "test": test}
+
+
+def with_nan():
+    logits = splits()["test"].logits.copy()
+    logits[1, 17, 2] = np.nan
+    return broken(logits=logits)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (with_nan, r"test, trial mixup-s0, example 2017: logit nan is not finite \(1 examples\)"),
+        (
+            lambda: broken(labels=np.where(np.arange(600) == 3, 5, 0)),
+            "test, example 2003: label must be a class 0 to 4, got 5",
+        ),
+        (lambda: broken(labels=splits()["test"].labels - 1), "label must be a class 0 to 4, got -1"),
+        (lambda: broken(logits=np.zeros((3, 0, 5)), labels=np.zeros(0), ids=np.zeros(0)), "test: the split is empty"),
+        (lambda: broken(ids=np.arange(599)), r"labels \(600,\) and ids \(599,\)"),
+        (lambda: broken(ids=np.arange(600) // 2), "example 0 comes 2 times"),
+        (lambda: broken(logits=splits()["test"].logits[:, :599]), r"trial none-s0: logits \(599, 5\) do not match 600"),
+        (lambda: broken(logits=splits()["test"].logits[:2]), "logits of 2 trials, but 3 trials are named"),
+        (lambda: broken(logits=splits()["test"].logits[..., :4]), r"same number of classes, at least 2, got \[4, 5\]"),
+        (lambda: {"test": splits()["test"]}, "fitted on the split 'validation', got \\['test'\\]"),
+    ],
+)
+def test_bad_input_is_one_clear_error(make, message):
+    with pytest.raises(ValueError, match=message):
+        measure(make(), trials=["none-s0", "mixup-s0", "cutmix-s0"])

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+import scipy.stats
+
+from jaxreg.calibration import human
+
+
+def save(tmp_path, **arrays):
+    path = tmp_path / "votes.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+def test_aligned_by_id(tmp_path):
+    path = save(tmp_path, id=np.array([7, 3]), counts=np.array([[9, 1], [0, 5]]))
+    np.testing.assert_allclose(human.aligned(human.load(path), np.array([3, 7]), 2), [[0, 1], [0.9, 0.1]])
+
+
+def test_aligned_by_names(tmp_path):
+    path = save(tmp_path, id=np.array(["a", "b"]), counts=np.array([[1, 1], [0, 5]]))
+    np.testing.assert_allclose(human.aligned(human.load(path), np.array(["b"]), 2), [[0, 1]])
+
+
+def test_agreement_by_hand_and_by_scipy():
+    logits = np.log(np.array([[0.8, 0.2], [0.5, 0.5]]))
+    votes = np.array([[0.6, 0.4], [1.0, 0.0]])
+    found = human.agreement(logits, votes)
+    expected = [-0.6 * np.log(0.8) - 0.4 * np.log(0.2), np.log(2)]
+    np.testing.assert_allclose(found["cross_entropy"], expected)
+    np.testing.assert_allclose(found["kl"], scipy.stats.entropy(votes, [[0.8, 0.2], [0.5, 0.5]], axis=1))
+    np.testing.assert_allclose(found["vote"], [0.6, 1.0])
+    np.testing.assert_allclose(found["confidence"], [0.8, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"id": [1]}, "need the arrays 'id' and 'counts'"),
+        ({"id": [1], "counts": [[1, 2], [3, 4]]}, r"expected \[N\] and \[N, K\]"),
+        ({"id": [1, 1], "counts": [[1, 2], [3, 4]]}, "only 1 different"),
+        ({"id": [1, 2], "counts": [[1, 2], [0, 0]]}, "id 2: counts must be"),
+        ({"id": [1, 2], "counts": [[1, -2], [1, 0]]}, "id 1: counts must be"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, arrays, message):
+    with pytest.raises(ValueError, match=message):
+        human.load(save(tmp_path, **arrays))
+
+
+def test_missing_ids_and_other_classes_are_named(tmp_path):
+    table = human.load(save(tmp_path, id=np.array([1]), counts=np.array([[1, 2]])))
+    with pytest.raises(ValueError, match="example 5 has no human labels"):
+        human.aligned(table, np.array([1, 5]), 2)
+    with pytest.raises(ValueError, match="2 classes, the logits 3"):
+        human.aligned(table, np.array([1]), 3)
