@@ -19,7 +19,8 @@ EXPECTED = (SpecError,)  # errors of use: one line, no trace
 def run(argv: Sequence[str]) -> int:
     """Runs the command argv[1]."""
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "The study's config file.", flag_values=values)
+    about = "The study's config file."
+    config_flags.DEFINE_config_file("config", None, about, flag_values=values, sys_argv=list(argv))
     flags.DEFINE_string("workdir", None, "Where the study lives.", flag_values=values)
     command, *others = _parse(values, argv)[1:]
     if command == "report":

@@ -157,8 +157,9 @@ def _known(key: str, known: Iterable[str]) -> str:
 def load_sweep(filename: str) -> list[Plain]:
     """What `sweep()` of a config file yields, `[{}]` where there is none; `file.py:argument` passes the argument on."""
     path, _, argument = filename.partition(":")
+    require(Path(path).is_file(), f"there is no config file {path}: name one, such as configs/digits.py.")
     module_spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    require(module_spec is not None and module_spec.loader is not None, f"{path} is no Python file.")
+    require(module_spec is not None and module_spec.loader is not None, f"config file {path} must end in .py.")
     module = importlib.util.module_from_spec(module_spec)  # type: ignore[arg-type]
     module_spec.loader.exec_module(module)  # type: ignore[union-attr]
     if not hasattr(module, "sweep"):

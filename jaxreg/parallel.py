@@ -97,13 +97,12 @@ def per_trial(fn: Callable[..., Tree], mesh: Mesh, local: Local = "map", donate:
         with jax.set_mesh(mesh):
             return compiled(stacked, shared)
 
-    call.lower = lambda stacked, shared: _lower(compiled, mesh, stacked, shared)  # type: ignore[attr-defined]
+    def lower(stacked: Tree, shared: Tree) -> jax.stages.Lowered:
+        with jax.set_mesh(mesh):
+            return compiled.lower(stacked, shared)
+
+    call.lower = lower  # type: ignore[attr-defined]
     return call
-
-
-def _lower(compiled: Any, mesh: Mesh, stacked: Tree, shared: Tree) -> Any:
-    with jax.set_mesh(mesh):
-        return compiled.lower(stacked, shared)
 
 
 def fetch(tree: Tree, count: int | None = None) -> Tree:

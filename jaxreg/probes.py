@@ -58,7 +58,6 @@ def measure_robustness(trained: Trained, spec: RobustnessSpec) -> list[Measured]
             *data,
             suite_name=spec.suite,
             epsilons=spec.epsilons,
-            classes=trained.fixed.classes,
             norm=spec.norm,
             trials=len(trained.program.trials),
             progress=progress.show,

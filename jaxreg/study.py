@@ -173,5 +173,5 @@ def _mib(count: int) -> str:
 
 def _precision(study: StudySpec) -> str:
     dtypes = sorted({trial.model.dtype for trial in study.trials})
-    default = jax.config.read("jax_default_matmul_precision") or "default"
+    default = getattr(jax.config, "jax_default_matmul_precision") or "default"  # noqa: B009  (unknown to the type checker)
     return f"compute {'/'.join(dtypes)}, matmul {default}, parameters and logits float32"

@@ -30,6 +30,7 @@ ORDER = [
     "calibration",
     "robustness",
     "geometry",
+    "findings",
     "claims",
     "probes",
     "results",
@@ -86,3 +87,9 @@ def test_one_file_knows_devices():
 def test_import_is_light():
     heavy = "import sys, jaxreg; assert not {'jax', 'numpy', 'flax', 'pandas'} & set(sys.modules), sys.modules"
     subprocess.run([sys.executable, "-c", heavy], check=True, timeout=60)
+
+
+def test_importing_everything_touches_no_device():
+    untouched = "import jaxreg.commands\nfrom jax._src import xla_bridge as bridge\n"
+    untouched += "assert not bridge.backends_are_initialized()"
+    subprocess.run([sys.executable, "-c", untouched], check=True, timeout=120)

@@ -1,7 +1,7 @@
 """A config that cannot run says so in one line, with value, rule and cure, before anything is compiled."""
 
 import pytest
-from conftest import small_config
+from small import small_config
 
 from jaxreg import config as configs
 from jaxreg import plan, preflight

@@ -83,6 +83,14 @@ def parse(line: str):
         ids = np.arange(np.prod(shape)).reshape(shape)
         ids = ids.transpose([int(n) for n in short[5].split(",")]) if short[5] else ids
         return ids.reshape(int(short[1]), int(short[2])).tolist()
+    named = re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", line)
+    if named:
+        sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", named[1])}
+        used = re.findall(r"'(\w+)'(?=,|$)", named[2])
+        ids = np.arange(np.prod(list(sizes.values()))).reshape(list(sizes.values()))
+        axes = [list(sizes).index(name) for name in used]
+        assert axes, line
+        return np.moveaxis(ids, axes, range(-len(axes), 0)).reshape(-1, np.prod([sizes[n] for n in used])).tolist()
     pairs = re.search(r"source_target_pairs=\{(.*?)\}\}", line)
     assert pairs, line
     return [[int(i) for i in p.split(",")] for p in re.findall(r"\{([\d,]+)", pairs[1])]

@@ -46,9 +46,10 @@ def mixed(name, seed=0, **given):
     return mix_batch(program, choice, tuple(jax.random.split(jax.random.key(seed))), images, targets)
 
 
-def draw(function, count, seed=1, side=SIDE, **hyper):
+def draw(function, count, seed=1, side=SIDE, key=None, **hyper):
     numbers = {"alpha": 1.0, "cutmix_alpha": 1.0, "probability": 1.0, "per_batch": 0.0, **hyper}
-    return function(jax.random.key(seed), (count, side, side), {k: jnp.float32(v) for k, v in numbers.items()})
+    key = jax.random.key(seed) if key is None else key
+    return function(key, (count, side, side), {k: jnp.float32(v) for k, v in numbers.items()})
 
 
 def test_every_regularizer_has_a_case():
@@ -160,7 +161,7 @@ def test_partner_is_a_permutation_of_the_whole_batch():
     images = batch()[0]
     draws, order = jax.random.split(jax.random.key(5))
     partner = jax.random.permutation(order, BATCH)
-    lam = jax.random.beta(draws, 1.0, 1.0, (BATCH,))
+    lam = draw(mixup.mix_images, BATCH, key=draws).weight_B
     by_hand = lam[:, None, None, None] * images + (1 - lam[:, None, None, None]) * images[partner]
     np.testing.assert_allclose(x, by_hand, atol=1e-6)
     assert sorted(partner.tolist()) == list(range(BATCH))

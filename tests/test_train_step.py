@@ -6,7 +6,7 @@ import chex
 import jax
 import numpy as np
 import pytest
-from conftest import small_config
+from small import small_config
 from test_parallel import groups
 
 from jaxreg import config as configs
@@ -34,48 +34,44 @@ def study(regularizers, seeds, **changes):
 ALL = (("none", {}), ("label_smoothing", {}), ("mixup", {}), ("cutmix", {}))
 
 
-def stacks(program, mesh, local="map", steps=STEPS, donate=False):
-    """The lifted steps of a program with its arguments in place."""
+def one_mesh():
+    return parallel.make_mesh(devices=jax.devices()[:1])
+
+
+def arguments(program, mesh):
+    """The untrained trials of a program in place on the mesh, and the data that they share."""
     fixed = fixed_parts(program, dataset(), mesh)
     settings = parallel.put_trials(settings_of(program, fixed), mesh)
     state = parallel.per_trial(lambda seed, _: init_state(seed, fixed), mesh)(settings.seed, ())
     split = dataset().splits["train"]
-    resident = Batch(*parallel.put_shared((split.images, split.labels, split.key_ids), mesh))
+    return (state, settings), Batch(*parallel.put_shared((split.images, split.labels, split.key_ids), mesh))
+
+
+def lifted(program, mesh, local="map", steps=STEPS):
+    fixed = fixed_parts(program, dataset(), mesh)
     body = functools.partial(resident_steps, fixed=fixed, batch_size=program.batch_size, steps=steps)
-    return parallel.per_trial(body, mesh, local, donate), (state, settings), resident
-
-
-def one_mesh():
-    return parallel.make_mesh(devices=jax.devices()[:1])
+    return parallel.per_trial(body, mesh, local)
 
 
 @functools.cache
 def alone():
     """Trial 5 of 16, by itself on one device."""
-    program = study(ALL, 4)
-    run, carry, resident = stacks(plan.Program(program.trials[5:6]), one_mesh())
-    (state, _), metrics = run(carry, resident)
+    program, mesh = plan.Program(study(ALL, 4).trials[5:6]), one_mesh()
+    (state, _), metrics = lifted(program, mesh)(*arguments(program, mesh))
     return jax.device_get((state.params, state.stats, metrics.loss))
 
 
 @pytest.mark.parametrize(("devices", "local"), [(1, "map"), (2, "map"), (8, "map"), (1, "vmap")])
-def test_a_trial_among_sixteen_is_the_trial_alone(devices, local):
-    mesh = parallel.make_mesh(devices)
-    run, carry, resident = stacks(study(ALL, 4), mesh, local)
-    (state, _), metrics = run(carry, resident)
+def test_a_trial_among_sixteen_is_the_trial_alone_and_nothing_crosses(devices, local):
+    mesh, program = parallel.make_mesh(devices), study(ALL, 4)
+    compiled = lifted(program, mesh, local).lower(*arguments(program, mesh)).compile()
+    (state, _), metrics = compiled(*arguments(program, mesh))
     many = jax.tree.map(lambda a: np.asarray(a)[5], (state.params, state.stats, metrics.loss))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[0], rtol=1e-3, atol=2e-5), many, alone())
-
-
-@pytest.mark.parametrize("devices", [1, 2])
-def test_no_collective_crosses_trials(devices):
-    mesh = parallel.make_mesh(devices)
-    run, carry, resident = stacks(study(ALL, 4), mesh, steps=1)
-    text = run.lower(carry, resident).compile().as_text()
-    rows = [{d.id for d in row} for row in mesh.devices]
-    found = list(groups(text))
+    rows = [{device.id for device in row} for row in mesh.devices]
+    found = list(groups(compiled.as_text()))
     assert all(any(set(group) <= row for row in rows) for group in found), found
-    assert bool(found) == (devices > 1)  # within a trial its devices do talk
+    assert bool(found) == (devices > 1)  # the devices of one trial do talk
 
 
 def test_settings_and_seeds_compile_one_step(monkeypatch):
@@ -85,7 +81,7 @@ def test_settings_and_seeds_compile_one_step(monkeypatch):
     program = study(tuple(numbers), 2)
     assert len(program.trials) == 24
     mesh = parallel.make_mesh()
-    _, carry, resident = stacks(program, mesh)
+    carry, resident = arguments(program, mesh)
     fixed = fixed_parts(program, dataset(), mesh)
     body = functools.partial(resident_steps, fixed=fixed, batch_size=16, steps=1)
     chex.clear_trace_counter()
@@ -107,9 +103,9 @@ def test_a_trial_that_diverges_is_frozen_and_the_others_do_not_notice():
     rates = (0.1, 1e30, 0.1)
     sick = plan.Program(tuple(_with_rate(t, rate) for t, rate in zip(healthy.trials, rates)))
     mesh, states = one_mesh(), []
+    run = lifted(healthy, mesh, steps=6)
     for program in (healthy, sick):
-        run, carry, resident = stacks(program, mesh, steps=6)
-        (state, _), metrics = run(carry, resident)
+        (state, _), metrics = run(*arguments(program, mesh))
         states.append(jax.device_get((state, metrics)))
     (well, _), (ill, metrics) = states
     for place in (0, 2):
@@ -131,10 +127,10 @@ def _with_rate(trial, rate):
 
 
 def test_steps_do_not_depend_on_how_they_are_dispatched():
-    program, mesh = study(ALL[2:], 1), one_mesh()
-    run, carry, resident = stacks(program, mesh, steps=4)
-    (at_once, _), _ = run(carry, resident)
-    two, carry, _ = stacks(program, mesh, steps=2)
+    program, mesh = study(ALL[2:3], 1), one_mesh()
+    carry, resident = arguments(program, mesh)
+    (at_once, _), _ = lifted(program, mesh, steps=4)(carry, resident)
+    two = lifted(program, mesh, steps=2)
     (in_parts, _), _ = two(two(carry, resident)[0], resident)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), at_once.params, in_parts.params)
 
@@ -142,7 +138,7 @@ def test_steps_do_not_depend_on_how_they_are_dispatched():
 def test_streamed_batches_train_as_resident_ones_do():
     program, mesh = study((("none", {}),), 2), one_mesh()
     fixed = fixed_parts(program, dataset(), mesh)
-    _, carry, _ = stacks(program, mesh)
+    carry, _ = arguments(program, mesh)
     rows = np.random.default_rng(0).permutation(1197)[: 20 * 16].reshape(20, 16)
     split = dataset().splits["train"]
     chunk = Batch(*(a[rows] for a in (split.images, split.labels, split.key_ids)))

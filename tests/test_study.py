@@ -1,0 +1,216 @@
+"""The whole road by the command line: interrupted at any moment and repeated, it ends where it would have ended."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxreg import results
+from jaxreg.__main__ import main
+
+ROOT = Path(__file__).parents[1]
+CONFIG = """
+import sys
+sys.path.insert(0, {tests!r})
+from small import small_config as get_config
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("studies")
+    (folder / "small.py").write_text(CONFIG.format(tests=str(ROOT / "tests")))
+    return folder
+
+
+def command(place, workdir, *more, do="study"):
+    words = [do, f"--config={place / 'small.py'}", f"--workdir={place / workdir}", *more]
+    return [sys.executable, "-m", "jaxreg", *words]
+
+
+def environment(place):
+    # Every process compiles the same programs: the cache spares a minute, and what is loaded is what was compiled.
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(place / "compiled"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3"}
+    return {**os.environ, "PYTHONPATH": str(ROOT), **cache}
+
+
+def finish(place, workdir, *more, code=0, do="study"):
+    words = command(place, workdir, *more, do=do)
+    done = subprocess.run(words, capture_output=True, text=True, env=environment(place), timeout=400, check=False)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def stop_when(place, workdir, text, number, *more):
+    """Starts the study and sends it a signal once a line of its progress holds `text`; returns the exit code."""
+    words = command(place, workdir, *more)
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment(place)) as process:
+        for line in process.stderr:
+            if text in line:
+                process.send_signal(number)
+                break
+        process.stderr.read()
+    return process.returncode
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    """An uninterrupted study."""
+    return finish(place, "whole")
+
+
+@pytest.fixture(scope="module")
+def interrupted(place, whole):
+    """The same study, killed in training, asked to stop in training, killed in the attack, then finished."""
+    wait = "--config.execution.steps_per_dispatch=2"
+    killed = stop_when(place, "interrupted", "train:", signal.SIGKILL, wait)
+    asked = stop_when(place, "interrupted", "train:", signal.SIGTERM, wait)
+    late = stop_when(place, "interrupted", "predict:", signal.SIGKILL, wait)
+    finish(place, "interrupted", wait)
+    return killed, asked, late
+
+
+def test_the_table_and_the_report_are_there(place, whole):
+    assert "mixup+label_smoothing" in whole.stdout
+    report = Path(whole.stdout.strip().splitlines()[-1].removeprefix("report: "))
+    assert report == place / "whole" / "report" / "index.html"
+    assert report.stat().st_size > 10_000
+    assert (place / "whole" / "provenance.json").exists()
+    frame = results.read(place / "whole" / "results.parquet")
+    needed = {
+        "accuracy",
+        "nll",
+        "brier",
+        "ece",
+        "ece_ts",
+        "temperature",
+        "feature_norm",
+        "feature_rms",
+        "center_cosine",
+    }
+    needed |= {f"robust_accuracy/{a}/{e}" for a in ("fgsm", "pgd_ce", "worst") for e in ("0.05", "0.1")}
+    counts = frame[frame["split"] == "test"].groupby("metric")["seed"].nunique()
+    assert {metric: counts.get(metric) for metric in needed} == dict.fromkeys(needed, 2)
+    assert (frame["study"] == "small").all()
+
+
+def test_saved_predictions_say_what_the_results_say(place, whole):
+    frame = results.read(place / "whole" / "results.parquet")
+    rows = frame[(frame["split"] == "test") & (frame["metric"] == "accuracy")]
+    assert len(rows) == 4
+    for row in rows.itertuples():
+        with np.load(place / "whole" / "predictions" / row.trial / "test.npz") as saved:
+            assert row.value == pytest.approx((saved["logits"].argmax(1) == saved["labels"]).mean())
+            assert len(set(saved["ids"].tolist())) == 500
+            head = np.load(place / "whole" / "predictions" / row.trial / "head.npz")
+            logits = saved["features"] @ head["kernel"] + head["bias"]
+            np.testing.assert_allclose(logits, saved["logits"], rtol=1e-3, atol=1e-3)
+
+
+def test_an_interrupted_study_ends_equal_to_the_bit(place, interrupted):
+    killed, asked, late = interrupted
+    assert (killed, late) == (-signal.SIGKILL, -signal.SIGKILL)
+    assert asked == 75  # "requeue me"
+    whole, again = (results.read(place / name / "results.parquet") for name in ("whole", "interrupted"))
+    pd.testing.assert_frame_equal(whole, again, check_exact=True)
+    for path in sorted((place / "whole" / "predictions").rglob("*.npz")):
+        twin = place / "interrupted" / path.relative_to(place / "whole")
+        with np.load(path) as one, np.load(twin) as other:
+            for name in one.files:
+                np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_its_curves_have_every_step_once(place, interrupted):
+    (path,) = (place / "interrupted" / "curves").glob("*.parquet")
+    curves = pd.read_parquet(path)
+    assert not curves.duplicated(["trial", "step"]).any()
+    assert sorted(curves["step"].unique()) == list(range(2, 42, 2))
+    (twin,) = (place / "whole" / "curves").glob("*.parquet")
+    pd.testing.assert_frame_equal(curves, pd.read_parquet(twin), check_exact=True)
+
+
+def test_doing_it_again_does_nothing_again(place, whole):
+    def written():
+        folders = ("predictions", "checkpoints", "probes", "curves")
+        return {p: p.stat().st_mtime_ns for f in folders for p in (place / "whole" / f).rglob("*") if p.is_file()}
+
+    before = written()
+    again = finish(place, "whole")
+    assert written() == before
+    assert again.stdout == whole.stdout
+
+
+def test_another_number_of_devices_gives_the_numbers_to_rounding(place, whole):
+    finish(place, "one_device", "--config.execution.cpu_devices=1", do="train")
+    finish(place, "one_device", "--config.execution.cpu_devices=3", do="predict")  # 4 trials padded to 6
+    for path in sorted((place / "whole" / "predictions").rglob("test.npz")):
+        with np.load(path) as one, np.load(place / "one_device" / path.relative_to(place / "whole")) as other:
+            np.testing.assert_allclose(one["logits"], other["logits"], rtol=1e-2, atol=1e-2)
+
+
+def test_another_config_is_refused_with_its_difference(place, whole, capsys):
+    words = command(place, "whole", "--config.optimizer.learning_rate=0.2")[2:]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert "holds another study (config.optimizer.learning_rate: 0.1 -> 0.2)" in error
+    assert error.count("\n") == 1
+
+
+def test_a_second_process_is_refused(place, whole, capsys):
+    import fcntl
+
+    with (place / "whole" / ".lock").open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert main(command(place, "whole")[2:]) == 2
+        assert "is in use by process" in capsys.readouterr().err
+
+
+def test_provenance_tells_code_versions_devices_and_times(place, whole):
+    facts = json.loads((place / "whole" / "provenance.json").read_text())
+    assert len(facts["git_commit"] or "") in (0, 40)
+    assert facts["versions"]["jax"].count(".") >= 2
+    assert facts["device_count"] == 2
+    assert "study --config=" in facts["command"]
+    assert {"train", "predict", "probe/robustness", "report"} <= set(facts["wall_seconds"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["studdy"], "Unknown command 'studdy'"),
+        (["study", "--workdir=w"], "--config is missing"),
+        (["study", "--config=no_such_file.py", "--workdir=w"], "there is no config file no_such_file.py"),
+        (["study", "--config={config}"], "--workdir is missing"),
+        (["plan", "--config={config}", "--config.sed=3"], "sed"),
+        (["plan", "--config={config}", "--config.seeds=0"], "config.seeds must be at least 1, got 0"),
+        (["plan", "--config={config}", "--config.dataset.name=imagewoof"], "imagewoof"),
+        (["plan", "--config={config}", "seeds=3"], "takes no argument 'seeds=3'"),
+        (["report"], "report needs a workdir"),
+    ],
+)
+def test_bad_use_is_one_line_and_exit_code_2(place, words, message, capsys):
+    words = [word.format(config=place / "small.py") for word in words]
+    assert main(["jaxreg", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_plan_says_what_would_run(place, capsys):
+    assert main(["jaxreg", "plan", f"--config={place / 'small.py'}", "--config.seeds=3"]) == 0
+    told = capsys.readouterr().out
+    assert "study small: 6 trials in 1 programs" in told
+    assert "40 steps each" in told
+    assert "memory a device: state" in told
+    assert "3 x mixup+label_smoothing(alpha=0.5, epsilon=0.1)" in told
+
+
+def test_help_is_quick_and_complete():
+    done = subprocess.run([sys.executable, "-m", "jaxreg", "--help"], capture_output=True, text=True, check=True)
+    assert all(name in done.stdout for name in ("study", "plan", "train", "predict", "probe", "report"))
