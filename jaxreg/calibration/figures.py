@@ -1,0 +1,77 @@
+"""Figures of calibration over settings: who is how sure, and ECE against accuracy."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from jaxreg.calibration.diagrams import Seen, layout, plain, reliability
+
+__all__ = ["Points", "Seen", "ece_against_accuracy", "histograms", "reliability"]
+
+COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D31")
+MARKERS = "os^Dv<>P"
+RIGHT, WRONG, FLOOR = "#9CC7E2", "#3B3B3B", "#e4e4e4"
+
+
+def histograms(settings: Mapping[str, Seen], bins: int = 20) -> Figure:
+    """Draws, for each setting, how many right and wrong predictions have each confidence, before temperature."""
+    figure, rows, columns = layout(len(settings), 2.1, 0.5)
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for place, (name, seen) in enumerate(settings.items()):
+        axis = axes[divmod(place, columns)]
+        right = seen.correct.astype(bool)
+        parts = [seen.confidence[~right], seen.confidence[right]]
+        axis.hist(parts, np.linspace(0, 1, bins + 1), stacked=True, log=True, color=[WRONG, RIGHT], ec="white", lw=0.4)
+        axis.set_title(name, fontsize=10, loc="left")
+        axis.set(xlim=(0, 1), xticks=[0, 0.5, 1])
+        axis.xaxis.set_tick_params(labelbottom=True)
+        plain(axis)
+        if place % columns == 0:
+            axis.set_ylabel("predictions")
+        if place + columns >= len(settings):
+            axis.set_xlabel("confidence")
+    for axis in axes.ravel()[len(settings) :]:
+        axis.remove()
+    keys = [Patch(color=RIGHT, label="right"), Patch(color=WRONG, label="wrong")]
+    figure.legend(handles=keys, loc="outside upper left", ncols=2, frameon=False, fontsize=9)
+    return figure
+
+
+class Points(NamedTuple):
+    """One setting over its seeds, [S] each, as shares; `floor` is the ECE of a perfect model (upper end)."""
+
+    accuracy: np.ndarray
+    ece: np.ndarray
+    ece_ts: np.ndarray
+    floor: np.ndarray
+    floor_ts: np.ndarray
+
+
+def ece_against_accuracy(settings: Mapping[str, Points]) -> Figure:
+    """Draws every seed as a small dot and the mean of its setting as a large one, before and after temperature."""
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axis, kind, title in zip(axes, ("", "_ts"), ("before temperature", "after temperature")):
+        for place, points in enumerate(settings.values()):
+            accuracy, ece = 100 * points.accuracy, 100 * getattr(points, "ece" + kind)
+            look = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+            axis.scatter(accuracy, ece, s=16, alpha=0.55, lw=0, **look)
+            axis.scatter(accuracy.mean(), ece.mean(), s=90, edgecolors="white", lw=0.8, zorder=3, **look)
+        floor = 100 * max(float(np.mean(getattr(points, "floor" + kind))) for points in settings.values())
+        axis.axhspan(0, floor, color=FLOOR, lw=0, zorder=0)
+        axis.set_title(title, fontsize=10, loc="left")
+        axis.set_xlabel("accuracy (%)")
+        plain(axis)
+    axes[0].set_ylabel("ECE (%)")
+    axes[0].set_ylim(bottom=0)
+    keys: list[Any] = [
+        Line2D([], [], ls="", marker=MARKERS[i % len(MARKERS)], color=COLOURS[i % len(COLOURS)], ms=7, label=name)
+        for i, name in enumerate(settings)
+    ]
+    keys.append(Patch(color=FLOOR, label="noise floor: a perfect model"))
+    figure.legend(handles=keys, loc="outside upper left", ncols=4, frameon=False, fontsize=9)
+    return figure
