@@ -37,13 +37,13 @@ def program_of(names: Sequence[str]) -> Program:
 def choices(program: Program, names: Sequence[str], hypers: Sequence[Mapping[str, float]]) -> Choice:
     """The picks of trials whose regularizers are `names` with complete hyperparameters `hypers`, stacked [T]."""
     parts = [compose(name) for name in names]
-    index = [
-        jnp.array([getattr(program, kind).index(getattr(part, kind)) for part in parts], jnp.int32)
-        for kind in Program._fields
-    ]
     defaults = {key: n.default for r in REGULARIZERS.values() for key, n in r.numbers.items()}
     hyper = {k: jnp.array([h.get(k, d) for h in hypers], jnp.float32) for k, d in sorted(defaults.items())}
-    return Choice(*index, hyper)
+    index = {
+        kind: jnp.array([getattr(program, kind).index(getattr(part, kind)) for part in parts], jnp.int32)
+        for kind in Program._fields
+    }
+    return Choice(**index, hyper=hyper)
 
 
 def _pick(functions: Sequence[Callable[..., Any]], index: Array, *args: Any, hyper: Hyper) -> Any:

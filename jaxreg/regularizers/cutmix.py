@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxreg.regularizers.regularizer import PER_BATCH, Hyper, Mix, Number, Regularizer, drawn
+from jaxreg.regularizers.regularizer import PER_BATCH, Hyper, Mix, Number, Regularizer, drawn, mixing_weights
 
 
 def _span(center_B: Array, half_B: Array, size: int) -> Array:
@@ -33,9 +33,8 @@ def paste_box(key: Array, shape_BHW: tuple[int, int, int], hyper: Hyper) -> Mix:
     References: Yun et al., 2019, https://arxiv.org/abs/1905.04899.
     """
     area, place, coin = jax.random.split(key, 3)
-    alpha, batch = hyper["alpha"], shape_BHW[:1]
-    lam_B = drawn(jax.random.beta(area, alpha, alpha, batch), hyper)
-    applied_B = drawn(jax.random.uniform(coin, batch), hyper) < hyper["probability"]
+    lam_B = mixing_weights(area, hyper["alpha"], hyper, shape_BHW[0])
+    applied_B = drawn(jax.random.uniform(coin, shape_BHW[:1]), hyper) < hyper["probability"]
     pasted_BHW = box(place, lam_B, shape_BHW, hyper) & applied_B[:, None, None]
     mask_BHW = jnp.where(pasted_BHW, 0.0, 1.0)
     return Mix(mask_BHW[..., None], mask_BHW.mean((1, 2)))

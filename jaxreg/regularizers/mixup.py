@@ -1,10 +1,9 @@
 """Mixup: convex combinations of two examples and of their targets."""
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxreg.regularizers.regularizer import PER_BATCH, Hyper, Mix, Number, Regularizer, drawn
+from jaxreg.regularizers.regularizer import PER_BATCH, Hyper, Mix, Number, Regularizer, mixing_weights
 
 
 def mix_images(key: Array, shape_BHW: tuple[int, int, int], hyper: Hyper) -> Mix:
@@ -12,7 +11,7 @@ def mix_images(key: Array, shape_BHW: tuple[int, int, int], hyper: Hyper) -> Mix
 
     References: Zhang et al., 2018, https://arxiv.org/abs/1710.09412.
     """
-    lam_B = drawn(jax.random.beta(key, hyper["alpha"], hyper["alpha"], shape_BHW[:1]), hyper)
+    lam_B = mixing_weights(key, hyper["alpha"], hyper, shape_BHW[0])
     return Mix(jnp.broadcast_to(lam_B[:, None, None, None], (*shape_BHW, 1)), lam_B)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
@@ -71,3 +72,13 @@ PER_BATCH = Number(0.0, "[0, 1]")  # 1 draws once a batch instead of once an exa
 def drawn(values_B: Array, hyper: Hyper) -> Array:
     """One draw an example, or the first of them for the whole batch where `per_batch` is 1."""
     return jnp.where(hyper["per_batch"] > 0, values_B[:1], values_B)
+
+
+def mixing_weights(key: Array, alpha: Array, hyper: Hyper, count: int) -> Array:
+    """Draws lam ~ Beta(alpha, alpha), one an example or one a batch: [count].
+
+    Of two Gamma(alpha) variables a and b, a / (a + b) = sigmoid(log a - log b) is Beta(alpha, alpha). One call for both
+    compiles in half the time of `jax.random.beta`.
+    """
+    log_a, log_b = jax.random.loggamma(key, alpha, (2, count))
+    return drawn(jax.nn.sigmoid(log_a - log_b), hyper)
