@@ -6,7 +6,7 @@ from scipy.optimize import LinearConstraint, minimize
 
 from jaxreg.geometry import centers
 
-STATIC = ("nonnegative", "tolerance", "max_steps")
+STATIC = ("nonnegative",)
 minimal_loss_points = jax.jit(centers.minimal_loss_points, static_argnames=STATIC)
 max_margin_directions = jax.jit(centers.max_margin_directions, static_argnames=STATIC)
 

@@ -1,8 +1,11 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxreg.geometry import cones
+
+cone = jax.jit(cones.cone)
 
 
 def brute_force(features, kernel, bias, grid):
@@ -14,7 +17,7 @@ def brute_force(features, kernel, bias, grid):
 def test_last_breakpoint_equals_brute_force(seed):
     rng = np.random.default_rng(seed)
     features, kernel, bias = rng.normal(size=(60, 8)), rng.normal(size=(8, 6)), 4 * rng.normal(size=6)
-    found = cones.cone(*(jnp.asarray(a, jnp.float32) for a in (features, kernel, bias)))
+    found = cone(*(jnp.asarray(a, jnp.float32) for a in (features, kernel, bias)))
     grid = np.geomspace(1e-4, 1e4, 20001)
     classes = brute_force(features, kernel, bias, grid)
     np.testing.assert_array_equal(found.winner, classes[:, -1])
@@ -31,20 +34,20 @@ def test_last_breakpoint_equals_brute_force(seed):
 def test_without_bias_every_region_is_a_cone():
     rng = np.random.default_rng(0)
     features, kernel = rng.normal(size=(50, 4)), rng.normal(size=(4, 7))
-    found = cones.cone(jnp.asarray(features, jnp.float32), jnp.asarray(kernel, jnp.float32), jnp.full(7, 0.3))
+    found = cone(jnp.asarray(features, jnp.float32), jnp.asarray(kernel, jnp.float32), jnp.full(7, 0.3))
     assert found.final().all()
     assert (found.breakpoint == 0).all()
 
 
 def test_a_large_bias_removes_the_cone():
     features, kernel = jnp.array([[1.0, 0.0], [0.5, 2.0]]), jnp.eye(2)
-    found = cones.cone(features, kernel, jnp.array([0.0, 100.0]))
+    found = cone(features, kernel, jnp.array([0.0, 100.0]))
     np.testing.assert_allclose(found.breakpoint, [100, 0])
     np.testing.assert_array_equal(found.final(), [False, True])
 
 
 def test_ties_go_to_the_larger_bias_and_zero_features_have_no_breakpoint():
     kernel = jnp.array([[1.0, 1.0, 0.0]])
-    found = cones.cone(jnp.array([[2.0], [0.0]]), kernel, jnp.array([0.0, 1.0, 3.0]))
+    found = cone(jnp.array([[2.0], [0.0]]), kernel, jnp.array([0.0, 1.0, 3.0]))
     np.testing.assert_array_equal(found.winner, [1, 2])
     np.testing.assert_allclose(found.breakpoint, [1.0, 0.0])

@@ -3,11 +3,10 @@ import math
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from geometry_shapes import CLASSES, LABELS, WIDTH
 
 from jaxreg.geometry import cosines, interventions, probe
 from jaxreg.geometry.interventions import NO_BASELINE
-
-WIDTH, CLASSES = 10, 4
 
 
 @pytest.mark.parametrize("turn", [0.3, -0.2, 0.0])
@@ -42,9 +41,8 @@ def pair():
     kernel = rng.normal(size=(1, WIDTH, CLASSES)).astype(np.float32)
     bias = np.zeros((1, CLASSES), np.float32)
     splits = {}
-    for name, count in (("train", 80), ("validation", 80), ("test", 200)):
-        labels = np.arange(count) % CLASSES
-        h = (kernel[0].T[labels] + 1.5 * rng.normal(size=(count, WIDTH))).astype(np.float32)
+    for name, labels in LABELS.items():
+        h = (kernel[0].T[labels] + 1.5 * rng.normal(size=(len(labels), WIDTH))).astype(np.float32)
         splits[name] = probe.Split(np.stack([h, h / 2]), labels)
     return probe.measure(splits, np.repeat(kernel, 2, 0), np.repeat(bias, 2, 0), baselines=[NO_BASELINE, 0])
 

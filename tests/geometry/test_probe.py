@@ -3,10 +3,11 @@ import math
 import jax
 import numpy as np
 import pytest
+from geometry_shapes import CLASSES, LABELS, WIDTH
 
 from jaxreg.geometry import cosines, examples, probe, summary
 
-WIDTH, CLASSES, TRIALS = 12, 4, 3
+TRIALS = 3
 STABLE = {
     "feature_norm", "feature_rms", "center_cosine", "weight_cosine", "mean_cosine", "cone_fraction", "angular_margin",
     "common_mode", "nc1", "nc2_norm", "nc2_angle", "nc3", "nc4", "center_residual",
@@ -16,14 +17,13 @@ STABLE = {
 @pytest.fixture(scope="module")
 def study():
     rng = np.random.default_rng(0)
-    labels = {"train": np.arange(80) % CLASSES, "test": np.arange(30) % CLASSES}
     kernel = rng.normal(size=(TRIALS, WIDTH, CLASSES)).astype(np.float32)
     bias = 0.1 * rng.normal(size=(TRIALS, CLASSES)).astype(np.float32)
     bias[2] = 0
     rows = np.swapaxes(kernel, 1, 2)
     splits = {
         name: probe.Split((rows[:, y] + 0.8 * rng.normal(size=(TRIALS, len(y), WIDTH))).astype(np.float32), y)
-        for name, y in labels.items()
+        for name, y in LABELS.items()
     }
     return splits, kernel, bias
 
