@@ -1,5 +1,6 @@
 """The table of attacks, and the call that runs one on any `logits_fn(x_BHWC) -> logits_BK`."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxreg.rng import example_keys
-from jaxreg.robustness import apgd, fab, gradient, loop, minimal, noise, square
+from jaxreg.robustness import fab, gradient, loop, minimal, noise, square
 from jaxreg.robustness.balls import NORMS, Norm
 from jaxreg.robustness.losses import check_classes, number_of
 
@@ -24,17 +25,19 @@ class Attack(NamedTuple):
     random_start: bool = True
     restarts: int = 1
     targets: int = 0
+    adaptive: bool = False  # APGD
 
 
+_APGD = Attack("gradient", loss="ce", steps=100, step_size=2.0, adaptive=True)
 ATTACKS: dict[str, Attack] = {
     "fgsm": Attack("gradient", steps=1, step_size=1.0, random_start=False),
     "bim": Attack("gradient", steps=10, step_size=0.1, random_start=False),
     "pgd_ce": Attack("gradient", loss="ce"),
     "pgd_margin": Attack("gradient", loss="margin"),
     "pgd_dlr": Attack("gradient", loss="dlr"),
-    "apgd_ce": Attack("apgd", loss="ce", steps=100),
-    "apgd_dlr": Attack("apgd", loss="dlr", steps=100),
-    "apgd_t": Attack("apgd", loss="targeted_dlr", steps=100, targets=9),
+    "apgd_ce": _APGD,
+    "apgd_dlr": _APGD._replace(loss="dlr"),
+    "apgd_t": _APGD._replace(loss="targeted_dlr", targets=9),
     "fab_t": Attack("fab", steps=100, random_start=False, targets=9),
     "square": Attack("square", loss="margin", steps=5000),
     "noise": Attack("noise", steps=20),
@@ -42,7 +45,6 @@ ATTACKS: dict[str, Attack] = {
 }
 METHODS: dict[str, Callable[[Norm], loop.Method]] = {
     "gradient": gradient.method,
-    "apgd": apgd.method,
     "fab": fab.method,
     "square": square.method,
     "noise": noise.method,
@@ -101,7 +103,8 @@ def check_logits(logits_NK: Array) -> None:
 
 def settings_of(attack: Attack) -> loop.Settings:
     """The numbers of an attack that are traced."""
-    return loop.Settings(number_of(attack.loss), attack.steps, float(attack.step_size), float(attack.random_start))
+    sizes = float(attack.step_size), float(attack.random_start), float(attack.adaptive)
+    return loop.Settings(number_of(attack.loss), attack.steps, *sizes)
 
 
 def passes_of(attack: Attack) -> int:
@@ -213,7 +216,14 @@ def examples_of(
     ids = jnp.arange(len(images), dtype=jnp.uint32) if ids is None else jnp.asarray(ids, jnp.uint32)
     wrong_N = (jnp.argmax(clean_NK, axis=1) != labels) | ~jnp.all(jnp.isfinite(clean_NK), axis=1)
     broken_N = jnp.where(wrong_N, loop.WRONG, jnp.inf).astype(images.dtype)
-    return loop.Examples(images, labels, example_keys(key, ids), targets_of(clean_NK, labels, attack), broken_N)
+    keys_NP = pass_keys(key, ids, passes_of(attack))
+    return loop.Examples(images, labels, keys_NP, targets_of(clean_NK, labels, attack), broken_N)
+
+
+@functools.partial(jax.jit, static_argnames=("passes",))
+def pass_keys(key: Array, ids_N: Array, passes: int) -> Array:
+    """A key for each pass of each example, a function of `key`, the example's id and the pass alone: [N, P]."""
+    return jax.vmap(lambda one: example_keys(one, jnp.arange(passes, dtype=jnp.uint32)))(example_keys(key, ids_N))
 
 
 def evaluations_of(attack: Attack) -> int:

@@ -49,19 +49,17 @@ def uniform(keys_B: Array, like_BHWC: Array) -> Array:
     return jax.vmap(lambda key: jax.random.uniform(key, shape, dtype, -1, 1))(keys_B)
 
 
-def on_sphere(keys_B: Array, like_BHWC: Array, norm: Norm) -> Array:
-    """A point of size 1 per key, as APGD starts: uniform scaled to the largest entry (linf) or a direction (l2)."""
+def random_point(keys_B: Array, like_BHWC: Array, edge: Array | bool, norm: Norm) -> Array:
+    """A point of the unit ball per key: uniform in it, or, where `edge` (traced), of size 1, as APGD starts.
+
+    On the edge: uniform numbers divided by the largest (linf), or a uniform direction (l2).
+    """
     point_BHWC = uniform(keys_B, like_BHWC)
-    if norm == "l2":  # the quantile of a uniform number is a normal one
-        low = jnp.asarray(-1 + 1e-7, point_BHWC.dtype)
-        point_BHWC = jax.scipy.special.erfinv(jnp.maximum(point_BHWC, low))
-    return point_BHWC / spread(size(point_BHWC, norm) + SMALL, point_BHWC)
-
-
-def inside(keys_B: Array, like_BHWC: Array, norm: Norm) -> Array:
-    """A uniform point of the unit ball per key: [B, H, W, C]."""
     if norm == "linf":
-        return uniform(keys_B, like_BHWC)
-    dimensions = like_BHWC[0].size
+        scale_B = jnp.where(edge, size(point_BHWC, norm) + SMALL, 1)
+        return point_BHWC / spread(scale_B, point_BHWC)
+    # The quantile of a uniform number is a normal one; only -1 itself has none.
+    normal_BHWC = jax.scipy.special.erfinv(jnp.maximum(point_BHWC, jnp.asarray(-1 + 1e-7, point_BHWC.dtype)))
     radius_B = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1), (), like_BHWC.dtype))(keys_B)
-    return on_sphere(keys_B, like_BHWC, "l2") * spread(radius_B ** (1 / dimensions), like_BHWC)
+    scale_B = jnp.where(edge, 1, radius_B ** (1 / like_BHWC[0].size)) / (size(normal_BHWC, "l2") + SMALL)
+    return normal_BHWC * spread(scale_B, normal_BHWC)

@@ -7,6 +7,7 @@ radius fooled its example. What is reported does not depend on the schedule: an 
 its smallest radius, and there by its lowest pass, and no row before that one can have been skipped.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ class Settings(NamedTuple):
     steps: Array | int
     step_size: Array | float  # in units of the radius
     random_start: Array | float  # 1: from a random point, 0: from the clean image
+    adaptive: Array | float = 0.0  # 1: momentum, and a step that is halved where progress stalls
 
 
 class Examples(NamedTuple):
@@ -35,7 +37,7 @@ class Examples(NamedTuple):
 
     images_NHWC: Array
     labels_N: Array
-    keys_N: Array
+    keys_NP: Array  # one for each pass
     targets_NP: Array
     broken_N: Array
 
@@ -158,7 +160,7 @@ def _idle(method: Method, examples: Examples, settings: Settings, slots: int) ->
     zero = examples.labels_N[0] * 0
     zero_B = jnp.zeros(slots, jnp.int32) + zero
     images = jnp.broadcast_to(examples.images_NHWC[0], (slots, *examples.images_NHWC.shape[1:]))
-    key_B = jnp.broadcast_to(examples.keys_N[0], (slots,))
+    key_B = jnp.broadcast_to(examples.keys_NP[0, 0], (slots,))
     row = Row(images, zero_B, zero_B, zero_B.astype(images.dtype), key_B)
     shapes = jax.eval_shape(lambda row: method.start(row, settings), row)  # a draw traced here would compile once more
     state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype) + zero.astype(leaf.dtype), shapes)
@@ -168,24 +170,31 @@ def _idle(method: Method, examples: Examples, settings: Settings, slots: int) ->
 def _row(examples: Examples, eps_EN: Array, index_B: Array) -> Row:
     count, most = examples.targets_NP.shape
     e_B, p_B, n_B = _place(most, count, index_B)
-    key_B = jax.vmap(jax.random.fold_in)(examples.keys_N[n_B], p_B)
-    label_B, target_B = examples.labels_N[n_B], examples.targets_NP[n_B, p_B]
-    return Row(examples.images_NHWC[n_B], label_B, target_B, eps_EN[e_B, n_B], key_B)
+    label_B, target_B = _at(examples.labels_N, n_B), _at(examples.targets_NP, n_B, p_B)
+    return Row(
+        _at(examples.images_NHWC, n_B), label_B, target_B, _at(eps_EN, e_B, n_B), _at(examples.keys_NP, n_B, p_B)
+    )
+
+
+def _at(rows: Array, *index_B: Array) -> Array:
+    return rows.at[index_B].get(mode="promise_in_bounds")  # without the code for negative and outlying places
 
 
 def _place(most: int, count: int, index_B: Array) -> tuple[Array, Array, Array]:
-    return index_B // (count * most), index_B // count % most, index_B % count
+    of = functools.partial(jnp.full_like, index_B)
+    block_B = lax.div(index_B, of(count))  # all are 0 or more: no code for signs
+    return lax.div(block_B, of(most)), lax.rem(block_B, of(most)), lax.rem(index_B, of(count))
 
 
 def _flush(work: Slots, book: Book, most: int) -> tuple[Slots, Book]:
     """Writes the results of finished slots into the book."""
     radii, count = book.first_EN.shape
     done_B = ~work.busy_B & (work.index_B >= 0)
-    e_B, p_B, n_B = _place(most, count, work.index_B)
+    e_B, p_B, n_B = _place(most, count, jnp.maximum(work.index_B, 0))
     hit_B = done_B & work.hit_B
     broken_N = book.broken_N.at[jnp.where(hit_B, n_B, count)].min(work.row.eps_B, mode="drop")
     first_EN = book.first_EN.at[jnp.where(hit_B, e_B, radii), n_B].min(p_B, mode="drop")
-    first_B = first_EN[e_B, n_B]
+    first_B = _at(first_EN, e_B, n_B)
     keep_B = hit_B & (p_B == first_B) | done_B & ~hit_B & (p_B == 0) & (first_B == most)
     x_ENHWC = book.x_ENHWC.at[jnp.where(keep_B, e_B, radii), n_B].set(work.x_BHWC, mode="drop")
     idle_B = jnp.where(done_B, -1, work.index_B)
@@ -207,11 +216,11 @@ def _refill(
     ahead_B = book.cursor + jnp.arange(slots, dtype=book.cursor.dtype)
     index_B = jnp.minimum(ahead_B, rows - 1)
     e_B, p_B, n_B = _place(most, eps_EN.shape[1], index_B)
-    eps_B, broken_B = eps_EN[e_B, n_B], book.broken_N[n_B]
-    asked_B = (ahead_B < rows) & (p_B < passes) & (eps_B >= 0) & (examples.labels_N[n_B] >= 0)
+    eps_B, broken_B = _at(eps_EN, e_B, n_B), _at(book.broken_N, n_B)
+    asked_B = (ahead_B < rows) & (p_B < passes) & (eps_B >= 0) & (_at(examples.labels_N, n_B) >= 0)
     open_B = asked_B & ~(early & (broken_B <= eps_B) | (broken_B < 0))
     new_B, from_B, left = _deal(~work.busy_B, open_B)
-    index_B = index_B[from_B]
+    index_B = _at(index_B, from_B)
     row = _row(examples, eps_EN, index_B)
     fresh = Slots(row, method.start(row, settings), index_B, index_B * 0, new_B, new_B & False, row.clean_BHWC)
     work = jax.tree.map(lambda a, b: jnp.where(spread(new_B, a), a, b), fresh, work)
@@ -225,8 +234,9 @@ def _deal(idle_B: Array, open_B: Array) -> tuple[Array, Array, Array]:
     slot_rank_B, row_rank_B = jnp.sum(before_BB & idle_B, axis=1), jnp.sum(before_BB & open_B, axis=1)
     match_BB = (slot_rank_B[:, None] == row_rank_B) & idle_B[:, None] & open_B
     left_B = open_B & (row_rank_B >= jnp.sum(idle_B))
-    left = jnp.where(jnp.any(left_B), jnp.argmax(left_B), slots)
-    return jnp.any(match_BB, axis=1), jnp.argmax(match_BB, axis=1), left
+    left = jnp.min(jnp.where(left_B, jnp.arange(slots), slots))
+    from_B = jnp.min(jnp.where(match_BB, jnp.arange(slots), slots), axis=1)
+    return from_B < slots, jnp.minimum(from_B, slots - 1), left
 
 
 def _advance(

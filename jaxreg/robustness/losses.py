@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 Loss = Callable[[Array, Array, Array], Array]  # (logits_BK, labels_B, targets_B) -> loss_B
 
@@ -15,14 +15,18 @@ SMALL = 1e-12
 
 
 def pick(logits_BK: Array, classes_B: Array) -> Array:
-    """z_c for one class c per example: [B]."""
-    return jnp.take_along_axis(logits_BK, classes_B[:, None], axis=1)[:, 0]
+    """z_c for one class c per example: [B]. A masked sum: as exact as a gather, and far less to compile."""
+    return jnp.sum(jnp.where(is_class(logits_BK, classes_B), logits_BK, 0), axis=1)
+
+
+def is_class(logits_BK: Array, classes_B: Array) -> Array:
+    """One-hot rows as booleans: [B, K]."""
+    return jnp.arange(logits_BK.shape[1], dtype=classes_B.dtype) == classes_B[:, None]
 
 
 def best_other(logits_BK: Array, labels_B: Array) -> Array:
     """max over i != y of z_i: [B]."""
-    is_label_BK = jax.nn.one_hot(labels_B, logits_BK.shape[1], dtype=bool)
-    return jnp.max(jnp.where(is_label_BK, -jnp.inf, logits_BK), axis=1)
+    return jnp.max(jnp.where(is_class(logits_BK, labels_B), -jnp.inf, logits_BK), axis=1)
 
 
 def largest(logits_BK: Array, count: int) -> list[Array]:
@@ -31,7 +35,7 @@ def largest(logits_BK: Array, count: int) -> list[Array]:
     for _ in range(count):
         top_B = jnp.argmax(rest_BK, axis=1)
         values.append(pick(logits_BK, top_B))
-        rest_BK = jnp.where(jax.nn.one_hot(top_B, logits_BK.shape[1], dtype=bool), -jnp.inf, rest_BK)
+        rest_BK = jnp.where(is_class(logits_BK, top_B), -jnp.inf, rest_BK)
     return values
 
 
@@ -112,7 +116,27 @@ def check_classes(name: str, classes: int) -> None:
 
 
 def chosen(number: Array, logits_BK: Array, labels_B: Array, targets_B: Array) -> Array:
-    """The loss at place `number` (traced) of the table: [B]. Losses undefined for so few classes stay out."""
+    """The loss at place `number` (traced) of the table: [B].
+
+    The parts are computed once and combined: one small program instead of a branch for each loss. With too few classes
+    for a DLR its place holds the margin.
+    """
     classes = logits_BK.shape[1]
-    table = [loss if classes >= CLASSES.get(name, 2) else margin for name, loss in LOSSES.items()]
-    return lax.switch(number, table, logits_BK, labels_B, targets_B)
+    label_B, target_B = pick(logits_BK, labels_B), pick(logits_BK, targets_B)
+    log_sum_B = jax.nn.logsumexp(logits_BK, axis=1)
+    tops = largest(logits_BK, min(4, classes))
+    gain_B, targeted_gain_B = best_other(logits_BK, labels_B) - label_B, target_B - label_B
+    third_B, fourth_B = tops[min(2, classes - 1)], tops[min(3, classes - 1)]
+    is_dlr, is_targeted = number == number_of("dlr"), number == number_of("targeted_dlr")
+    # A span of 1 where no DLR is asked for: the gradient of what is not chosen must stay finite.
+    span_B = jnp.where(is_dlr & (classes >= 3), tops[0] - third_B + SMALL, 1)
+    span_B = jnp.where(is_targeted & (classes >= 4), tops[0] - (third_B + fourth_B) / 2 + SMALL, span_B)
+    values = {
+        "ce": log_sum_B - label_B,
+        "margin": gain_B,
+        "dlr": gain_B / span_B,
+        "targeted_ce": target_B - log_sum_B,
+        "targeted_margin": targeted_gain_B,
+        "targeted_dlr": (targeted_gain_B if classes >= 4 else gain_B) / span_B,
+    }
+    return jnp.sum(jnp.stack([jnp.where(number == number_of(name), value, 0) for name, value in values.items()]), 0)

@@ -6,7 +6,7 @@ import jax
 from jax import Array
 
 from jaxreg.robustness import gradient
-from jaxreg.robustness.balls import Norm, on_sphere, project, spread
+from jaxreg.robustness.balls import Norm, project, random_point, spread
 from jaxreg.robustness.gradient import fooled
 from jaxreg.robustness.loop import Logits, Method, Row, Settings, Step
 
@@ -15,7 +15,7 @@ def step(logits_fn: Logits, row: Row, x_BHWC: Array, k_B: Array, settings: Setti
     """Looks at the point and draws the next, a function of the example and the number of the draw alone."""
     del settings
     keys_B = jax.vmap(jax.random.fold_in)(row.key_B, k_B + 1)
-    drawn_BHWC = row.clean_BHWC + spread(row.eps_B, x_BHWC) * on_sphere(keys_B, x_BHWC, norm)
+    drawn_BHWC = row.clean_BHWC + spread(row.eps_B, x_BHWC) * random_point(keys_B, x_BHWC, True, norm)
     return Step(project(drawn_BHWC, row.clean_BHWC, row.eps_B, norm), x_BHWC, fooled(logits_fn(x_BHWC), row))
 
 

@@ -172,7 +172,8 @@ def _attack_chunk(
     size = part.stop - part.start
     targets = programs.targets_of(clean[:, part], data[1][part], attack, bench.passes[attack.method])
     targets_TCP, broken_TC = _tail(targets, bench.chunk, 0), _tail(broken[:, part], bench.chunk, -1)
-    chunk, groups = programs.chunk_of(images, labels, ids, bench.seed, attack), []
+    keys = programs.keys_of(bench.seed, ids, bench.passes[attack.method])
+    chunk, groups = programs.chunk_of(images, labels, keys, attack), []
     for low in range(0, eps_TEN.shape[1], programs.GROUP):
         wanted = eps_TEN[:, low : low + programs.GROUP, part]
         eps_TEC = np.full((len(targets), programs.GROUP, bench.chunk), -1, np.float32)

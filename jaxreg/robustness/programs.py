@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxreg.rng import Stream, example_keys, key_of
+from jaxreg.rng import Stream, key_of
 from jaxreg.robustness import loop
-from jaxreg.robustness.attack import METHODS, Attack, evaluations_of, passes_of, settings_of
+from jaxreg.robustness.attack import METHODS, Attack, evaluations_of, pass_keys, passes_of, settings_of
 from jaxreg.robustness.balls import Norm
 
 Tree = Any
@@ -38,8 +38,7 @@ class Chunk(NamedTuple):
 
     images_CHWC: Array | np.ndarray
     labels_C: np.ndarray
-    ids_C: np.ndarray
-    seed: np.ndarray
+    keys_CP: np.ndarray  # the bits of a key for each pass
     settings: loop.Settings
     evaluations: np.ndarray
     passes: np.ndarray
@@ -66,8 +65,8 @@ def attack_program(
         def logits_fn(x_BHWC: Array) -> Array:
             return apply(job.params, job.stats, x_BHWC, train=False)[0]
 
-        keys_C = example_keys(key_of(chunk.seed, Stream.ATTACK), chunk.ids_C)
-        examples = loop.Examples(chunk.images_CHWC, chunk.labels_C, keys_C, job.targets_CP, job.broken_C)
+        keys_CP = jax.random.wrap_key_data(chunk.keys_CP)
+        examples = loop.Examples(chunk.images_CHWC, chunk.labels_C, keys_CP, job.targets_CP, job.broken_C)
         limits = {"evaluations": chunk.evaluations, "passes": chunk.passes, "early_exit": chunk.early_exit}
         return loop.run(METHODS[method](norm), logits_fn, examples, job.eps_EC, chunk.settings, slots=slots, **limits)
 
@@ -75,12 +74,18 @@ def attack_program(
 
 
 def chunk_of(
-    images: np.ndarray, labels: np.ndarray, ids: np.ndarray, seed: int, attack: Attack, early_exit: bool = True
+    images: np.ndarray, labels: np.ndarray, keys: np.ndarray, attack: Attack, early_exit: bool = True
 ) -> Chunk:
     """A chunk with the numbers of an attack."""
     numbers = [np.asarray(value, np.float32 if isinstance(value, float) else np.int32) for value in settings_of(attack)]
     counts = np.int32(evaluations_of(attack)), np.int32(passes_of(attack))
-    return Chunk(images, labels, ids, np.uint32(seed), loop.Settings(*numbers), *counts, np.bool_(early_exit))
+    return Chunk(images, labels, keys, loop.Settings(*numbers), *counts, np.bool_(early_exit))
+
+
+def keys_of(seed: int, ids_N: np.ndarray, passes: int) -> np.ndarray:
+    """The bits of a key for each pass of each example, from the seed's ATTACK stream: uint32 [N, P, ...]."""
+    keys_NP = pass_keys(key_of(seed, Stream.ATTACK), ids_N, passes)
+    return np.asarray(jax.random.key_data(keys_NP))
 
 
 def padded(rows: np.ndarray, count: int, fill: float) -> np.ndarray:

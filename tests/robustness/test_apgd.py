@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg.robustness import ATTACKS, apgd, losses, run_attack
+from jaxreg.robustness import ATTACKS, gradient, losses, run_attack
 from jaxreg.robustness.loop import Row, Settings
 from tests.robustness import nets
 
@@ -33,12 +33,12 @@ def climb(logits_fn, row, start, settings, norm):
 
     def body(k, carry):
         state, robust = carry
-        out = apgd.step(logits_fn, row, state, jnp.full(row.label_B.shape, k), settings, norm)
+        out = gradient.step(logits_fn, row, state, jnp.full(row.label_B.shape, k), settings, norm)
         return out.state, robust & ~out.fooled_B
 
-    first = apgd.begin(start, row, settings), row.label_B >= 0
+    first = gradient.begin(start, row, settings), row.label_B >= 0
     state, robust = jax.lax.fori_loop(0, settings.steps + 1, body, first)
-    return robust, state.best_loss_B, state.best
+    return robust, state.progress.best_loss_B, state.best
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -53,7 +53,7 @@ def test_agrees_with_the_reference_per_example(golden, name, norm):
         row = Row(x, labels, targets, jnp.full(len(x), EPS[norm], name), keys)
         for loss in ("ce", "dlr", "targeted_dlr"):
             for steps in (7, 40):
-                settings = Settings(losses.number_of(loss), steps, 1.0, 1.0)
+                settings = Settings(losses.number_of(loss), steps, 2.0, 1.0, 1.0)
                 robust, best_loss, best = climb(logits_fn, row, start, settings, norm)
                 key = f"apgd/{name}/{norm}/{loss}/{steps}"
                 np.testing.assert_array_equal(robust, golden[f"{key}/robust"], err_msg=key)

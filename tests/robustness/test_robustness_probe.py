@@ -130,9 +130,9 @@ def test_minimal_radius_agrees_with_the_curve(counted):
 
 def test_programs_do_not_grow_with_tails_radii_or_attacks(counted):
     _, traces = counted
-    # Two chunks (the last one ragged), three radii, two losses: one forward pass, and one body for each method.
+    # Two chunks (the last one ragged), three radii, three attacks: a forward pass, an ascent, a search for radii.
     assert {shape[0] for shape in traces} == {16}
-    assert len(traces) <= 2 * 4
+    assert len(traces) <= 2 * 3
 
 
 def test_more_radii_than_one_call_holds_change_nothing(study, mesh, counted):
