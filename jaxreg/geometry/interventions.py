@@ -38,9 +38,7 @@ def turn_toward(features_ND: Array, centers_ND: Array, turn: Array) -> Array:
 
 def intervene(features_ND: Array, labels_N: Array, head: Head, centers_KD: Array, change: Change) -> dict[str, Array]:
     """Calibration of the baseline at another length, its mean signed label margin in another direction: scalars."""
-    swapped = scaling.calibration(
-        scaling.scaled_logits(features_ND @ head.kernel_DK, head.bias_K, change.scale), labels_N
-    )
+    swapped = scaling.calibration(change.scale * (features_ND @ head.kernel_DK) + head.bias_K, labels_N)
     turned_ND = turn_toward(features_ND, centers_KD[labels_N], change.turn)
     margin_N = margins.angular_margin(turned_ND, *head, labels_N)
     return {

@@ -74,5 +74,4 @@ def _scaling(features: Mapping[str, Array], labels: Mapping[str, Array], head: H
     if not {"validation", "test"} <= set(features):
         return {}
     fit, report = ((features[name] @ head.kernel_DK, labels[name]) for name in ("validation", "test"))
-    curve = scaling.curve(report[0], head.bias_K, report[1], jnp.asarray(scaling.SCALES) + 0 * report[0][0, 0])
-    return {**curve, **scaling.against_temperature(fit, report, head.bias_K)}
+    return scaling.measure(fit, report, head.bias_K)

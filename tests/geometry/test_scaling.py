@@ -43,7 +43,7 @@ def test_without_bias_the_best_scale_is_one_over_temperature():
     heat = jax.jit(temperature.fit)(logits, labels).value
     np.testing.assert_allclose(jax.jit(scaling.best_scale)(logits, 0 * bias, labels), 1 / heat, rtol=1e-4)
     np.testing.assert_allclose(heat, 3, rtol=0.25)
-    found = jax.jit(scaling.against_temperature)((logits, labels), (logits, labels), 0 * bias)
+    found = jax.jit(scaling.measure)((logits, labels), (logits, labels), 0 * bias)
     np.testing.assert_allclose(found["best_scale"], found["inverse_temperature"], rtol=1e-5)
     np.testing.assert_allclose(found["ece_best_scale"], found["ece_temperature"], atol=1e-5)
 
@@ -51,7 +51,7 @@ def test_without_bias_the_best_scale_is_one_over_temperature():
 def test_curve_equals_numpy_and_keeps_accuracy_without_bias():
     products, bias, labels = data(4)
     scales = jnp.array([0.2, 1.0, 3.0])
-    found = jax.jit(scaling.curve)(products, bias, labels, scales)
+    found = jax.jit(scaling.curve)(products, bias, labels, scales, jnp.ones(3))
     for i, s in enumerate(scales):
         logits = float(s) * products + bias
         np.testing.assert_allclose(found["nll"][i], nll(logits, labels), rtol=1e-4)
@@ -61,5 +61,14 @@ def test_curve_equals_numpy_and_keeps_accuracy_without_bias():
         place = np.clip(np.ceil(confidence * 15) - 1, 0, 14)
         ece = sum(abs(np.sum((right - confidence)[place == m])) for m in range(15)) / len(labels)
         np.testing.assert_allclose(found["ece"][i], ece, atol=1e-5)
-    plain = jax.jit(scaling.curve)(products, 0 * bias, labels, scales)["accuracy"]
+    plain = jax.jit(scaling.curve)(products, 0 * bias, labels, scales, jnp.ones(3))["accuracy"]
     assert (plain == plain[0]).all()
+
+
+def test_both_ways_are_measured_where_they_were_not_fitted():
+    (products, bias, labels), (others, _, other_labels) = data(5), data(6)
+    found = jax.jit(scaling.measure)((products, labels), (others, other_labels), bias)
+    scale, inverse = float(found["best_scale"]), float(found["inverse_temperature"])
+    np.testing.assert_allclose(found["nll_best_scale"], nll(scale * others + bias, other_labels), rtol=1e-4)
+    np.testing.assert_allclose(found["nll_temperature"], nll(inverse * (others + bias), other_labels), rtol=1e-4)
+    np.testing.assert_allclose(found["nll"][scaling.SCALES.index(1.0)], nll(others + bias, other_labels), rtol=1e-4)
