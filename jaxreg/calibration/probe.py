@@ -1,6 +1,7 @@
 """The calibration probe: all metrics of all trials at once, with intervals, noise floor and post-hoc calibration."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from jaxreg.calibration.uncertainty import REPLICATES
 from jaxreg.data.dataset import key_ids
 from jaxreg.probe import Measured
 
-CHUNK = 512  # examples in device memory at a time, beyond the logits
+CHUNK = 512  # at most so many examples in device memory at a time, beyond the logits
 GROUP_BYTES = 2**29  # logits on the devices at a time; at least one trial a device
 
 
@@ -47,7 +48,7 @@ def measure(
     check(splits, names)
     splits = {"validation": splits["validation"]} | dict(splits)
     mesh = parallel.make_mesh() if mesh is None else mesh
-    chunks = -(-max(len(split.labels) for split in splits.values()) // CHUNK)
+    chunks = _chunks(max(len(split.labels) for split in splits.values()))
     run = _program(bins, replicates, mesh)
     shared = parallel.put_shared((_examples(splits, chunks), np.uint32(seed)), mesh)
     found = []
@@ -64,15 +65,21 @@ def _program(bins: int, replicates: int, mesh: Any) -> Callable[..., Any]:
     return parallel.per_trial(functools.partial(measure_trial, bins=bins, replicates=replicates), mesh)
 
 
-def _groups(count: int, splits: Mapping[str, Split], chunks: int, mesh: Any) -> list[list[int]]:
+def _chunks(examples: int) -> tuple[int, int]:
+    """Number and size of the chunks (C, B) that hold all examples with least padding."""
+    number = -(-examples // CHUNK)
+    return number, -(-examples // number)
+
+
+def _groups(count: int, splits: Mapping[str, Split], chunks: tuple[int, int], mesh: Any) -> list[list[int]]:
     """Trials measured together, every group of one size: the last is filled up with copies of the last trial."""
     classes = np.shape(splits["validation"].logits[0])[-1]
-    fit = GROUP_BYTES // (len(splits) * chunks * CHUNK * classes * 4)
+    fit = GROUP_BYTES // (len(splits) * math.prod(chunks) * classes * 4)
     size = min(parallel.padded(max(fit, 1), mesh), parallel.padded(count, mesh))
     return [[min(t, count - 1) for t in range(first, first + size)] for first in range(0, count, size)]
 
 
-def _examples(splits: Mapping[str, Split], chunks: int) -> Examples:
+def _examples(splits: Mapping[str, Split], chunks: tuple[int, int]) -> Examples:
     """Stacks [S, C, B] of what the trials share; padding has label 0, mask 0."""
     labels = [_fill(np.asarray(split.labels, np.int32), chunks) for split in splits.values()]
     mask = [_fill(np.ones(len(split.labels), np.float32), chunks) for split in splits.values()]
@@ -80,11 +87,11 @@ def _examples(splits: Mapping[str, Split], chunks: int) -> Examples:
     return Examples(np.stack(labels), np.stack(mask), np.stack(keys))
 
 
-def _padded(splits: Mapping[str, Split], chunks: int, trial: int) -> np.ndarray:
+def _padded(splits: Mapping[str, Split], chunks: tuple[int, int], trial: int) -> np.ndarray:
     return np.stack([_fill(np.asarray(split.logits[trial], np.float32), chunks) for split in splits.values()])
 
 
-def _fill(array: np.ndarray, chunks: int) -> np.ndarray:
+def _fill(array: np.ndarray, chunks: tuple[int, int]) -> np.ndarray:
     """Pads [N, ...] with zeros and folds it to [C, B, ...]."""
-    missing = chunks * CHUNK - len(array)
-    return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)).reshape(chunks, CHUNK, *array.shape[1:])
+    missing = math.prod(chunks) - len(array)
+    return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)).reshape(*chunks, *array.shape[1:])

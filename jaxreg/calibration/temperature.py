@@ -70,7 +70,7 @@ def advance(search: Search, at: Slope) -> Search:
     high = jnp.where(too_high, search.log_b, search.high)
     newton = -at.gradient / (jnp.exp(search.log_b) * at.curvature)
     to = search.log_b + newton
-    trusted = (to > low) & (to < high) & (jnp.abs(newton) <= jnp.abs(search.step) / 2)
+    trusted = (to >= low) & (to <= high) & (jnp.abs(newton) <= jnp.abs(search.step) / 2)
     step = jnp.where(trusted, newton, (low + high) / 2 - search.log_b)
     return Search(low, high, search.log_b + step, step)
 

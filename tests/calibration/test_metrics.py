@@ -130,6 +130,19 @@ def test_order_and_ragged_tail_change_nothing(seed):
     assert here == pytest.approx(there, abs=2e-6)
 
 
+def test_both_forms_of_class_bins_put_every_value_in_the_same_place():
+    # All edges of 7 and 15 bins in float32, their neighbours, both ends, and what no rounding helps.
+    edges = np.concatenate([np.arange(m + 1, dtype=np.float32) / np.float32(m) for m in (7, 15)])
+    values = np.concatenate([edges, np.nextafter(edges, np.float32(2)), np.nextafter(edges, np.float32(-1)), [1e-20]])
+    p = np.clip(values, 0, 1).astype(np.float32)[:, None]
+    for count in (7, 15):
+        one = np.eye(len(p), dtype=np.float32)  # a mask that leaves one value
+        forms = (jax.jit(jax.vmap(form, (None, 0, None))) for form in (metrics.scattered, metrics.compared))
+        first, second = (form(p, one, jnp.zeros((1, count))) for form in forms)
+        np.testing.assert_array_equal(first[0], second[0])
+        np.testing.assert_array_equal(first[1], second[1])
+
+
 def test_under_vmap_and_map():
     many = [draw(seed, 64) for seed in range(3)]
     logits, labels = (jnp.stack(arrays) for arrays in zip(*many))
