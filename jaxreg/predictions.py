@@ -75,6 +75,23 @@ def _forward(weights: tuple[Any, Any], images_BHWC: Array, *, fixed: Fixed) -> t
     return logits_BK, features_BD
 
 
+def own_features(state: TrainState, images_TNHWC: np.ndarray, fixed: Fixed, run: Run) -> np.ndarray:
+    """Features [T, N, D] of images (float32 in [0, 1]) that every trial has of its own, such as adversarial ones."""
+    count, size = len(images_TNHWC), run.execution.eval_batch_size
+    run_all = parallel.per_trial(functools.partial(_own_forward, fixed=fixed), run.mesh)
+    parts = []
+    for images, used in padded_batches(images_TNHWC.swapaxes(0, 1), size):
+        own = parallel.put_trials(images.swapaxes(0, 1), run.mesh)
+        features = parallel.fetch(run_all((state.params, state.stats, own), ()), count)
+        parts.append(features[:, :used])
+    return np.concatenate(parts, 1)
+
+
+def _own_forward(one: tuple[Any, Any, Array], _: Any, *, fixed: Fixed) -> Array:
+    params, stats, x_BHWC = one
+    return fixed.model.apply(params, stats, x_BHWC, train=False)[1]
+
+
 def padded_batches(images: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, int]]:
     """Batches of exactly `size` images, the last one padded with zeros, and how many of each are real."""
     for first in range(0, len(images), size):

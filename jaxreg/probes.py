@@ -9,13 +9,15 @@ import numpy as np
 from jaxreg import data, parallel, predictions
 from jaxreg.calibration import human
 from jaxreg.calibration import probe as calibration
+from jaxreg.geometry import interventions
 from jaxreg.geometry import probe as geometry
+from jaxreg.geometry.attacked import measure_displacement as measure_moved
 from jaxreg.plan import Program
 from jaxreg.predictions import SPLITS, Predictions
 from jaxreg.probe import Measured
 from jaxreg.progress import Progress
 from jaxreg.robustness import probe as robustness
-from jaxreg.spec import CalibrationSpec, GeometrySpec, RobustnessSpec
+from jaxreg.spec import CalibrationSpec, GeometrySpec, ProbesSpec, RobustnessSpec
 from jaxreg.train import Run
 from jaxreg.train_step import Fixed, TrainState
 
@@ -79,15 +81,53 @@ class _AttackProgress(Progress):
 
 
 def measure_geometry(trained: Trained, spec: GeometrySpec) -> list[Measured]:
-    """Norms, class centers, cones, margins and collapse of the features of every split."""
+    """Norms, class centers, cones, margins, collapse, scaling and interventions on the features of every split."""
     found = {name: trained.predictions(name) for name in SPLITS}
     splits = {name: geometry.Split(p.features, p.labels) for name, p in found.items()}
-    head = predictions.load_head(trained.program, trained.run.directory)
-    return geometry.measure(splits, head.kernel, head.bias, radius=spec.radius, mesh=trained.run.mesh)
+    head, trials = predictions.load_head(trained.program, trained.run.directory), trained.program.trials
+    names, settings = [t.regularizer.name for t in trials], [(t.seed, t.overrides) for t in trials]
+    return geometry.measure(
+        splits,
+        head.kernel,
+        head.bias,
+        radius=spec.radius,
+        smoothing_T=[dict(t.regularizer.hyperparameters).get("epsilon", 0.0) for t in trials],
+        baselines=interventions.baselines(
+            [t.regularizer.name for t in trials], [(t.seed, t.overrides) for t in trials]
+        ),
+        mesh=trained.run.mesh,
+    )
 
 
-PROBES: Mapping[str, Callable[[Trained, Any], list[Measured]]] = {
-    "calibration": measure_calibration,
-    "robustness": measure_robustness,
-    "geometry": measure_geometry,
+def measure_displacement(trained: Trained, spec: RobustnessSpec) -> list[Measured]:
+    """Where the worst attack at the middle radius moved the features."""
+    radius = sorted(spec.epsilons)[len(spec.epsilons) // 2]
+    folder = trained.run.directory / "probes" / "robustness"
+    saved = [predictions.read_arrays(folder / f"{trial.id}.npz") for trial in trained.program.trials]
+    images = np.stack([arrays[_of_radius(arrays, "adversarial/worst/", radius)] for arrays in saved])
+    head, clean = predictions.load_head(trained.program, trained.run.directory), trained.predictions("test")
+    attacked = predictions.own_features(trained.state, images, trained.fixed, trained.run)
+    count = images.shape[1]
+    pair = (clean.features[:, :count], attacked, clean.labels[:count])
+    return measure_moved(*pair, head.kernel, head.bias, mesh=trained.run.mesh)
+
+
+def _of_radius(arrays: Mapping[str, np.ndarray], prefix: str, radius: float) -> str:
+    """The name of the array at a radius: names print it as the attack rounded it."""
+    names = [name for name in arrays if name.startswith(prefix)]
+    return min(names, key=lambda name: abs(float(name.removeprefix(prefix)) - radius))
+
+
+class Probe(NamedTuple):
+    """A measurement, and the settings that it depends on: it is repeated when they change."""
+
+    measure: Callable[[Trained, Any], list[Measured]]
+    settings: Callable[[ProbesSpec], Any]
+
+
+PROBES: Mapping[str, Probe] = {
+    "calibration": Probe(measure_calibration, lambda spec: spec.calibration),
+    "robustness": Probe(measure_robustness, lambda spec: spec.robustness),
+    "geometry": Probe(measure_geometry, lambda spec: spec.geometry),
+    "displacement": Probe(measure_displacement, lambda spec: spec.robustness),
 }

@@ -11,12 +11,13 @@ import jax
 import pyarrow as pa
 from etils import epath
 
-from jaxreg import data, parallel, plan, predictions, preflight, results, workdir
+from jaxreg import claims, data, parallel, plan, predictions, preflight, results, workdir
 from jaxreg.config import Plain
 from jaxreg.predictions import write_arrays
 from jaxreg.preemption import Preemption
 from jaxreg.probe import Measured
 from jaxreg.probes import PROBES, Trained
+from jaxreg.report.data import StudyData
 from jaxreg.report.text import table
 from jaxreg.spec import StudySpec
 from jaxreg.train import Run, fixed_parts, train
@@ -69,14 +70,14 @@ def predict_stage(job: Job) -> None:
 def probe_stage(job: Job) -> None:
     """Measures what is not measured yet under the present settings of each probe."""
     predict_stage(job)
-    for name, measure in PROBES.items():
+    for name, probe in PROBES.items():
         job.run.preemption.check()
-        spec = getattr(job.study.probes, name)
+        spec = probe.settings(job.study.probes)
         marker = job.run.directory / "probes" / name / f"{job.program.id}.json"
         if not marker.exists() or json.loads(marker.read_text()) != _as_json(spec):
             trained = job.trained
             with job.provenance.stage(f"probe/{name}"):
-                _save(job, name, measure(trained, spec))
+                _save(job, name, probe.measure(trained, spec))
             workdir.write_json(marker, _as_json(spec))  # last: a probe with a marker is whole
 
 
@@ -125,16 +126,31 @@ def run(
 
 
 def report(directories: list[epath.Path]) -> int:
-    """Joins the probes' rows of each workdir, writes one report into the first, prints its table and its path."""
+    """Joins the probes' rows of each workdir, tests the claims, writes one report into the first, prints both."""
+    from jaxreg.report import data as reported
+    from jaxreg.report import page  # draws: not for a plan
+
     for directory in directories:
         results.gather(directory)
-    from jaxreg.report import data as reported  # draws: not for a plan
-    from jaxreg.report import page
-
-    path = page.build(directories)
-    print(table(reported.load(directories).frame))
-    print(f"\nreport: {path}")
+    found = reported.load(directories)
+    tested = claims.evaluate(found.frame, _cosine_with_radius(found))
+    claims.save(tested, directories[0] / "report" / "tables")
+    path = page.build(directories, claims=claims.summarize(tested))
+    (directories[0] / "report" / "tables" / "claims.txt").write_text(claims.as_text(tested) + "\n")
+    print("\n".join([table(found.frame), "", *claims.headlines(tested), "", f"report: {path}"]))
     return 0
+
+
+def _cosine_with_radius(found: StudyData) -> dict[str, list[float]]:
+    """By setting and trial: the rank correlation over examples of cosine to the center and smallest fooling radius."""
+    pairs: dict[str, list[float]] = {}
+    for row in found.frame.drop_duplicates("trial").itertuples():
+        cosine = found.array("geometry", row.study, row.trial, "test/center_cosine")
+        radius = found.array("robustness", row.study, row.trial, "min_eps")
+        if cosine is not None and radius is not None:
+            name = claims.label(row.regularizer, row.hyperparameters)
+            pairs.setdefault(name, []).append(claims.rank_correlation(cosine[: len(radius)], radius))
+    return pairs
 
 
 def print_plan(study: StudySpec) -> int:

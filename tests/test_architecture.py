@@ -30,7 +30,6 @@ ORDER = [
     "calibration",
     "robustness",
     "geometry",
-    "findings",
     "claims",
     "probes",
     "results",

@@ -31,12 +31,20 @@ def as_text(table: pd.DataFrame) -> str:
     if table.empty:
         return "No claim was tested: a study needs the baseline `none` and a soft label at the same seeds."
     lines = []
+    for headline, claim in zip(headlines(table), summarize(table)):
+        lines.append(headline)
+        lines += [f"    {sentence}" for sentence in _tests(table, claim)["sentence"]]
+    return "\n".join(lines)
+
+
+def headlines(table: pd.DataFrame) -> list[str]:
+    """A line a claim: its verdict, what it says, and how many tests say so."""
+    lines = []
     for claim in summarize(table):
         study = f"[{claim['study']}] " if "study" in claim else ""
         verdict = str(claim["verdict"] or "no verdict").upper()
         lines.append(f"{verdict:12s} {study}{claim['claim']}: {claim['statement']} ({claim['sentence']})")
-        lines += [f"    {sentence}" for sentence in _tests(table, claim)["sentence"]]
-    return "\n".join(lines)
+    return lines
 
 
 def save(table: pd.DataFrame, directory: epath.PathLike) -> None:

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import canvas, grid, looks
 
-NAMES = {"feature_norm": "feature norm", "center_cosine": "cosine to the center of the label's class"}
+NAMES = {"norm": "feature norm", "center_cosine": "cosine to the center of the label's class"}
 BINS = 60
 
 

@@ -89,7 +89,7 @@ def trial_of(rng, i, eps):
             {"test/confidence": confidence, "test/correct": correct, "test/confidence_ts": sharpened},
         ),
         "robustness": (robustness, {f"test/robust/{a}/{e}": mask for (a, e), mask in {**robust, **worst}.items()}),
-        "geometry": (geometry, {"test/feature_norm": norm, "test/center_cosine": cosine}),
+        "geometry": (geometry, {"test/norm": norm, "test/center_cosine": cosine}),
     }
 
 
