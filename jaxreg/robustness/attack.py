@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +81,7 @@ def check(attack: Attack, norm: str, classes: int) -> None:
     check_classes(attack.loss, classes)
 
 
-def check_inputs(images: Array, eps: Array) -> None:
+def check_inputs(images: Array | np.ndarray, eps: Array | np.ndarray) -> None:
     """Raises ValueError for images outside [0, 1] or a radius below 0; traced values pass unseen."""
     if not isinstance(eps, jax.core.Tracer) and np.any(np.asarray(eps) < 0):
         raise ValueError(f"eps must be 0 or more, got {np.min(np.asarray(eps))}.")
@@ -92,7 +92,7 @@ def check_inputs(images: Array, eps: Array) -> None:
         raise ValueError(f"images must lie in [0, 1], got [{low:g}, {high:g}]: divide by 255, normalise in the model.")
 
 
-def check_logits(logits_NK: Array) -> None:
+def check_logits(logits_NK: Array | np.ndarray) -> None:
     """Raises ValueError where the outputs are probabilities: rows that sum to 1 with no entry below 0."""
     if isinstance(logits_NK, jax.core.Tracer):
         return
@@ -197,7 +197,7 @@ def search(
     slots: int,
 ) -> loop.Found:
     """`loop.run` by the name of a method: all numbers traced, so attacks of one method share one program."""
-    limits = {"evaluations": evaluations, "passes": passes, "slots": slots, "early_exit": early_exit}
+    limits: Any = {"evaluations": evaluations, "passes": passes, "slots": slots, "early_exit": early_exit}
     return loop.run(METHODS[method](norm), logits_fn, examples, eps_EN, settings, **limits)
 
 
@@ -206,7 +206,7 @@ search_jit = jax.jit(search, static_argnames=("method", "norm", "logits_fn", "sl
 
 
 def _sort(values_E: Array) -> Array:
-    return jnp.argsort(values_E) if isinstance(values_E, jax.core.Tracer) else np.argsort(np.asarray(values_E))
+    return jnp.argsort(values_E) if isinstance(values_E, jax.core.Tracer) else jnp.asarray(np.argsort(values_E))
 
 
 def examples_of(

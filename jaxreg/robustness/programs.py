@@ -13,8 +13,9 @@ import numpy as np
 from jax import Array
 
 from jaxreg.rng import Stream, key_of
-from jaxreg.robustness import loop
+from jaxreg.robustness import diagnosis, loop
 from jaxreg.robustness.attack import METHODS, Attack, evaluations_of, pass_keys, passes_of, settings_of
+from jaxreg.robustness.audit import wrong
 from jaxreg.robustness.balls import Norm
 
 Tree = Any
@@ -24,25 +25,36 @@ GROUP = 4  # radii in one call
 
 
 class Job(NamedTuple):
-    """What differs from trial to trial."""
+    """What differs from trial to trial; arrays, on the host before a call and traced within."""
 
     params: Tree
     stats: Tree
-    targets_CP: Array | np.ndarray
-    broken_C: Array | np.ndarray  # smallest radius known to fool; -1: misclassified; inf: none
-    eps_EC: Array | np.ndarray  # ascending; -1: not attacked
+    targets_CP: Any
+    broken_C: Any  # smallest radius known to fool; -1: misclassified; inf: none
+    eps_EC: Any  # ascending; -1: not attacked
 
 
 class Chunk(NamedTuple):
     """What trials share: C examples (label -1: padding) and the numbers of the attack."""
 
-    images_CHWC: Array | np.ndarray
-    labels_C: np.ndarray
-    keys_CP: np.ndarray  # the bits of a key for each pass
+    images_CHWC: Any
+    labels_C: Any
+    keys_CP: Any  # the bits of a key for each pass
     settings: loop.Settings
-    evaluations: np.ndarray
-    passes: np.ndarray
-    early_exit: np.ndarray
+    evaluations: Any
+    passes: Any
+    early_exit: Any
+
+
+def diagnosis_program(apply: Apply, per_trial: PerTrial) -> Callable[[Tree, Tree], Any]:
+    """((params, stats), (images [M, H, W, C], labels [M], seed)) -> a `Diagnosis` of each trial, [T, M] each."""
+
+    def diagnose_one(one: tuple[Tree, Tree], shared: tuple[Array, Array, Array]) -> Any:
+        images_MHWC, labels_M, seed = shared
+        noise = jax.random.uniform(key_of(seed, Stream.ATTACK, 1), images_MHWC.shape, images_MHWC.dtype, -1, 1)
+        return diagnosis.diagnose(lambda x: apply(*one, x, train=False)[0], images_MHWC, labels_M, noise)
+
+    return per_trial(diagnose_one)
 
 
 def logits_program(apply: Apply, per_trial: PerTrial) -> Callable[[Tree, Tree], Array]:
@@ -67,7 +79,7 @@ def attack_program(
 
         keys_CP = jax.random.wrap_key_data(chunk.keys_CP)
         examples = loop.Examples(chunk.images_CHWC, chunk.labels_C, keys_CP, job.targets_CP, job.broken_C)
-        limits = {"evaluations": chunk.evaluations, "passes": chunk.passes, "early_exit": chunk.early_exit}
+        limits: Any = {"evaluations": chunk.evaluations, "passes": chunk.passes, "early_exit": chunk.early_exit}
         return loop.run(METHODS[method](norm), logits_fn, examples, job.eps_EC, chunk.settings, slots=slots, **limits)
 
     return per_trial(attack_one)
@@ -77,7 +89,8 @@ def chunk_of(
     images: np.ndarray, labels: np.ndarray, keys: np.ndarray, attack: Attack, early_exit: bool = True
 ) -> Chunk:
     """A chunk with the numbers of an attack."""
-    numbers = [np.asarray(value, np.float32 if isinstance(value, float) else np.int32) for value in settings_of(attack)]
+    kinds: Any = (np.int32, np.int32, np.float32, np.float32, np.float32)
+    numbers: Any = [kind(value) for kind, value in zip(kinds, settings_of(attack))]
     counts = np.int32(evaluations_of(attack)), np.int32(passes_of(attack))
     return Chunk(images, labels, keys, loop.Settings(*numbers), *counts, np.bool_(early_exit))
 
@@ -106,12 +119,6 @@ def targets_of(logits_TCK: np.ndarray, labels_C: np.ndarray, attack: Attack, mos
     is_label_CK = np.arange(logits_TCK.shape[2]) == labels_C[:, None]
     order_TCK = np.argsort(-np.where(is_label_CK, -np.inf, logits_TCK), axis=2, kind="stable")
     return order_TCK[:, :, np.arange(most) % attack.targets].astype(np.int32)
-
-
-def wrong(logits: np.ndarray | Array, labels: np.ndarray | Array) -> np.ndarray:
-    """Whether the prediction is wrong, or no number: the shape of the logits without its last axis."""
-    logits = np.asarray(logits)
-    return (np.argmax(logits, axis=-1) != np.asarray(labels)) | ~np.all(np.isfinite(logits), axis=-1)
 
 
 def unbroken(logits_TCK: np.ndarray, labels_C: np.ndarray) -> np.ndarray:

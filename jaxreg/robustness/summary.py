@@ -2,41 +2,33 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxreg.probe import Measured, Row
+from jaxreg.robustness import verdict
+from jaxreg.robustness.audit import sizes
 from jaxreg.robustness.balls import Norm
+from jaxreg.robustness.bench import Outcome
 from jaxreg.robustness.intervals import Z, metric, radius_text, wilson
 
 
 class Findings(NamedTuple):
-    """What a suite found on all trials; `worst` is the per-example worst case of all attacks."""
+    """What a suite found on all trials; `worst` is the per-example worst case of all attacks.
 
-    outcomes: Mapping[str, Any]
-    worst: Any
-    clean_TNK: np.ndarray
+    `checks`: the numbers behind each trial's verdict, from `checked` examples.
+    """
+
+    outcomes: Mapping[str, Outcome]
+    worst: Outcome
     attacked_TENK: np.ndarray
     min_eps_TN: np.ndarray | None
+    checks: list[dict[str, float]] | None
+    checked: int
 
 
-def sizes(delta: np.ndarray, norm: Norm, axes: int = 3) -> np.ndarray:
-    """The norms of perturbations over their last `axes` axes, in float64."""
-    flat = delta.astype(np.float64).reshape(*delta.shape[:-axes], -1)
-    return np.abs(flat).max(-1) if norm == "linf" else np.sqrt((flat**2).sum(-1))
-
-
-def carried(robust_TEN: np.ndarray, adversarial_TENHWC: np.ndarray) -> np.ndarray:
-    """The adversary of an example's smallest fooling radius, at that radius and all larger ones."""
-    own_E1 = np.arange(robust_TEN.shape[1])[:, None]
-    first_T1N = np.argmax(~robust_TEN, axis=1)[:, None]
-    from_TEN = np.where(robust_TEN, own_E1, np.maximum(first_T1N, 0))
-    spread = (..., *(None,) * (adversarial_TENHWC.ndim - 3))
-    return np.take_along_axis(adversarial_TENHWC, from_TEN[spread], axis=1)
-
-
-def worst(outcomes: list[Any]) -> Any:
+def worst(outcomes: list[Outcome]) -> Outcome:
     """Robust only against all; the adversary of the first attack, in the suite's order, that fools."""
     robust_ATEN = np.stack([outcome.robust for outcome in outcomes])
     first_TEN = np.argmax(~robust_ATEN, axis=0)
@@ -44,13 +36,12 @@ def worst(outcomes: list[Any]) -> Any:
     for a, outcome in enumerate(outcomes):
         adversarial[first_TEN == a] = outcome.adversarial[first_TEN == a]
     smallest = np.min([outcome.smallest for outcome in outcomes], axis=0)
-    evaluations = sum(outcome.evaluations for outcome in outcomes)
-    return outcomes[0]._replace(
-        robust=np.all(robust_ATEN, axis=0), adversarial=adversarial, smallest=smallest, evaluations=evaluations
-    )
+    hits = np.any([outcome.hits for outcome in outcomes], axis=0)
+    evaluations = np.sum([outcome.evaluations for outcome in outcomes], axis=0)
+    return Outcome(np.all(robust_ATEN, axis=0), adversarial, smallest, hits, evaluations)
 
 
-def minimal_radii(found: Any, worst: Any, images: np.ndarray, broken: np.ndarray, norm: Norm) -> np.ndarray:
+def minimal_radii(found: Outcome, worst: Outcome, images: np.ndarray, broken: np.ndarray, norm: Norm) -> np.ndarray:
     """Minimal radius [T, N]: the nearest adversary of search and suite; 0 if misclassified, inf if none fooled."""
     searched = sizes(found.adversarial[:, 0] - images, norm)
     best = np.where(found.robust[:, 0], np.inf, searched)
@@ -59,9 +50,8 @@ def minimal_radii(found: Any, worst: Any, images: np.ndarray, broken: np.ndarray
     return np.where(broken < 0, 0.0, best).astype(np.float32)
 
 
-def measured(found: Findings, t: int, radii: np.ndarray, labels: np.ndarray, split: str, keep: str) -> Measured:
+def measured(found: Findings, t: int, radii: np.ndarray, split: str, keep: str) -> Measured:
     """The rows and arrays of trial `t`."""
-    del labels
     rows: list[Row] = []
     arrays: dict[str, np.ndarray] = {}
     for name, outcome in {**found.outcomes, "worst": found.worst}.items():
@@ -75,7 +65,21 @@ def measured(found: Findings, t: int, radii: np.ndarray, labels: np.ndarray, spl
     if found.min_eps_TN is not None:
         arrays["min_eps"] = found.min_eps_TN[t]
         rows.extend(_median(split, found.min_eps_TN[t]))
+    if found.checks is not None:
+        rows.extend(_verdict(split, found.checks[t], found.checked))
     return Measured(rows, arrays)
+
+
+def _verdict(split: str, numbers: dict[str, float], count: int) -> list[Row]:
+    word = verdict.WORDS.index(verdict.judge(numbers).word)
+    checks = [Row(split, f"verdict/{name}", value, count) for name, value in numbers.items()]
+    return [Row(split, "verdict", float(word), count), *checks]
+
+
+def read_verdict(rows: list[Row]) -> verdict.Verdict:
+    """The verdict in words, from the rows verdict/CHECK of one trial."""
+    numbers = {row.metric.removeprefix("verdict/"): row.value for row in rows if row.metric.startswith("verdict/")}
+    return verdict.judge(numbers)
 
 
 def _share(split: str, name: str, mask_N: np.ndarray) -> Row:
