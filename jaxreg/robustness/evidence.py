@@ -41,10 +41,10 @@ def gather(
     outcomes: Mapping[str, Outcome],
     worst: Outcome,
     worst_logits: np.ndarray,
-    sources: np.ndarray | None,
+    transfer: Outcome | None,
     effort: Effort,
 ) -> list[dict[str, float]]:
-    """For each trial the number of every check that can be made; `sources` [T]: whose adversaries to try on it."""
+    """For each trial the number of every check that can be made; `transfer`: another trial's adversaries on it."""
     few = data.take(slice(0, effort.examples))
     middle = len(radii) // 2
     numbers = {
@@ -54,8 +54,9 @@ def gather(
         **_attacks(bench, few, radii[middle], worst.robust[:, middle, : effort.examples], effort),
         **_losses(outcomes, worst),
     }
-    if sources is not None:
-        numbers["transfer"] = _transfer(bench, data, worst, middle, sources)
+    if transfer is not None:
+        own = np.all(transfer.adversarial == worst.adversarial, axis=(1, 2, 3, 4, 5))  # a baseline is its own source
+        numbers["transfer"] = np.where(own, 0, (worst.robust & ~transfer.robust)[:, middle].mean(1))
     return [{name: float(values[t]) for name, values in numbers.items()} for t in range(bench.trials)]
 
 
@@ -107,7 +108,7 @@ def _audits(
 
 
 def _attacks(bench: Bench, few: Data, eps: float, withstood: np.ndarray, effort: Effort) -> dict[str, np.ndarray]:
-    """Radius 0, a radius that holds every image, twice the steps, restarts, a black box: against one plain attack."""
+    """Radius 0 and one that holds every image; what twice the steps, restarts and a black box add to the suite."""
     attacks, unbroken = attacks_needed(effort), programs.unbroken(few.clean, few.labels)
     whole = 1.0 if bench.norm == "linf" else float(np.sqrt(few.images[0].size))
     radii = np.array([0, eps, whole], np.float32)
@@ -121,8 +122,7 @@ def _attacks(bench: Bench, few: Data, eps: float, withstood: np.ndarray, effort:
     }
     for name in set(attacks) - {"base"}:
         more = run_attack(bench, attacks[name], radii[1:2], few, unbroken)
-        against = withstood if name == "square" else alone[:, 1]
-        numbers["black_box" if name == "square" else name] = (against & ~more.robust[:, 0]).mean(1)
+        numbers["black_box" if name == "square" else name] = (withstood & ~more.robust[:, 0]).mean(1)
     return numbers
 
 
@@ -132,10 +132,3 @@ def _losses(outcomes: Mapping[str, Outcome], worst: Outcome) -> dict[str, np.nda
     if not ce or len(ce) == len(outcomes):
         return {}
     return {"ce_overstates": (np.all(ce, axis=0).mean(2) - worst.robust.mean(2)).max(1)}
-
-
-def _transfer(bench: Bench, data: Data, worst: Outcome, middle: int, sources: np.ndarray) -> np.ndarray:
-    """The share of examples that withstood every attack but not the adversary of the source trial."""
-    borrowed = logits(bench, worst.adversarial[sources, middle])
-    broken = worst.robust[:, middle] & wrong(borrowed, data.labels)
-    return np.where(sources == np.arange(bench.trials), 0.0, broken.mean(1))

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from etils import epath
 
 from jaxreg.probe import Measured
-from jaxreg.robustness import evidence, programs, summary
+from jaxreg.robustness import controls, evidence, programs, resume, summary
 from jaxreg.robustness.attack import ATTACKS, check, check_inputs
 from jaxreg.robustness.balls import Norm
 from jaxreg.robustness.bench import Bench, Data, Outcome, capacities, capacity, logits, run_attack
@@ -46,6 +47,7 @@ def measure(
     keep: str = "worst",
     sources: np.ndarray | None = None,
     effort: evidence.Effort | None = None,
+    finished: epath.PathLike | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> list[Measured]:
     """Attacks `images` [N, H, W, C] (float32 in [0, 1]) with every attack of a suite at every radius, trial by trial.
@@ -58,9 +60,11 @@ def measure(
       keep: whose adversarial examples to return: "worst" (of all attacks) or "all" (of each attack, too).
       sources: for each stacked trial the trial whose adversaries to try on it (the baseline at its seed).
       effort: of the checks behind the verdict; None: no verdict.
-    Returns: for each trial the rows robust_accuracy/ATTACK/EPS, robust_accuracy/worst/EPS, min_eps/median,
-      verdict/CHECK and verdict (0 reliable, 1 suspect, 2 broken), and arrays with first axis N: robust/ATTACK/EPS,
-      adversarial/worst/EPS, adversarial_logits/worst/EPS, min_eps.
+      finished: a folder that keeps finished calls, so that an interrupted evaluation goes on where it stopped.
+    Returns: for each trial the rows robust_accuracy/ATTACK/EPS, robust_accuracy/worst/EPS (of the suite),
+      robust_accuracy/noise/EPS and, with sources, robust_accuracy/transfer/EPS (both beside the worst case, not in it),
+      min_eps/median, verdict/CHECK and verdict (0 reliable, 1 suspect, 2 broken); and arrays with first axis N:
+      robust/ATTACK/EPS, adversarial/worst/EPS, adversarial_logits/worst/EPS, min_eps.
     Raises: ValueError: images outside [0, 1], a radius below 0, an unknown suite, an attack that cannot run.
     """
     radii = np.unique(np.asarray(epsilons, np.float32))
@@ -71,15 +75,20 @@ def measure(
     for attack in chosen.attacks.values():
         check(attack, norm, data.clean.shape[2])
     bench = _with_programs(bench, functools.partial(programs.attack_program, apply, per_trial), chosen, effort, slots)
+    kept = {name: resume.remembered(call, finished, name) for name, call in bench.attack.items()}
+    bench = bench._replace(attack=kept)
     report = _reporter(chosen, len(images), bench.chunk, len(radii), progress)
     outcomes = run_suite(bench, chosen, radii, data, report)
     worst = summary.worst(list(outcomes.values()))
     smallest = _search(bench, chosen, radii, data, worst, report) if chosen.minimal_steps else None
     shown = np.stack([logits(bench, worst.adversarial[:, e]) for e in range(len(radii))], axis=1)
-    found = summary.Findings(outcomes, worst, shown, smallest, None, 0)
+    beside = {"noise": controls.noise(bench, data, radii)}
+    if sources is not None:
+        beside["transfer"] = controls.transfer(bench, data, worst.adversarial, np.asarray(sources), radii)
+    found = summary.Findings(outcomes | beside, worst, shown, smallest, None, 0)
     if effort is not None:
         diagnose = programs.diagnosis_program(apply, per_trial)
-        checks = evidence.gather(bench, diagnose, data, radii, outcomes, worst, shown, sources, effort)
+        checks = evidence.gather(bench, diagnose, data, radii, outcomes, worst, shown, beside.get("transfer"), effort)
         found = found._replace(checks=checks, checked=min(effort.examples, len(images)))
     count = bench.trials if trials is None else trials
     return [summary.measured(found, t, radii, split, keep) for t in range(count)]

@@ -27,7 +27,7 @@ SUITES: dict[str, Suite] = {
     "quick": Suite(
         {
             "pgd_ce": ATTACKS["pgd_ce"],
-            "pgd_margin": ATTACKS["pgd_margin"],
+            "pgd_margin": ATTACKS["pgd_margin"]._replace(steps=10, step_size=0.25),
             "apgd_ce": ATTACKS["apgd_ce"]._replace(steps=20),
             "apgd_t": ATTACKS["apgd_t"]._replace(steps=10, targets=3),
         },
