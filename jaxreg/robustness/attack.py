@@ -159,29 +159,57 @@ def run_attack(
     images, labels, attack = jnp.asarray(images), jnp.asarray(labels, jnp.int32), named(attack)
     radii_E = jnp.atleast_1d(jnp.asarray(eps, images.dtype))
     check_inputs(images, radii_E)
-    clean_NK = lax.map(lambda x: logits_fn(x[None])[0], images, batch_size=min(slots, len(images)))
+    tracing = any(isinstance(value, jax.core.Tracer) for value in (images, labels, radii_E, key))
+    forward, whole = (clean_logits, attacked) if tracing else (clean_logits_jit, attacked_jit)
+    clean_NK = forward(logits_fn, images, min(slots, len(images)))
     check_logits(clean_NK)
     check(attack, norm, clean_NK.shape[1])
-    examples = examples_of(images, labels, clean_NK, key, ids, attack)
-    order_E = _sort(radii_E)
-    eps_EN = jnp.broadcast_to(radii_E[order_E][:, None], (len(radii_E), len(images)))
-    tracing = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((examples, eps_EN)))
-    found = (search if tracing else search_jit)(
-        attack.method,
-        norm,
-        logits_fn,
-        examples,
-        eps_EN,
-        settings_of(attack),
-        evaluations_of(attack),
-        passes_of(attack),
-        early_exit,
-        min(slots, eps_EN.size * passes_of(attack)),
-    )
-    back_E = _sort(order_E)
-    x, robust = found.adversarial_ENHWC[back_E], found.robust_EN[back_E]
-    one = np.ndim(eps) == 0
-    return Attacked(x[0] if one else x, robust[0] if one else robust, found.broken_N, found.evaluations)
+    ids = jnp.arange(len(images), dtype=jnp.uint32) if ids is None else jnp.asarray(ids, jnp.uint32)
+    numbers = settings_of(attack), evaluations_of(attack), early_exit
+    shape = attack._replace(loss="ce", steps=1, step_size=1.0, random_start=False, adaptive=False)
+    found = whole(shape, norm, logits_fn, slots, images, labels, clean_NK, key, ids, radii_E, *numbers)
+    if np.ndim(eps) == 0:
+        return found._replace(adversarial=found.adversarial[0], robust=found.robust[0])
+    return found
+
+
+def clean_logits(logits_fn: loop.Logits, images: Array, batch_size: int) -> Array:
+    """Logits [N, K], a batch at a time."""
+    return lax.map(lambda x_HWC: logits_fn(x_HWC[None])[0], images, batch_size=batch_size)
+
+
+def attacked(
+    shape: Attack,
+    norm: Norm,
+    logits_fn: loop.Logits,
+    slots: int,
+    images: Array,
+    labels: Array,
+    clean_NK: Array,
+    key: Array,
+    ids: Array,
+    radii_E: Array,
+    settings: loop.Settings,
+    evaluations: Array | int,
+    early_exit: Array | bool,
+) -> Attacked:
+    """An attack whose numbers are traced; of `shape` only the method, restarts and targets are used."""
+    examples = examples_of(images, labels, clean_NK, key, ids, shape)
+    place_E = jnp.arange(len(radii_E))
+    before_EE = (radii_E[:, None] > radii_E) | (radii_E[:, None] == radii_E) & (place_E[:, None] > place_E)
+    rank_E = jnp.sum(before_EE, axis=1)  # of each radius among all: a sort is slow to compile
+    sorted_E = jnp.zeros_like(radii_E).at[rank_E].set(radii_E)
+    eps_EN = jnp.broadcast_to(sorted_E[:, None], (len(radii_E), len(images)))
+    most = min(slots, eps_EN.size * passes_of(shape))
+    numbers = settings, evaluations, passes_of(shape), early_exit
+    found = search(shape.method, norm, logits_fn, examples, eps_EN, *numbers, most)
+    return Attacked(found.adversarial_ENHWC[rank_E], found.robust_EN[rank_E], found.broken_N, found.evaluations)
+
+
+# One program per (method, restarts, targets, norm, function, array shapes): a function made anew for each call, or
+# another number of radii, compiles anew; losses, steps, step sizes and radii do not.
+clean_logits_jit = jax.jit(clean_logits, static_argnums=(0, 2))
+attacked_jit = jax.jit(attacked, static_argnums=(0, 1, 2, 3))
 
 
 def search(
@@ -201,19 +229,11 @@ def search(
     return loop.run(METHODS[method](norm), logits_fn, examples, eps_EN, settings, **limits)
 
 
-# One program per (method, norm, function, shapes); a function made anew for each call would compile anew.
 search_jit = jax.jit(search, static_argnames=("method", "norm", "logits_fn", "slots"))
 
 
-def _sort(values_E: Array) -> Array:
-    return jnp.argsort(values_E) if isinstance(values_E, jax.core.Tracer) else jnp.asarray(np.argsort(values_E))
-
-
-def examples_of(
-    images: Array, labels: Array, clean_NK: Array, key: Array, ids: Array | None, attack: Attack
-) -> loop.Examples:
+def examples_of(images: Array, labels: Array, clean_NK: Array, key: Array, ids: Array, attack: Attack) -> loop.Examples:
     """The examples of an attack, with keys, targets, and the misclassified ones marked as broken."""
-    ids = jnp.arange(len(images), dtype=jnp.uint32) if ids is None else jnp.asarray(ids, jnp.uint32)
     wrong_N = (jnp.argmax(clean_NK, axis=1) != labels) | ~jnp.all(jnp.isfinite(clean_NK), axis=1)
     broken_N = jnp.where(wrong_N, loop.WRONG, jnp.inf).astype(images.dtype)
     keys_NP = pass_keys(key, ids, passes_of(attack))

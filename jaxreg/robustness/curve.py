@@ -44,7 +44,7 @@ def minimal_eps(
     clean_NK = logits_fn(images)
     check_logits(clean_NK)
     check(attack, norm, clean_NK.shape[1])
-    examples = examples_of(images, labels, clean_NK, key, None, attack)
+    examples = examples_of(images, labels, clean_NK, key, jnp.arange(len(images), dtype=jnp.uint32), attack)
     radius_N = jnp.where(examples.broken_N < 0, 0.0, jnp.inf).astype(images.dtype)
     best_NHWC = images
     for rank in range(targets):
