@@ -49,8 +49,14 @@ def get_config(model: str = "resnet18") -> ConfigDict:
             },
             "probes": {
                 "calibration": {"bootstrap": 200},
-                "robustness": {"suite": "pgd", "norm": "linf", "epsilons": (2 / 255, 8 / 255), "examples": 1000},
-                "geometry": {"radius": 0.0},
+                "robustness": {
+                    "suite": "pgd",
+                    "norm": "linf",
+                    "epsilons": (2 / 255, 8 / 255),
+                    "examples": 1000,
+                    "verdict": True,
+                },
+                "geometry": {"radius": 0.0, "train_examples": 10_000},
             },
             "execution": {
                 "data_devices": 1,

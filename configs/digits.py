@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The study: 4 regularizers x 5 seeds = 20 trials of 30 epochs."""
+    """The study: 4 regularizers x 5 seeds = 20 trials of 20 epochs."""
     return ConfigDict(
         {
             "study": "digits",
@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
             ),
             "seeds": 5,
             "batch_size": 64,
-            "steps": 540,  # 1152 train images are 18 batches: 30 epochs
+            "steps": 360,  # 1152 train images are 18 batches: 20 epochs
             "optimizer": {
                 "name": "sgd",
                 "learning_rate": 0.05,
@@ -43,15 +43,21 @@ def get_config() -> ConfigDict:
             },
             "probes": {
                 "calibration": {"bootstrap": 200},
-                "robustness": {"suite": "pgd", "norm": "linf", "epsilons": (0.05, 0.1, 0.2), "examples": 0},
-                "geometry": {"radius": 0.0},
+                "robustness": {
+                    "suite": "pgd",
+                    "norm": "linf",
+                    "epsilons": (0.05, 0.1),
+                    "examples": 0,
+                    "verdict": False,
+                },
+                "geometry": {"radius": 0.0, "train_examples": 0},
             },
             "execution": {
                 "data_devices": 1,
                 "cpu_devices": 0,
                 "local_trials": "map",
                 "steps_per_dispatch": 18,
-                "dispatches_per_checkpoint": 6,
+                "dispatches_per_checkpoint": 5,
                 "keep_checkpoints": 2,
                 "eval_batch_size": 256,
             },

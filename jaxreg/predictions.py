@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import io
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -41,26 +42,26 @@ class Head:
     bias: np.ndarray  # float32 [T, K]
 
 
-def is_done(program: Program, directory: epath.Path) -> bool:
-    """Whether every file of every trial of the program is there."""
-    return all(_path(directory, t, name).exists() for t in program.trials for name in ("head", *SPLITS))
+def is_done(program: Program, splits: Mapping[str, Split], directory: epath.Path) -> bool:
+    """Whether every file of every trial is there, with as many examples as its split has."""
+    heads = all(_path(directory, trial, "head").exists() for trial in program.trials)
+    return heads and all(_is_saved(program, name, split, directory) for name, split in splits.items())
+
+
+def _is_saved(program: Program, name: str, split: Split, directory: epath.Path) -> bool:
+    paths = [_path(directory, trial, name) for trial in program.trials]
+    # The last file is written last; all of them have its size.
+    return all(path.exists() for path in paths) and len(read_arrays(paths[-1])["labels"]) == len(split)
 
 
 def predict(program: Program, splits: Mapping[str, Split], state: TrainState, fixed: Fixed, run: Run) -> None:
     """Runs every split through every trial in evaluation mode, un-augmented, and saves what comes out."""
-    count, forward = len(program.trials), parallel.per_trial(functools.partial(_forward, fixed=fixed), run.mesh)
-    size = run.execution.eval_batch_size
-    weights = (state.params, state.stats)
-    total = sum(len(split.labels) for split in splits.values())
-    with Progress("predict", total, "examples") as progress:
-        for name, split in splits.items():
-            parts = []
-            for images, used in padded_batches(split.images, size):
-                shared = parallel.put_shared(images, run.mesh)
-                parts.append([a[:, :used] for a in parallel.fetch(forward(weights, shared), count)])
-                progress.advance(used, f"{count} trials, {name}")
-                run.preemption.check()
-            logits, features = (np.concatenate(arrays, 1) for arrays in zip(*parts))
+    count = len(program.trials)
+    forward = parallel.per_trial(functools.partial(_forward, fixed=fixed), run.mesh, run.execution.local_trials)
+    missing = {name: split for name, split in splits.items() if not _is_saved(program, name, split, run.directory)}
+    with Progress("predict", sum(map(len, missing.values())), "examples") as progress:
+        for name, split in missing.items():
+            logits, features = _predict_split(forward, name, split, (state.params, state.stats), count, run, progress)
             for i, trial in enumerate(program.trials):
                 own = {"logits": logits[i], "features": features[i], "labels": split.labels, "ids": split.ids}
                 write_arrays(_path(run.directory, trial, name), own)
@@ -69,20 +70,36 @@ def predict(program: Program, splits: Mapping[str, Split], state: TrainState, fi
         write_arrays(_path(run.directory, trial, "head"), {"kernel": kernel[i], "bias": bias[i]})
 
 
+def _predict_split(
+    forward: Any, name: str, split: Split, weights: tuple[Any, Any], count: int, run: Run, progress: Progress
+) -> Iterator[np.ndarray]:
+    """Logits [T, N, K] and features [T, N, D]; the next batch is under way while one is fetched."""
+    parts, pending = [], None
+    batches = padded_batches(split.images, run.execution.eval_batch_size)
+    for images, used in itertools.chain(batches, [(None, 0)]):
+        started = None if images is None else (forward(weights, parallel.put_shared(images, run.mesh)), used)
+        if pending is not None:
+            parts.append([a[:, : pending[1]] for a in parallel.fetch(pending[0], count)])
+            progress.advance(pending[1], f"{count} trials, {name}")
+            run.preemption.check()
+        pending = started
+    return (np.concatenate(arrays, 1) for arrays in zip(*parts))
+
+
 def _forward(weights: tuple[Any, Any], images_BHWC: Array, *, fixed: Fixed) -> tuple[Array, Array]:
     x_BHWC = images_BHWC.astype(jnp.float32) / fixed.scale
     logits_BK, features_BD, _ = fixed.model.apply(*weights, x_BHWC, train=False)
     return logits_BK, features_BD
 
 
-def own_features(state: TrainState, images_TNHWC: np.ndarray, fixed: Fixed, run: Run) -> np.ndarray:
+def own_features(weights: tuple[Any, Any], images_TNHWC: np.ndarray, fixed: Fixed, run: Run) -> np.ndarray:
     """Features [T, N, D] of images (float32 in [0, 1]) that every trial has of its own, such as adversarial ones."""
     count, size = len(images_TNHWC), run.execution.eval_batch_size
     run_all = parallel.per_trial(functools.partial(_own_forward, fixed=fixed), run.mesh)
     parts = []
     for images, used in padded_batches(images_TNHWC.swapaxes(0, 1), size):
         own = parallel.put_trials(images.swapaxes(0, 1), run.mesh)
-        features = parallel.fetch(run_all((state.params, state.stats, own), ()), count)
+        features = parallel.fetch(run_all((*weights, own), ()), count)
         parts.append(features[:, :used])
     return np.concatenate(parts, 1)
 
@@ -100,16 +117,16 @@ def padded_batches(images: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, 
         yield np.pad(batch, [(0, missing)] + [(0, 0)] * (batch.ndim - 1)), len(batch)
 
 
-def load(program: Program, directory: epath.Path, split: str) -> Predictions:
-    """The saved predictions of one split, the program's trials stacked."""
-    parts = [read_arrays(_path(directory, trial, split)) for trial in program.trials]
+def load(trials: Sequence[TrialSpec], directory: epath.Path, split: str) -> Predictions:
+    """The saved predictions of one split, stacked in the order of `trials`."""
+    parts = [read_arrays(_path(directory, trial, split)) for trial in trials]
     logits, features = (np.stack([part[name] for part in parts]) for name in ("logits", "features"))
     return Predictions(logits, features, parts[0]["labels"], parts[0]["ids"])
 
 
-def load_head(program: Program, directory: epath.Path) -> Head:
-    """The saved last layers of the program's trials, stacked."""
-    parts = [read_arrays(_path(directory, trial, "head")) for trial in program.trials]
+def load_head(trials: Sequence[TrialSpec], directory: epath.Path) -> Head:
+    """The saved last layers, stacked in the order of `trials`."""
+    parts = [read_arrays(_path(directory, trial, "head")) for trial in trials]
     return Head(*(np.stack([part[name] for part in parts]) for name in ("kernel", "bias")))
 
 

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxreg import data, parallel, predictions
@@ -13,11 +14,12 @@ from jaxreg.geometry import interventions
 from jaxreg.geometry import probe as geometry
 from jaxreg.geometry.attacked import measure_displacement as measure_moved
 from jaxreg.plan import Program
-from jaxreg.predictions import SPLITS, Predictions
+from jaxreg.predictions import SPLITS, Head, Predictions
 from jaxreg.probe import Measured
 from jaxreg.progress import Progress
 from jaxreg.robustness import probe as robustness
-from jaxreg.spec import CalibrationSpec, GeometrySpec, ProbesSpec, RobustnessSpec
+from jaxreg.robustness.evidence import Effort
+from jaxreg.spec import CalibrationSpec, GeometrySpec, ProbesSpec, RobustnessSpec, TrialSpec
 from jaxreg.train import Run
 from jaxreg.train_step import Fixed, TrainState
 
@@ -31,9 +33,53 @@ class Trained(NamedTuple):
     state: TrainState
     run: Run
 
+    @property
+    def failed(self) -> np.ndarray:
+        """Which trials froze: bool [T]."""
+        return parallel.fetch(self.state.failed, len(self.program.trials)) >= 0
+
+    @property
+    def measured(self) -> list[TrialSpec]:
+        """The trials to measure, [T]: a healthy one stands in for a frozen one, whose numbers may be anything."""
+        healthy = int(np.argmin(self.failed))
+        return [self.program.trials[healthy if froze else i] for i, froze in enumerate(self.failed)]
+
+    @property
+    def weights(self) -> tuple[Any, Any]:
+        """Parameters and statistics of `measured`, stacks on the mesh."""
+        both, trials = (self.state.params, self.state.stats), self.program.trials
+        if not self.failed.any():
+            return both
+        index = np.array([trials.index(trial) for trial in self.measured])
+        return parallel.put_trials(parallel.fetch(jax.tree.map(lambda a: a[index], both)), self.run.mesh)
+
     def predictions(self, split: str) -> Predictions:
         """The saved logits and features of one split, stacked [T, N, ...]."""
-        return predictions.load(self.program, self.run.directory, split)
+        return predictions.load(self.measured, self.run.directory, split)
+
+    @property
+    def head(self) -> Head:
+        """The last layers, stacked [T, ...]."""
+        return predictions.load_head(self.measured, self.run.directory)
+
+    def arrays(self, probe: str) -> list[dict[str, np.ndarray]]:
+        """What an earlier probe saved of every trial."""
+        folder = self.run.directory / "probes" / probe
+        return [predictions.read_arrays(folder / f"{trial.id}.npz") for trial in self.measured]
+
+    @property
+    def baselines(self) -> list[int]:
+        """For each trial the place of its baseline at the same seed, or `interventions.NO_BASELINE`."""
+        trials = self.program.trials
+        names = ["failed" if froze else t.regularizer.name for t, froze in zip(trials, self.failed)]
+        return interventions.baselines(names, [(t.seed, t.overrides) for t in trials])
+
+
+def splits_of(dataset: data.Dataset, spec: GeometrySpec) -> dict[str, data.Split]:
+    """The splits to predict: all of validation and test, and as much of train as the geometry probe looks at."""
+    splits = dict(dataset.splits)
+    train = splits["train"]
+    return splits | {"train": train[: spec.train_examples or len(train)]}
 
 
 def measure_calibration(trained: Trained, spec: CalibrationSpec) -> list[Measured]:
@@ -46,22 +92,27 @@ def measure_calibration(trained: Trained, spec: CalibrationSpec) -> list[Measure
 
 
 def measure_robustness(trained: Trained, spec: RobustnessSpec) -> list[Measured]:
-    """A suite of attacks on the test split, or on its first `examples`, at every radius."""
+    """A suite of attacks on the test split, or on its first `examples`, at every radius, and how far to trust it."""
     test, scale = trained.dataset.splits["test"], np.float32(trained.dataset.scale)
     test = test[: spec.examples or len(test)]
-    lift = functools.partial(parallel.per_trial, mesh=trained.run.mesh, local=trained.run.execution.local_trials)
-    data = (np.asarray(test.images, np.float32) / scale, test.labels, test.key_ids)
+    run, count = trained.run, len(trained.program.trials)
+    sources = [i if b == interventions.NO_BASELINE else b for i, b in enumerate(trained.baselines)]
+    sources += [count - 1] * (parallel.padded(count, run.mesh) - count)
     with _AttackProgress(trained) as progress:
         return robustness.measure(
-            lift,
+            functools.partial(parallel.per_trial, mesh=run.mesh, local=run.execution.local_trials),
             trained.fixed.model.apply,
-            trained.state.params,
-            trained.state.stats,
-            *data,
+            *trained.weights,
+            np.asarray(test.images, np.float32) / scale,
+            test.labels,
+            test.key_ids,
             suite_name=spec.suite,
             epsilons=spec.epsilons,
             norm=spec.norm,
-            trials=len(trained.program.trials),
+            trials=count,
+            sources=np.array(sources),
+            effort=Effort() if spec.verdict else None,
+            finished=run.directory / "probes" / "robustness" / "finished",
             progress=progress.show,
         )
 
@@ -84,32 +135,29 @@ def measure_geometry(trained: Trained, spec: GeometrySpec) -> list[Measured]:
     """Norms, class centers, cones, margins, collapse, scaling and interventions on the features of every split."""
     found = {name: trained.predictions(name) for name in SPLITS}
     splits = {name: geometry.Split(p.features, p.labels) for name, p in found.items()}
-    head, trials = predictions.load_head(trained.program, trained.run.directory), trained.program.trials
-    names, settings = [t.regularizer.name for t in trials], [(t.seed, t.overrides) for t in trials]
+    smoothing = [dict(t.regularizer.hyperparameters).get("epsilon", 0.0) for t in trained.measured]
     return geometry.measure(
         splits,
-        head.kernel,
-        head.bias,
+        trained.head.kernel,
+        trained.head.bias,
         radius=spec.radius,
-        smoothing_T=[dict(t.regularizer.hyperparameters).get("epsilon", 0.0) for t in trials],
-        baselines=interventions.baselines(
-            [t.regularizer.name for t in trials], [(t.seed, t.overrides) for t in trials]
-        ),
+        smoothing_T=smoothing,
+        baselines=trained.baselines,
         mesh=trained.run.mesh,
     )
 
 
-def measure_displacement(trained: Trained, spec: RobustnessSpec) -> list[Measured]:
+def measure_displacement(trained: Trained, specs: tuple[RobustnessSpec, GeometrySpec]) -> list[Measured]:
     """Where the worst attack at the middle radius moved the features."""
-    radius = sorted(spec.epsilons)[len(spec.epsilons) // 2]
-    folder = trained.run.directory / "probes" / "robustness"
-    saved = [predictions.read_arrays(folder / f"{trial.id}.npz") for trial in trained.program.trials]
+    epsilons = sorted(specs[0].epsilons)
+    radius = epsilons[len(epsilons) // 2]
+    saved = trained.arrays("robustness")
     images = np.stack([arrays[_of_radius(arrays, "adversarial/worst/", radius)] for arrays in saved])
-    head, clean = predictions.load_head(trained.program, trained.run.directory), trained.predictions("test")
-    attacked = predictions.own_features(trained.state, images, trained.fixed, trained.run)
-    count = images.shape[1]
+    centers = np.stack([arrays["class/center"] for arrays in trained.arrays("geometry")])
+    attacked = predictions.own_features(trained.weights, images, trained.fixed, trained.run)
+    head, clean, count = trained.head, trained.predictions("test"), images.shape[1]
     pair = (clean.features[:, :count], attacked, clean.labels[:count])
-    return measure_moved(*pair, head.kernel, head.bias, mesh=trained.run.mesh)
+    return measure_moved(*pair, head.kernel, head.bias, centers, mesh=trained.run.mesh)
 
 
 def _of_radius(arrays: Mapping[str, np.ndarray], prefix: str, radius: float) -> str:
@@ -129,5 +177,5 @@ PROBES: Mapping[str, Probe] = {
     "calibration": Probe(measure_calibration, lambda spec: spec.calibration),
     "robustness": Probe(measure_robustness, lambda spec: spec.robustness),
     "geometry": Probe(measure_geometry, lambda spec: spec.geometry),
-    "displacement": Probe(measure_displacement, lambda spec: spec.robustness),
+    "displacement": Probe(measure_displacement, lambda spec: (spec.robustness, spec.geometry)),  # needs both
 }

@@ -153,6 +153,7 @@ class RobustnessSpec:
     norm: Literal["linf", "l2"]
     epsilons: tuple[float, ...]
     examples: int  # of the test split; 0 means all
+    verdict: bool = True  # whether to check how far the numbers can be relied on
 
     def __post_init__(self) -> None:
         _choice("probes.robustness.norm", self.norm, ("linf", "l2"))
@@ -169,8 +170,13 @@ class GeometrySpec:
     """The geometry probe: radius of the class centers; 0 means each trial's mean feature norm."""
 
     radius: float = 0.0
+    train_examples: int = 0  # un-augmented train images to look at, for class means and collapse; 0 means all
 
     def __post_init__(self) -> None:
+        require(
+            self.train_examples >= 0,
+            f"probes.geometry.train_examples must be 0 (all) or more, got {self.train_examples}.",
+        )
         require(self.radius >= 0, f"probes.geometry.radius must be 0 (the mean norm) or more, got {self.radius}.")
 
 

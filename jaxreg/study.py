@@ -16,7 +16,7 @@ from jaxreg.config import Plain
 from jaxreg.predictions import write_arrays
 from jaxreg.preemption import Preemption
 from jaxreg.probe import Measured
-from jaxreg.probes import PROBES, Trained
+from jaxreg.probes import PROBES, Trained, splits_of
 from jaxreg.report.data import StudyData
 from jaxreg.report.text import table
 from jaxreg.spec import StudySpec
@@ -44,6 +44,16 @@ class Job:
         return data.load(spec.name, data_dir=spec.data_dir or None, validation=spec.validation, cache_dir=str(cache))
 
     @functools.cached_property
+    def splits(self) -> dict[str, data.Split]:
+        """What its trials are to say something of."""
+        return splits_of(self.dataset, self.study.probes.geometry)
+
+    @property
+    def is_predicted(self) -> bool:
+        """Whether its predictions are saved, and so its training is done."""
+        return predictions.is_done(self.program, self.splits, self.run.directory)
+
+    @functools.cached_property
     def trained(self) -> Trained:
         """The trained trials: from their last checkpoint, training what is left."""
         fixed = fixed_parts(self.program, self.dataset, self.run.mesh)
@@ -54,17 +64,16 @@ class Job:
 
 def train_stage(job: Job) -> None:
     """Trains what is not trained; trials with predictions are."""
-    if not predictions.is_done(job.program, job.run.directory):
+    if not job.is_predicted:
         _ = job.trained
 
 
 def predict_stage(job: Job) -> None:
     """Saves logits and features of every split."""
-    if predictions.is_done(job.program, job.run.directory):
-        return
-    trained = job.trained
-    with job.provenance.stage("predict"):
-        predictions.predict(job.program, job.dataset.splits, trained.state, trained.fixed, job.run)
+    if not job.is_predicted:
+        trained = job.trained
+        with job.provenance.stage("predict"):
+            predictions.predict(job.program, job.splits, trained.state, trained.fixed, job.run)
 
 
 def probe_stage(job: Job) -> None:
@@ -77,24 +86,24 @@ def probe_stage(job: Job) -> None:
         if not marker.exists() or json.loads(marker.read_text()) != _as_json(spec):
             trained = job.trained
             with job.provenance.stage(f"probe/{name}"):
-                _save(job, name, probe.measure(trained, spec))
+                # A study whose every trial froze still ends in a report that says so.
+                _save(job, name, [] if trained.failed.all() else probe.measure(trained, spec))
             workdir.write_json(marker, _as_json(spec))  # last: a probe with a marker is whole
 
 
-def _as_json(spec: Any) -> Plain:
-    return json.loads(json.dumps(dataclasses.asdict(spec)))
+def _as_json(spec: Any) -> Any:
+    return json.loads(json.dumps(spec, default=dataclasses.asdict))
 
 
 def _save(job: Job, probe: str, measured: list[Measured]) -> None:
     """Writes per-example arrays a trial, then the program's rows; those of frozen trials are no results."""
     folder, tables = job.run.directory / "probes" / probe, [results.SCHEMA.empty_table()]
-    failed = parallel.fetch(job.trained.state.failed, len(job.program.trials)) >= 0
-    for trial, found, froze in zip(job.program.trials, measured, failed):
+    healthy = [(t, m) for t, m, froze in zip(job.program.trials, measured, job.trained.failed) if not froze]
+    for trial, found in healthy:
         write_arrays(folder / f"{trial.id}.npz", found.arrays)
         name, given = trial.regularizer.name, trial.hyperparameters
         origin = results.Origin(job.study.name, job.program.id, trial.id, name, given, trial.seed)
-        if not froze:
-            tables.append(results.rows_to_table(origin, probe, found.rows))
+        tables.append(results.rows_to_table(origin, probe, found.rows))
     results.write(folder / f"{job.program.id}.parquet", pa.concat_tables(tables))
 
 

@@ -17,8 +17,14 @@ def small_config() -> ConfigDict:
             "optimizer": {"name": "sgd", "learning_rate": 0.1, "weight_decay": 1e-4},
             "probes": {
                 "calibration": {"bootstrap": 20},
-                "robustness": {"suite": "pgd", "norm": "linf", "epsilons": (0.05, 0.1), "examples": 100},
-                "geometry": {},
+                "robustness": {
+                    "suite": "pgd",
+                    "norm": "linf",
+                    "epsilons": (0.05, 0.1),
+                    "examples": 100,
+                    "verdict": False,
+                },
+                "geometry": {"train_examples": 600},
             },
             "execution": {"steps_per_dispatch": 2, "dispatches_per_checkpoint": 2, "cpu_devices": 2},
         }

@@ -171,6 +171,25 @@ def test_a_second_process_is_refused(place, whole, capsys):
         assert "is in use by process" in capsys.readouterr().err
 
 
+def test_trials_that_diverge_are_named_and_left_out(place, whole):
+    text = (place / "small.py").read_text() + "\ndef sweep():\n"
+    (place / "half.py").write_text(
+        text + "    yield from ({'optimizer.learning_rate': rate} for rate in (0.1, 1e30))\n"
+    )
+    words = [f"--config={place / 'half.py'}", f"--workdir={place / 'half'}", "--config.seeds=1"]
+    words = [sys.executable, "-m", "jaxreg", "study", *words]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment(place), timeout=400, check=False)
+    assert done.returncode == 0, done.stderr
+    named = [line for line in done.stderr.splitlines() if "not finite at step" in line]
+    assert len(named) == 2
+    assert "2 frozen" in done.stderr
+    frame = results.read(place / "half" / "results.parquet")
+    assert frame["trial"].nunique() == 2
+    assert frame["hyperparameters"].str.contains('"optimizer.learning_rate": 0.1').all()
+    page = (place / "half" / "report" / "index.html").read_text()
+    assert all(line.split()[1].rstrip(":") in page for line in named)
+
+
 def test_provenance_tells_code_versions_devices_and_times(place, whole):
     facts = json.loads((place / "whole" / "provenance.json").read_text())
     assert len(facts["git_commit"] or "") in (0, 40)

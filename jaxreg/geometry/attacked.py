@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from jaxreg import parallel
-from jaxreg.geometry import centers, displacement, norms
+from jaxreg.geometry import displacement
 from jaxreg.geometry.examples import Head
 from jaxreg.geometry.summary import mean_row
 from jaxreg.probe import Measured
@@ -21,15 +21,15 @@ def measure_displacement(
     labels_N: np.ndarray | Array,
     kernel_TDK: np.ndarray | Array,
     bias_TK: np.ndarray | Array,
+    centers_TKD: np.ndarray | Array,
     *,
     split: str = "test",
-    radius: float = 0.0,
     mesh: Any = None,
 ) -> list[Measured]:
     """Measures the change of features [T, N, D] under attack, with one compiled program for all trials.
 
     Args:
-      radius: length of the class centers; 0 means each trial's mean clean feature norm.
+      centers_TKD: of the classes, as `probe.measure` finds them.
       mesh: from `parallel.make_mesh`; by default all devices, trials side by side.
     Returns: for each trial rows of the means over examples (with intervals), among them `adversarial_radial_cosine`
       and the shares of `displacement.displacement`; arrays [N] named SPLIT/METRIC.
@@ -39,8 +39,9 @@ def measure_displacement(
         raise ValueError(f"attacked features must match the clean {clean_TND.shape}, got {attacked_TND.shape}.")
     mesh = parallel.make_mesh() if mesh is None else mesh
     heads = Head(jnp.asarray(kernel_TDK, jnp.float32), jnp.asarray(bias_TK, jnp.float32))
-    given = (jnp.asarray(clean_TND, jnp.float32), jnp.asarray(attacked_TND, jnp.float32), heads)
-    shared = parallel.put_shared((np.asarray(labels_N, np.int32), np.float32(radius)), mesh)
+    moved = (jnp.asarray(clean_TND, jnp.float32), jnp.asarray(attacked_TND, jnp.float32))
+    given = (*moved, heads, jnp.asarray(centers_TKD, jnp.float32))
+    shared = parallel.put_shared(np.asarray(labels_N, np.int32), mesh)
     found = parallel.fetch(_program(mesh)(parallel.put_trials(given, mesh), shared), len(clean_TND))
     trials = [{name: array[t] for name, array in found.items()} for t in range(len(clean_TND))]
     return [
@@ -56,9 +57,7 @@ def _program(mesh: Any) -> Any:
     return parallel.per_trial(_one_trial, mesh)
 
 
-def _one_trial(trial: tuple[Array, Array, Head], shared: tuple[Array, Array]) -> dict[str, Array]:
-    (clean_ND, attacked_ND, head), (labels_N, radius) = trial, shared
+def _one_trial(trial: tuple[Array, Array, Head, Array], labels_N: Array) -> dict[str, Array]:
+    clean_ND, attacked_ND, head, centers_KD = trial
     with jax.default_matmul_precision("highest"):
-        radius = jnp.where(radius > 0, radius, jnp.mean(norms.norm(clean_ND)))
-        centers_KD = centers.minimal_loss_points(*head, radius).points
         return displacement.displacement(clean_ND, attacked_ND, labels_N, head, centers_KD)

@@ -79,10 +79,11 @@ def test_the_probe_gives_the_means_of_every_trial():
     clean = np.stack([w[1] for w in worlds])
     attacked = clean * np.array([0.5, 1.5])[:, None, None]
     kernel, bias = (np.stack([w[0][i] for w in worlds]) for i in (0, 1))
-    shrunk, grown = attacked_probe.measure_displacement(clean, attacked, np.asarray(worlds[0][2]), kernel, bias)
+    labels, centers = np.asarray(worlds[0][2]), kernel.transpose(0, 2, 1)
+    shrunk, grown = attacked_probe.measure_displacement(clean, attacked, labels, kernel, bias, centers)
     for one, sign in ((shrunk, 1), (grown, -1)):
         (row,) = [row for row in one.rows if row.metric == "adversarial_radial_cosine"]
         np.testing.assert_allclose([row.value, row.n], [sign, COUNT], atol=1e-5)
         np.testing.assert_allclose(one.arrays["test/adversarial_radial_cosine"], sign, atol=1e-5)
     with pytest.raises(ValueError, match="must match the clean"):
-        attacked_probe.measure_displacement(clean, attacked[:, :3], np.asarray(worlds[0][2]), kernel, bias)
+        attacked_probe.measure_displacement(clean, attacked[:, :3], labels, kernel, bias, centers)
