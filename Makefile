@@ -10,7 +10,7 @@ study: $(VENV)/.ready  ## Train, measure and report the digits study.
 	$(BIN)/python -m jaxreg study --config=$(CONFIG) --workdir=$(WORKDIR)
 
 test: $(VENV)/.ready  ## Run the test suite.
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.ready  ## Check format, style and types.
 	$(BIN)/ruff format --check .
