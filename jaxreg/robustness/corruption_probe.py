@@ -1,0 +1,60 @@
+"""Accuracy under common corruptions for all trials of a program, and the logits for calibration under them."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxreg.probe import Measured, Row
+from jaxreg.rng import Stream, key_of
+from jaxreg.robustness import programs
+from jaxreg.robustness.audit import wrong
+from jaxreg.robustness.bench import Bench, capacity, logits
+from jaxreg.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from jaxreg.robustness.intervals import wilson
+
+Tree = Any
+
+
+def measure(
+    per_trial: programs.PerTrial,
+    apply: programs.Apply,
+    params: Tree,
+    stats: Tree,
+    images: np.ndarray,
+    labels: np.ndarray,
+    key_ids: np.ndarray,
+    *,
+    names: tuple[str, ...] = tuple(CORRUPTIONS),
+    severities: tuple[int, ...] = tuple(range(1, SEVERITIES + 1)),
+    seed: int = 0,
+    split: str = "test",
+    trials: int | None = None,
+    chunk: int = 512,
+) -> list[Measured]:
+    """Corrupts images [N, H, W, C] in [0, 1] by every family and severity, the same for every trial.
+
+    Returns: for each trial the rows corruption_accuracy/NAME/SEVERITY and corruption_accuracy/mean (over families and
+      severities), and arrays corruption_logits/NAME/SEVERITY [N, K].
+    Raises: ValueError: for an unknown family or severity.
+    """
+    forward = programs.logits_program(apply, per_trial)
+    bench = Bench((params, stats), forward, {}, {}, capacity(len(images), chunk), seed, "linf")
+    key, found = key_of(seed, Stream.CORRUPTION), {}
+    for name in names:
+        for severity in severities:
+            x = np.asarray(corrupt(images, name, severity, key=key, ids=key_ids))
+            found[f"{name}/{severity}"] = logits(bench, np.broadcast_to(x, (bench.trials, *x.shape)))
+    count = bench.trials if trials is None else trials
+    return [_measured({name: z[t] for name, z in found.items()}, np.asarray(labels), split) for t in range(count)]
+
+
+def _measured(found: dict[str, np.ndarray], labels: np.ndarray, split: str) -> Measured:
+    total, right = len(labels), {name: ~wrong(z, labels) for name, z in found.items()}
+    rows = [
+        Row(split, f"corruption_accuracy/{name}", float(mask.mean()), total, *wilson(int(mask.sum()), total))
+        for name, mask in right.items()
+    ]
+    mean = float(np.mean([mask.mean() for mask in right.values()]))
+    arrays = {f"corruption_logits/{name}": z for name, z in found.items()}
+    return Measured([*rows, Row(split, "corruption_accuracy/mean", mean, total)], jax.tree.map(np.asarray, arrays))
