@@ -8,7 +8,7 @@ import matplotlib
 from etils import epath
 from matplotlib.figure import Figure
 
-from jaxreg.report import curves, geometry, reliability, robustness, seeds
+from jaxreg.report import curves, geometry, maps, reliability, robustness, seeds
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import STYLE
 
@@ -59,6 +59,14 @@ FIGURES = {
         "Features before the last layer, as densities over examples with seeds pooled; thin vertical lines are "
         "means. Norm: the length of the feature. Cosine: between the feature and the point of least loss for its "
         "label (1 where it points straight at the center).",
+    ),
+    "maps": Maker(
+        "geometry",
+        maps.figure,
+        "Decision regions on planes through the origin and two class centers, and through three centers, of the first "
+        "seed of each setting, all on one scale: colours are predicted classes, paler where the network is less sure; "
+        "arrows point down the slope of the loss. Regions that are cones meet at the origin. Dots are examples of "
+        "these classes, projected.",
     ),
     "curves": Maker(
         "training",
