@@ -16,7 +16,7 @@ from jaxreg.robustness.attack import (
     settings_of,
 )
 from jaxreg.robustness.balls import Norm
-from jaxreg.robustness.minimal import TOLERANCE, minimal_radius
+from jaxreg.robustness.minimal import minimal_radius
 
 
 def minimal_eps(
@@ -33,8 +33,8 @@ def minimal_eps(
 ) -> tuple[Array, Array]:
     """The smallest radius up to `limit` at which each example is fooled [N], and the adversary there [N, H, W, C].
 
-    One search per target class (the likeliest wrong ones), each only below what those before it found. An upper bound,
-    to a relative `TOLERANCE`; 0 where misclassified without attack, inf where nothing within `limit` was found.
+    One search per target class (the likeliest wrong ones), each only below what those before it found. An upper bound;
+    0 where misclassified without attack, inf where nothing within `limit` was found.
 
     Raises: ValueError: as `run_attack` does.
     """
@@ -49,7 +49,7 @@ def minimal_eps(
     best_NHWC = images
     for rank in range(targets):
         one = examples._replace(targets_NP=examples.targets_NP[:, rank : rank + 1])
-        eps_EN = jnp.minimum(radius_N * (1 - TOLERANCE), limit)[None]
+        eps_EN = jnp.minimum(radius_N, limit)[None]
         counts = evaluations_of(attack), 1, True, min(slots, len(images))
         found = search_jit("minimal", norm, logits_fn, one, eps_EN, settings_of(attack), *counts)
         nearer_N = minimal_radius(found.adversarial_ENHWC[0], images, ~found.robust_EN[0], norm)

@@ -1,4 +1,4 @@
-"""The smallest radius that fools each example: bisection over radii, each tried by warm-started margin ascent."""
+"""The smallest radius that fools each example: ascent in a ball that shrinks while it fools and grows while not."""
 
 import functools
 from typing import NamedTuple
@@ -10,66 +10,61 @@ from jaxreg.robustness.balls import SMALL, Norm, project, size, spread, steepest
 from jaxreg.robustness.gradient import ascend, fooled, start
 from jaxreg.robustness.loop import Logits, Method, Row, Settings, Step
 
-TRIES = 10  # steps at one radius before it counts as safe
-TOLERANCE = 1e-2  # relative width of the bracket at which the search ends
+STEPS = (1.0, 0.1)  # of the ascent, in units of the radius: first and last
+CHANGES = (0.1, 0.002)  # of the radius, relative: first and last
 
 
 class State(NamedTuple):
-    """Per slot: the next point, the nearest adversary, the bracket of its radius, the radius tried, steps at it."""
+    """Per slot: the next point and its radius, the nearest adversary and its distance (inf: none yet)."""
 
     x: Array
-    best: Array
-    low_B: Array
-    high_B: Array
     radius_B: Array
-    tried_B: Array
-    found_B: Array
+    best: Array
+    distance_B: Array
 
 
 def begin(row: Row, settings: Settings, norm: Norm) -> State:
-    """Starts at the largest radius, the row's."""
+    """The row's radius is the largest that is looked at."""
     x_BHWC = start(row, settings, norm)
-    zero_B = row.eps_B * 0
-    return State(x_BHWC, x_BHWC, zero_B, row.eps_B, row.eps_B, row.label_B * 0, zero_B > 0)
+    return State(x_BHWC, row.eps_B, x_BHWC, row.eps_B * 0 + jnp.inf)
 
 
 def step(logits_fn: Logits, row: Row, state: State, k_B: Array, settings: Settings, norm: Norm) -> Step:
-    """A fooled point lowers the upper end to its distance; `TRIES` steps in vain raise the lower end; else ascend."""
-    _, gradient_BHWC, logits_BK = ascend(logits_fn, row, state.x, settings)
-    hit_B = fooled(logits_BK, row)
-    distance_B = size(state.x - row.clean_BHWC, norm)
-    vain_B = ~hit_B & (state.tried_B >= TRIES)
-    high_B = jnp.where(hit_B, jnp.minimum(state.high_B, distance_B), state.high_B)
-    low_B = jnp.where(vain_B, state.radius_B, state.low_B)
-    found_B = state.found_B | hit_B
-    best_BHWC = jnp.where(spread(hit_B, state.x), state.x, state.best)
-    radius_B = jnp.where(hit_B | vain_B, (low_B + high_B) / 2, state.radius_B)
-    turn_B = hit_B | vain_B
-    x_BHWC = _next(row, state.x, gradient_BHWC, turn_B, radius_B, distance_B, norm)
-    closed_B = high_B - low_B <= TOLERANCE * high_B
-    over_B = closed_B | (k_B >= jnp.asarray(settings.steps))
-    tried_B = jnp.where(turn_B, 0, state.tried_B + 1)
-    following = State(x_BHWC, best_BHWC, low_B, high_B, radius_B, tried_B, found_B)
-    shown_BHWC = jnp.where(spread(found_B, best_BHWC), best_BHWC, state.x)
-    return Step(following, shown_BHWC, over_B & found_B, over_B)
+    """Fooled: keep the point, shrink. Not fooled: to the linear estimate of the boundary, or, once one fooled, grow."""
+    gap_B, gradient_BHWC, logits_BK = ascend(logits_fn, row, state.x, settings)
+    hit_B, distance_B = fooled(logits_BK, row), size(state.x - row.clean_BHWC, norm)
+    nearer_B = hit_B & (distance_B < state.distance_B)
+    best_BHWC = jnp.where(spread(nearer_B, state.x), state.x, state.best)
+    best_B = jnp.where(nearer_B, distance_B, state.distance_B)
+    late_B = k_B / jnp.asarray(settings.steps)
+    change_B = _between(CHANGES, late_B).astype(distance_B.dtype)
+    boundary_B = distance_B - gap_B / (_dual_size(gradient_BHWC, norm) + SMALL)  # the gap is below 0 where not fooled
+    outward_B = jnp.where(jnp.isfinite(best_B), state.radius_B * (1 + change_B), boundary_B * (1 + change_B))
+    radius_B = jnp.where(hit_B, jnp.minimum(state.radius_B, distance_B) * (1 - change_B), outward_B)
+    radius_B = jnp.minimum(radius_B, row.eps_B)
+    length_B = radius_B * _between(STEPS, late_B).astype(radius_B.dtype)
+    moved_BHWC = state.x + spread(length_B, state.x) * steepest(gradient_BHWC, norm)
+    following = State(project(moved_BHWC, row.clean_BHWC, radius_B, norm), radius_B, best_BHWC, best_B)
+    found_B, over_B = jnp.isfinite(best_B), k_B >= jnp.asarray(settings.steps)
+    return Step(following, jnp.where(spread(found_B, best_BHWC), best_BHWC, state.x), over_B & found_B, over_B)
 
 
-def _next(
-    row: Row, x_BHWC: Array, gradient_BHWC: Array, turn_B: Array, radius_B: Array, distance_B: Array, norm: Norm
-) -> Array:
-    """Along the ray to the new radius where the radius turned, else one step uphill inside the ball."""
-    shrink_B = jnp.minimum(radius_B / (distance_B + SMALL), 1)
-    scaled_BHWC = row.clean_BHWC + spread(shrink_B, x_BHWC) * (x_BHWC - row.clean_BHWC)
-    moved_BHWC = x_BHWC + spread(0.25 * radius_B, x_BHWC) * steepest(gradient_BHWC, norm)
-    next_BHWC = jnp.where(spread(turn_B, x_BHWC), scaled_BHWC, moved_BHWC)
-    return project(next_BHWC, row.clean_BHWC, radius_B, norm)
+def _between(ends: tuple[float, float], late_B: Array) -> Array:
+    """From the first number to the last along half a cosine."""
+    return ends[1] + (ends[0] - ends[1]) * (1 + jnp.cos(jnp.pi * late_B)) / 2
+
+
+def _dual_size(gradient_BHWC: Array, norm: Norm) -> Array:
+    return jnp.sum(jnp.abs(gradient_BHWC), axis=(1, 2, 3)) if norm == "linf" else size(gradient_BHWC, "l2")
 
 
 def method(norm: Norm) -> Method:
-    """Bisection over radii up to the row's.
+    """A fast minimum-norm search up to the row's radius.
 
-    The distance of the adversary found is an upper bound of the minimal radius, tight to `TOLERANCE` where the ascent
-    finds what there is (as on a linear model); no such search proves that a smaller one does not exist.
+    The distance of the adversary found is an upper bound of the minimal radius; nothing proves there is no nearer one.
+    Steps are steepest in the norm and in units of the radius, where the original's are l2 and absolute.
+
+    References: Pintor et al., 2021, https://arxiv.org/abs/2102.12827, algorithm 1.
     """
     return Method(functools.partial(begin, norm=norm), functools.partial(step, norm=norm))
 
