@@ -8,6 +8,7 @@ from ml_collections import config_flags
 
 from jaxreg import config as configs
 from jaxreg import parallel, study
+from jaxreg.overview import overview
 from jaxreg.preemption import Preempted, Preemption
 from jaxreg.spec import SpecError, StudySpec
 
@@ -30,7 +31,8 @@ def run(argv: Sequence[str]) -> int:
     spec, plain, sweep = _study(values)
     parallel.use_cpu_devices(spec.execution.cpu_devices)
     if command == "plan":
-        return study.print_plan(spec)
+        print(overview(spec))
+        return 0
     if not values.workdir:
         raise SpecError("--workdir is missing: name a directory for the study's files.")
     preemption = Preemption()

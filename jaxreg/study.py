@@ -162,40 +162,6 @@ def _cosine_with_radius(found: StudyData) -> dict[str, list[float]]:
     return pairs
 
 
-def print_plan(study: StudySpec) -> int:
-    """Prints what would run: trials, programs, devices, steps, and the device memory that it should take."""
-    mesh = parallel.make_mesh(study.execution.data_devices)
-    programs = plan.programs(study)
-    print(f"study {study.name}: {len(study.trials)} trials in {len(programs)} programs")
-    print(f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}, {dict(mesh.shape)}")
-    for program in programs:
-        print(f"\n{_about(program, mesh, study)}")
-    return 0
-
-
-def _about(program: plan.Program, mesh: parallel.Mesh, study: StudySpec) -> str:
-    about = preflight.check(program)
-    needs = preflight.needs(program, about, mesh, study.execution.local_trials)
-    settings: dict[tuple[str, str], int] = {}
-    for trial in program.trials:
-        key = (trial.regularizer.name, trial.hyperparameters)
-        settings[key] = settings.get(key, 0) + 1
-    padding = parallel.padded(len(program.trials), mesh) - len(program.trials)
-    height, width, channels = about.image_shape
-    lines = [
-        f"program {program.id}: {len(program.trials)} trials (+ {padding} padding), {program.steps} steps each",
-        f"  data   {about.name}: {height}x{width}x{channels}, {about.num_classes} classes, {dict(about.counts)}",
-        f"  model  {program.model.name} {program.model.dtype}, batch {program.batch_size}",
-        f"  memory a device: state {_mib(needs.state)}, activations {_mib(needs.activations)}, data {_mib(needs.data)}",
-    ]
-    lines += [f"  {count} x {results.label(*key)}" for key, count in settings.items()]
-    return "\n".join(lines)
-
-
-def _mib(count: int) -> str:
-    return f"{count / 2**20:.1f} MiB"
-
-
 def _precision(study: StudySpec) -> str:
     dtypes = sorted({trial.model.dtype for trial in study.trials})
     default = getattr(jax.config, "jax_default_matmul_precision") or "default"  # noqa: B009  (unknown to the type checker)

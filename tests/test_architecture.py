@@ -34,6 +34,7 @@ ORDER = [
     "probes",
     "results",
     "report",
+    "overview",
     "study",
     "commands",
     "__main__",
