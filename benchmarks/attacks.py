@@ -196,7 +196,7 @@ def arm_jaxreg(data: dict, options: dict):
     import jax.numpy as jnp
 
     from jaxreg import models
-    from jaxreg.robustness import ATTACKS, run_attack
+    from jaxreg.robustness import ATTACKS, run_attack, run_suite
     from jaxreg.robustness.suites import suite
 
     x, y, eps = jnp.asarray(data["x"]), jnp.asarray(data["y"], jnp.int32), float(data["eps"])
@@ -222,15 +222,9 @@ def arm_jaxreg(data: dict, options: dict):
 
     def ensemble(row):
         del row
-        robust = np.ones(len(y), bool)
-        for attack in suite("autoattack", 10).attacks.values():
-            left = np.flatnonzero(robust)
-            if not len(left):
-                break
-            rows = np.resize(left, len(y))  # one shape: no compilation as examples leave
-            attack = attack._replace(steps=min(attack.steps, options["ensemble_steps"]))
-            found = run_attack(logits_fn, x[rows], y[rows], eps, attack, key=key, slots=slots, ids=rows)
-            robust[left] = np.asarray(found.robust)[: len(left)]
+        chosen = suite("autoattack", 10)
+        cut = {name: a._replace(steps=min(a.steps, options["ensemble_steps"])) for name, a in chosen.attacks.items()}
+        robust = run_suite(logits_fn, x, y, eps, chosen._replace(attacks=cut), key=key, slots=slots).robust
         return ~robust
 
     return np.asarray(logits_fn(x)), lambda row: (ensemble if row == "ensemble" else plain)(row)

@@ -4,5 +4,7 @@ Shape letters: B batch, K classes, H W C image, N examples, E radii, P passes (r
 """
 
 from jaxreg.robustness.attack import ATTACKS, METHODS, Attack, Attacked, run_attack
+from jaxreg.robustness.ensemble import Ensemble, run_suite
+from jaxreg.robustness.suites import SUITES, Suite
 
-__all__ = ["ATTACKS", "METHODS", "Attack", "Attacked", "run_attack"]
+__all__ = ["ATTACKS", "METHODS", "SUITES", "Attack", "Attacked", "Ensemble", "Suite", "run_attack", "run_suite"]

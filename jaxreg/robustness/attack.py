@@ -137,14 +137,14 @@ def named(attack: Attack | str) -> Attack:
 
 def run_attack(
     logits_fn: loop.Logits,
-    images: Array,
-    labels: Array,
-    eps: Array | float,
+    images: Array | np.ndarray,
+    labels: Array | np.ndarray,
+    eps: Array | np.ndarray | float,
     attack: Attack | str = "pgd_ce",
     *,
     key: Array,
     norm: Norm = "linf",
-    ids: Array | None = None,
+    ids: Array | np.ndarray | None = None,
     slots: int = 256,
     early_exit: bool = True,
 ) -> Attacked:

@@ -103,15 +103,3 @@ def test_the_curve_is_the_share_of_larger_minimal_radii():
     radii, share = robustness_curve(np.array([0.0, 0.1, 0.3, np.inf, 0.1]))
     np.testing.assert_allclose(radii, [0, 0.1, 0.3])
     np.testing.assert_allclose(share, [0.8, 0.4, 0.2])
-
-
-def test_the_autoattack_ensemble_runs_as_a_cascade():
-    from jaxreg.robustness.suites import SUITES
-
-    assert SUITES["autoattack"].cascade
-    assert {name: (a.steps, a.targets, a.restarts) for name, a in SUITES["autoattack"].attacks.items()} == {
-        "apgd_ce": (100, 0, 1),
-        "apgd_t": (100, 9, 1),
-        "fab_t": (100, 9, 1),
-        "square": (5000, 0, 1),
-    }
