@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-import logging
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -22,8 +22,6 @@ from jaxreg.report.text import table
 from jaxreg.spec import StudySpec
 from jaxreg.train import Run, fixed_parts, train
 
-log = logging.getLogger(__name__)
-
 STAGES = ("train", "predict", "probe", "report")
 
 
@@ -41,6 +39,7 @@ class Job:
         """The program's dataset, decoded or read from the cache beside the workdir."""
         spec = self.program.dataset
         cache = self.run.directory.parent / "data_cache"
+        print(f"data: {spec.name} (decoded once into {cache})", file=sys.stderr, flush=True)
         return data.load(spec.name, data_dir=spec.data_dir or None, validation=spec.validation, cache_dir=str(cache))
 
     @functools.cached_property
