@@ -57,6 +57,11 @@ def get_config(model: str = "resnet18") -> ConfigDict:
                     "verdict": True,
                 },
                 "geometry": {"radius": 0.0, "train_examples": 10_000},
+                "corruptions": {
+                    "families": (),
+                    "severities": (1, 3, 5),
+                    "examples": 0,
+                },  # such as ("gaussian_noise", "fog")
             },
             "execution": {
                 "data_devices": 1,

@@ -51,6 +51,11 @@ def get_config() -> ConfigDict:
                     "verdict": False,
                 },
                 "geometry": {"radius": 0.0, "train_examples": 0},
+                "corruptions": {
+                    "families": (),
+                    "severities": (1, 3, 5),
+                    "examples": 0,
+                },  # such as ("gaussian_noise", "fog")
             },
             "execution": {
                 "data_devices": 1,

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from jaxreg import regularizers
 from jaxreg.spec import (
     CalibrationSpec,
+    CorruptionsSpec,
     DatasetSpec,
     ExecutionSpec,
     GeometrySpec,
@@ -32,7 +33,12 @@ S = TypeVar("S")
 
 _TOP = ("study", "dataset", "model", "regularizers", "seeds", "batch_size", "steps", "optimizer", "probes", "execution")
 _FIXED = ("study", "seeds", "probes", "execution")  # what a sweep cannot override: it is no part of a trial
-_PROBES = {"calibration": CalibrationSpec, "robustness": RobustnessSpec, "geometry": GeometrySpec}
+_PROBES = {
+    "calibration": CalibrationSpec,
+    "robustness": RobustnessSpec,
+    "geometry": GeometrySpec,
+    "corruptions": CorruptionsSpec,
+}
 
 
 def resolve(config: ConfigDict | Mapping[str, Any], sweep: Iterable[Mapping[str, Any]] = ({},)) -> StudySpec:
@@ -45,8 +51,9 @@ def resolve(config: ConfigDict | Mapping[str, Any], sweep: Iterable[Mapping[str,
     trials = [trial for overrides in sweep for trial in _trials(plain, dict(overrides))]
     require(bool(trials), "the study has no trials: name at least one regularizer and one seed.")
     _check_unique(trials)
-    _check_keys("config.probes", plain["probes"], tuple(_PROBES), tuple(_PROBES))
-    probes = ProbesSpec(**{k: build(f"config.probes.{k}", c, plain["probes"][k]) for k, c in _PROBES.items()})
+    given = plain["probes"]
+    _check_keys("config.probes", given, tuple(_PROBES), ("calibration", "robustness", "geometry"))
+    probes = ProbesSpec(**{k: build(f"config.probes.{k}", c, given[k]) for k, c in _PROBES.items() if k in given})
     execution = build("config.execution", ExecutionSpec, plain["execution"])
     return StudySpec(name=plain["study"], trials=tuple(trials), probes=probes, execution=execution)
 

@@ -15,6 +15,8 @@ from jax import Array, lax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxreg.spec import require
+
 Tree = Any
 Local = Literal["map", "vmap"]
 
@@ -32,11 +34,10 @@ def use_cpu_devices(count: int) -> None:
 def make_mesh(data: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """A mesh ("trial", "data") over `devices` (default: all), `data` of them to each trial.
 
-    Raises: ValueError: if `data` does not divide the number of devices.
+    Raises: SpecError: if `data` does not divide the number of devices.
     """
     devices = jax.devices() if devices is None else devices
-    if len(devices) % data:
-        raise ValueError(f"execution.data_devices must divide the {len(devices)} devices, got {data}.")
+    require(len(devices) % data == 0, f"execution.data_devices must divide the {len(devices)} devices, got {data}.")
     shape = (len(devices) // data, data)
     return jax.make_mesh(shape, ("trial", "data"), axis_types=(AxisType.Auto,) * 2, devices=devices)
 

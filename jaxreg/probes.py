@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from etils import epath
 
 from jaxreg import data, parallel, predictions
 from jaxreg.calibration import human
@@ -17,9 +18,22 @@ from jaxreg.plan import Program
 from jaxreg.predictions import SPLITS, Head, Predictions
 from jaxreg.probe import Measured
 from jaxreg.progress import Progress
+from jaxreg.robustness import corruption_probe as corruptions
 from jaxreg.robustness import probe as robustness
+from jaxreg.robustness.attack import check as check_attack
+from jaxreg.robustness.corruptions import CORRUPTIONS
 from jaxreg.robustness.evidence import Effort
-from jaxreg.spec import CalibrationSpec, GeometrySpec, ProbesSpec, RobustnessSpec, TrialSpec
+from jaxreg.robustness.suites import suite
+from jaxreg.spec import (
+    CalibrationSpec,
+    CorruptionsSpec,
+    GeometrySpec,
+    ProbesSpec,
+    RobustnessSpec,
+    SpecError,
+    TrialSpec,
+    require,
+)
 from jaxreg.train import Run
 from jaxreg.train_step import Fixed, TrainState
 
@@ -131,6 +145,25 @@ class _AttackProgress(Progress):
         self.reach(now.done, now.calls, f"{self._trials} trials, {now.attack}, robust so far {robust:.3f}")
 
 
+def measure_corruptions(trained: Trained, spec: CorruptionsSpec) -> list[Measured]:
+    """Accuracy on corrupted test images, by family and severity."""
+    if not spec.families:
+        return []
+    test, scale, run = trained.dataset.splits["test"], np.float32(trained.dataset.scale), trained.run
+    test = test[: spec.examples or len(test)]
+    return corruptions.measure(
+        functools.partial(parallel.per_trial, mesh=run.mesh, local=run.execution.local_trials),
+        trained.fixed.model.apply,
+        *trained.weights,
+        np.asarray(test.images, np.float32) / scale,
+        test.labels,
+        test.key_ids,
+        names=spec.families,
+        severities=spec.severities,
+        trials=len(trained.program.trials),
+    )
+
+
 def measure_geometry(trained: Trained, spec: GeometrySpec) -> list[Measured]:
     """Norms, class centers, cones, margins, collapse, scaling and interventions on the features of every split."""
     found = {name: trained.predictions(name) for name in SPLITS}
@@ -177,5 +210,19 @@ PROBES: Mapping[str, Probe] = {
     "calibration": Probe(measure_calibration, lambda spec: spec.calibration),
     "robustness": Probe(measure_robustness, lambda spec: spec.robustness),
     "geometry": Probe(measure_geometry, lambda spec: spec.geometry),
+    "corruptions": Probe(measure_corruptions, lambda spec: spec.corruptions),
     "displacement": Probe(measure_displacement, lambda spec: (spec.robustness, spec.geometry)),  # needs both
 }
+
+
+def check(spec: ProbesSpec, classes: int) -> None:
+    """Raises SpecError for a suite, an attack, a corruption or a file that cannot be had, before anything is trained."""
+    try:
+        for attack in suite(spec.robustness.suite, classes).attacks.values():
+            check_attack(attack, spec.robustness.norm, classes)
+    except ValueError as error:
+        raise SpecError(f"probes.robustness: {error}") from None
+    unknown = sorted(set(spec.corruptions.families) - set(CORRUPTIONS))
+    require(not unknown, f"Unknown probes.corruptions.families {unknown}; known: {sorted(CORRUPTIONS)}.")
+    people = spec.calibration.human_labels
+    require(not people or epath.Path(people).exists(), f"probes.calibration.human_labels: there is no file {people}.")

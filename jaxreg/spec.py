@@ -166,6 +166,20 @@ class RobustnessSpec:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class CorruptionsSpec:
+    """The corruptions probe: families of CIFAR-C on the first `examples` of test (0: all); off without any."""
+
+    families: tuple[str, ...] = ()
+    severities: tuple[int, ...] = (1, 2, 3, 4, 5)
+    examples: int = 0
+
+    def __post_init__(self) -> None:
+        inside = all(1 <= severity <= 5 for severity in self.severities) and bool(self.severities)
+        require(inside, f"probes.corruptions.severities are numbers from 1 to 5, got {self.severities}.")
+        require(self.examples >= 0, f"probes.corruptions.examples must be 0 (all) or more, got {self.examples}.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class GeometrySpec:
     """The geometry probe: radius of the class centers; 0 means each trial's mean feature norm."""
 
@@ -187,6 +201,7 @@ class ProbesSpec:
     calibration: CalibrationSpec
     robustness: RobustnessSpec
     geometry: GeometrySpec
+    corruptions: CorruptionsSpec = CorruptionsSpec()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,10 @@ from jaxreg.predictions import write_arrays
 from jaxreg.preemption import Preemption
 from jaxreg.probe import Measured
 from jaxreg.probes import PROBES, Trained, splits_of
+from jaxreg.probes import check as check_probes
 from jaxreg.report.data import StudyData
 from jaxreg.report.text import table
-from jaxreg.spec import StudySpec
+from jaxreg.spec import StudySpec, require
 from jaxreg.train import Run, fixed_parts, train
 
 STAGES = ("train", "predict", "probe", "report")
@@ -115,7 +116,7 @@ def run(
     """Runs one stage, or all of them for `study`, of every program; returns an exit code."""
     programs = plan.programs(study)
     for program in programs:
-        preflight.check(program)
+        check_probes(study.probes, preflight.check(program).num_classes)
     mesh = parallel.make_mesh(study.execution.data_devices)
     run = Run(directory, mesh, study.execution, preemption)
     stages = STAGES if command == "study" else (command,)
@@ -136,16 +137,18 @@ def run(
 def report(directories: list[epath.Path]) -> int:
     """Joins the probes' rows of each workdir, tests the claims, writes one report into the first, prints both."""
     from jaxreg.report import data as reported
-    from jaxreg.report import page  # draws: not for a plan
+    from jaxreg.report import page, verdicts  # draws: not for a plan
 
     for directory in directories:
+        require((directory / "provenance.json").exists(), f"{directory} holds no study: name the --workdir of one.")
         results.gather(directory)
     found = reported.load(directories)
     tested = claims.evaluate(found.frame, _cosine_with_radius(found))
     claims.save(tested, directories[0] / "report" / "tables")
     path = page.build(directories, claims=claims.summarize(tested))
     (directories[0] / "report" / "tables" / "claims.txt").write_text(claims.as_text(tested) + "\n")
-    print("\n".join([table(found.frame), "", *claims.headlines(tested), "", f"report: {path}"]))
+    parts = [table(found.frame), verdicts.text(found), "\n".join(claims.headlines(tested)), f"report: {path}"]
+    print("\n\n".join(part for part in parts if part))
     return 0
 
 

@@ -211,6 +211,12 @@ def test_provenance_tells_code_versions_devices_and_times(place, whole):
         (["plan", "--config={config}", "--config.dataset.name=imagewoof"], "imagewoof"),
         (["plan", "--config={config}", "seeds=3"], "takes no argument 'seeds=3'"),
         (["report"], "report needs a workdir"),
+        (["report", "nowhere"], "nowhere holds no study"),
+        (["study", "--config={config}", "--workdir=w", "--config.probes.robustness.suite=pdg"], "Unknown suite 'pdg'"),
+        (
+            ["study", "--config={config}", "--workdir=w", "--config.execution.data_devices=3"],
+            "must divide the 8 devices",
+        ),
     ],
 )
 def test_bad_use_is_one_line_and_exit_code_2(place, words, message, capsys):

@@ -8,7 +8,7 @@ import matplotlib
 from etils import epath
 from matplotlib.figure import Figure
 
-from jaxreg.report import curves, geometry, maps, reliability, robustness, seeds
+from jaxreg.report import curves, geometry, maps, radii, reliability, robustness, seeds
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import STYLE
 
@@ -52,6 +52,17 @@ FIGURES = {
         "Robust accuracy against the radius of the attack: mean over seeds, in a band from the lowest to the "
         "highest seed. A curve that does not fall to 0 at a large radius is a sign of a failing attack, not of "
         "robustness.",
+    ),
+    "radii": Maker(
+        "robustness",
+        radii.curves,
+        "The whole robustness curve, from the smallest radius that was seen to fool each example: mean over seeds, in "
+        "a band from the lowest to the highest seed.",
+    ),
+    "radii_histogram": Maker(
+        "robustness",
+        radii.histograms,
+        "How many examples fall at which radius, seeds pooled.",
     ),
     "geometry": Maker(
         "geometry",
