@@ -45,6 +45,8 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
         return values(list(argv))
     except SpecError:
         raise
+    except (KeyError, AttributeError) as error:
+        raise SpecError(f"{str(error).strip()}: only keys that the config file has can be overridden.") from error
     except Exception as error:  # a config file may raise anything
         raise SpecError(f"{str(error).strip() or type(error).__name__}".replace("\n", " ")) from error
 

@@ -216,7 +216,7 @@ PROBES: Mapping[str, Probe] = {
 
 
 def check(spec: ProbesSpec, classes: int) -> None:
-    """Raises SpecError for a suite, an attack, a corruption or a file that cannot be had, before anything is trained."""
+    """Raises SpecError for a suite, an attack, corruption or file that cannot be had, before anything trains."""
     try:
         for attack in suite(spec.robustness.suite, classes).attacks.values():
             check_attack(attack, spec.robustness.norm, classes)

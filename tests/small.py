@@ -26,6 +26,6 @@ def small_config() -> ConfigDict:
                 },
                 "geometry": {"train_examples": 600},
             },
-            "execution": {"steps_per_dispatch": 2, "dispatches_per_checkpoint": 2, "cpu_devices": 2},
+            "execution": {"steps_per_dispatch": 2, "dispatches_per_checkpoint": 2, "cpu_devices": 2, "data_devices": 1},
         }
     )
