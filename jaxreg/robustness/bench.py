@@ -80,15 +80,21 @@ def run_attack(
     broken: np.ndarray,
     early_exit: bool = True,
     report: Callable[[np.ndarray], None] = lambda robust: None,
+    starts: np.ndarray | None = None,
 ) -> Outcome:
     """One attack on all trials and examples, at ascending radii [E] or radii of each trial and example [T, E, N].
 
     `broken` [T, N] as in `Outcome.smallest`: what is known before. Without `early_exit` no radius spares another.
+    `starts` [T, N, H, W, C]: where a search for minimal radii begins, if not at the images.
     """
     count = len(data.labels)
     eps_TEN = np.broadcast_to(radii[None, :, None], (bench.trials, len(radii), count)) if radii.ndim == 1 else radii
     chunks = [slice(low, min(low + bench.chunk, count)) for low in range(0, count, bench.chunk)]
-    parts = [_chunk(bench, attack, eps_TEN[:, :, c], data.take(c), broken[:, c], early_exit, report) for c in chunks]
+    begin = [None if starts is None else starts[:, c] for c in chunks]
+    parts = [
+        _chunk(bench, attack, eps_TEN[:, :, c], data.take(c), broken[:, c], early_exit, report, first)
+        for c, first in zip(chunks, begin)
+    ]
     joined = [np.concatenate([part[i] for part in parts], axis=1 if i == 2 else 2) for i in range(4)]
     return Outcome(joined[0], joined[1], joined[2], joined[3], np.sum([part.evaluations for part in parts], axis=0))
 
@@ -101,6 +107,7 @@ def _chunk(
     broken_TN: np.ndarray,
     early_exit: bool,
     report: Callable[[np.ndarray], None],
+    starts: np.ndarray | None,
 ) -> Outcome:
     size, most = len(data.labels), bench.passes[attack.method]
     pad = [programs.padded(a, bench.chunk, fill) for a, fill in ((data.images, 0), (data.labels, -1), (data.ids, 0))]
@@ -108,12 +115,13 @@ def _chunk(
     chunk = programs.chunk_of(pad[0], pad[1], keys, attack, early_exit)
     targets_TCP = _tail(programs.targets_of(data.clean, data.labels, attack, most), bench.chunk, 0)
     broken_TC, groups = _tail(broken_TN, bench.chunk, -1), []
+    starts_TC = None if starts is None else _tail(starts, bench.chunk, 0)
     for low in range(0, eps_TEN.shape[1], programs.GROUP):
         wanted = eps_TEN[:, low : low + programs.GROUP]
         eps_TEC = np.full((bench.trials, programs.GROUP, bench.chunk), -1, np.float32)
         eps_TEC[:, : wanted.shape[1], :size] = wanted
         found = programs.host(
-            bench.attack[attack.method](programs.Job(*bench.models, targets_TCP, broken_TC, eps_TEC), chunk)
+            bench.attack[attack.method](programs.Job(*bench.models, targets_TCP, broken_TC, eps_TEC, starts_TC), chunk)
         )
         broken_TC = found.broken_N
         shown = found.robust_EN, found.adversarial_ENHWC, found.pass_EN >= 0

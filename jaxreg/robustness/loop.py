@@ -33,13 +33,17 @@ class Settings(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """What is attacked. `targets_NP`: the class pass p aims at. `broken_N`: smallest radius known to fool, or inf."""
+    """What is attacked. `targets_NP`: the class pass p aims at. `broken_N`: smallest radius known to fool, or inf.
+
+    `starts_NHWC`: where a search for minimal radii begins, if not at the images.
+    """
 
     images_NHWC: Array
     labels_N: Array
     keys_NP: Array  # one for each pass
     targets_NP: Array
     broken_N: Array
+    starts_NHWC: Array | None = None
 
 
 class Row(NamedTuple):
@@ -50,6 +54,7 @@ class Row(NamedTuple):
     target_B: Array
     eps_B: Array
     key_B: Array
+    start_BHWC: Array | None = None
 
 
 class Step(NamedTuple):
@@ -161,7 +166,8 @@ def _idle(method: Method, examples: Examples, settings: Settings, slots: int) ->
     zero_B = jnp.zeros(slots, jnp.int32) + zero
     images = jnp.broadcast_to(examples.images_NHWC[0], (slots, *examples.images_NHWC.shape[1:]))
     key_B = jnp.broadcast_to(examples.keys_NP[0, 0], (slots,))
-    row = Row(images, zero_B, zero_B, zero_B.astype(images.dtype), key_B)
+    begin = None if examples.starts_NHWC is None else images
+    row = Row(images, zero_B, zero_B, zero_B.astype(images.dtype), key_B, begin)
     shapes = jax.eval_shape(lambda row: method.start(row, settings), row)  # a draw traced here would compile once more
     state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype) + zero.astype(leaf.dtype), shapes)
     return Slots(row, state, zero_B - 1, zero_B, zero_B > 0, zero_B > 0, images)
@@ -171,9 +177,9 @@ def _row(examples: Examples, eps_EN: Array, index_B: Array) -> Row:
     count, most = examples.targets_NP.shape
     e_B, p_B, n_B = _place(most, count, index_B)
     label_B, target_B = _at(examples.labels_N, n_B), _at(examples.targets_NP, n_B, p_B)
-    return Row(
-        _at(examples.images_NHWC, n_B), label_B, target_B, _at(eps_EN, e_B, n_B), _at(examples.keys_NP, n_B, p_B)
-    )
+    key_B, image_BHWC = _at(examples.keys_NP, n_B, p_B), _at(examples.images_NHWC, n_B)
+    begin_BHWC = None if examples.starts_NHWC is None else _at(examples.starts_NHWC, n_B)
+    return Row(image_BHWC, label_B, target_B, _at(eps_EN, e_B, n_B), key_B, begin_BHWC)
 
 
 def _at(rows: Array, *index_B: Array) -> Array:

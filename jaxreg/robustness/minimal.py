@@ -24,13 +24,16 @@ class State(NamedTuple):
 
 
 def begin(row: Row, settings: Settings, norm: Norm) -> State:
-    """The row's radius is the largest that is looked at."""
-    x_BHWC = start(row, settings, norm)
+    """At the row's own start (an adversary already known, say) or the clean image; its radius is the largest."""
+    x_BHWC = start(row, settings, norm) if row.start_BHWC is None else row.start_BHWC
     return State(x_BHWC, row.eps_B, x_BHWC, row.eps_B * 0 + jnp.inf)
 
 
 def step(logits_fn: Logits, row: Row, state: State, k_B: Array, settings: Settings, norm: Norm) -> Step:
-    """Fooled: keep the point, shrink. Not fooled: to the linear estimate of the boundary, or, once one fooled, grow."""
+    """To the linear estimate of the boundary: inward, by half at most, where fooled; outward until one point fooled.
+
+    From then on a point that does not fool lets the ball grow a little.
+    """
     gap_B, gradient_BHWC, logits_BK = ascend(logits_fn, row, state.x, settings)
     hit_B, distance_B = fooled(logits_BK, row), size(state.x - row.clean_BHWC, norm)
     nearer_B = hit_B & (distance_B < state.distance_B)
@@ -38,10 +41,11 @@ def step(logits_fn: Logits, row: Row, state: State, k_B: Array, settings: Settin
     best_B = jnp.where(nearer_B, distance_B, state.distance_B)
     late_B = k_B / jnp.asarray(settings.steps)
     change_B = _between(CHANGES, late_B).astype(distance_B.dtype)
-    boundary_B = distance_B - gap_B / (_dual_size(gradient_BHWC, norm) + SMALL)  # the gap is below 0 where not fooled
+    boundary_B = distance_B - gap_B / (_dual_size(gradient_BHWC, norm) + SMALL)  # the gap is above 0 where fooled
+    tried_B = jnp.minimum(state.radius_B, distance_B)
+    inward_B = jnp.clip(boundary_B, tried_B / 2, tried_B * (1 - change_B))
     outward_B = jnp.where(jnp.isfinite(best_B), state.radius_B * (1 + change_B), boundary_B * (1 + change_B))
-    radius_B = jnp.where(hit_B, jnp.minimum(state.radius_B, distance_B) * (1 - change_B), outward_B)
-    radius_B = jnp.minimum(radius_B, row.eps_B)
+    radius_B = jnp.minimum(jnp.where(hit_B, inward_B, outward_B), row.eps_B)
     length_B = radius_B * _between(STEPS, late_B).astype(radius_B.dtype)
     moved_BHWC = state.x + spread(length_B, state.x) * steepest(gradient_BHWC, norm)
     following = State(project(moved_BHWC, row.clean_BHWC, radius_B, norm), radius_B, best_BHWC, best_B)
@@ -62,7 +66,7 @@ def method(norm: Norm) -> Method:
     """A fast minimum-norm search up to the row's radius.
 
     The distance of the adversary found is an upper bound of the minimal radius; nothing proves there is no nearer one.
-    Steps are steepest in the norm and in units of the radius, where the original's are l2 and absolute.
+    Unlike the original, steps are steepest in the norm, in units of the radius, and the linear estimate also shrinks.
 
     References: Pintor et al., 2021, https://arxiv.org/abs/2102.12827, algorithm 1.
     """

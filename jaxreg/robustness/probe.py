@@ -135,7 +135,10 @@ def _search(bench: Bench, chosen: Suite, radii: np.ndarray, data: Data, worst: O
     far = min(2 * radii[-1], 1.0) if bench.norm == "linf" else 2 * radii[-1]
     limit = np.where(np.isfinite(worst.smallest) & (worst.smallest > 0), worst.smallest, np.float32(far))
     broken = programs.unbroken(data.clean, data.labels)
-    found = run_attack(bench, attack, limit[:, None], data, broken, report=functools.partial(report, "minimal"))
+    known = worst.robust[:, -1, :, None, None, None]
+    starts = np.where(known, data.images, summary.nearest(worst))
+    shown = functools.partial(report, "minimal")
+    found = run_attack(bench, attack, limit[:, None], data, broken, report=shown, starts=starts)
     return summary.minimal_radii(found, worst, data.images, broken, bench.norm)
 
 

@@ -32,6 +32,7 @@ class Job(NamedTuple):
     targets_CP: Any
     broken_C: Any  # smallest radius known to fool; -1: misclassified; inf: none
     eps_EC: Any  # ascending; -1: not attacked
+    starts_CHWC: Any = None
 
 
 class Chunk(NamedTuple):
@@ -78,7 +79,9 @@ def attack_program(
             return apply(job.params, job.stats, x_BHWC, train=False)[0]
 
         keys_CP = jax.random.wrap_key_data(chunk.keys_CP)
-        examples = loop.Examples(chunk.images_CHWC, chunk.labels_C, keys_CP, job.targets_CP, job.broken_C)
+        examples = loop.Examples(
+            chunk.images_CHWC, chunk.labels_C, keys_CP, job.targets_CP, job.broken_C, job.starts_CHWC
+        )
         limits: Any = {"evaluations": chunk.evaluations, "passes": chunk.passes, "early_exit": chunk.early_exit}
         return loop.run(METHODS[method](norm), logits_fn, examples, job.eps_EC, chunk.settings, slots=slots, **limits)
 

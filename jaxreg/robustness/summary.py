@@ -41,6 +41,13 @@ def worst(outcomes: list[Outcome]) -> Outcome:
     return Outcome(np.all(robust_ATEN, axis=0), adversarial, smallest, hits, evaluations)
 
 
+def nearest(worst: Outcome) -> np.ndarray:
+    """The adversary [T, N, H, W, C] of each example's smallest fooling radius."""
+    first_T1N = np.argmax(~worst.robust, axis=1)[:, None]
+    spread = (..., *(None,) * (worst.adversarial.ndim - 3))
+    return np.take_along_axis(worst.adversarial, first_T1N[spread], axis=1)[:, 0]
+
+
 def minimal_radii(found: Outcome, worst: Outcome, images: np.ndarray, broken: np.ndarray, norm: Norm) -> np.ndarray:
     """Minimal radius [T, N]: the nearest adversary of search and suite; 0 if misclassified, inf if none fooled."""
     searched = sizes(found.adversarial[:, 0] - images, norm)
