@@ -147,9 +147,10 @@ def test_cutmix_weight_is_the_exact_area_at_every_border():
 
 def test_mixed_pixels_and_targets_come_from_one_partner():
     images, targets, _ = batch()
-    x, y = mixed("cutmix", alpha=1.0)
+    x, y = (np.asarray(a) for a in mixed("cutmix", alpha=1.0))
+    images, targets = np.asarray(images), np.asarray(targets)
     for i, j in itertools.product(range(BATCH), repeat=2):
-        pasted = (np.asarray(x[i]) != np.asarray(images[i])).any(-1)
+        pasted = (x[i] != images[i]).any(-1)
         same = np.array_equal(x[i][pasted], images[j][pasted]) and pasted.any()
         if same and i != j:
             weight = 1 - pasted.mean()
@@ -204,9 +205,10 @@ def test_a_switch_over_regularizers_gives_each_its_own():
     keys = tuple(jax.random.split(jax.random.key(9)))
     assert isinstance(program, Program)
     assert len(program.mix) == 3
+    mix_any = jax.jit(lambda choice: mix_batch(program, choice, keys, images, targets))
     for i, name in enumerate(names):
         choice = jax.tree.map(lambda a, i=i: a[i], stacked)
-        x, y = jax.jit(lambda c: mix_batch(program, c, keys, images, targets))(choice)
+        x, y = mix_any(choice)
         alone_program, alone = one_trial(name)
         x_alone, y_alone = mix_batch(alone_program, alone, keys, images, targets)
         np.testing.assert_allclose(x, x_alone, atol=1e-6)

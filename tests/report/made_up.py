@@ -17,6 +17,7 @@ SETTINGS = (
     ("mixup", {"alpha": 1.0}),
 )
 EXAMPLES = 500
+CENTERS = 8 * np.eye(3, 5)
 PROVENANCE = {
     "git": {"commit": "0123456789abcdef", "dirty": True},
     "versions": {"jax": "0.10.2", "flax": "0.12.8"},
@@ -46,6 +47,10 @@ def write(
                 (workdir / "probes" / probe).mkdir(parents=True, exist_ok=True)
                 if arrays:
                     np.savez_compressed(workdir / "probes" / probe / f"{trial}.npz", **saved)
+            if arrays:
+                (workdir / "predictions" / trial).mkdir(parents=True)
+                for name, saved in predictions_of(np.random.default_rng([i, seed, 2])).items():
+                    np.savez(workdir / "predictions" / trial / f"{name}.npz", **saved)
             steps.append(curve_of(origin, np.random.default_rng([i, seed, 1])))
     for probe, parts in tables.items():
         joined = pa.concat_tables([results.SCHEMA.empty_table(), *parts])
@@ -81,6 +86,8 @@ def trial_of(rng, i, eps):
         row("confidence_gap", confidence.mean() - correct.mean()),
     ]
     robustness = [row(f"robust_accuracy/{a}/{e}", mask.mean()) for (a, e), mask in {**robust, **worst}.items()]
+    masks = {f"test/robust/{a}/{e}": mask for (a, e), mask in {**robust, **worst}.items()}
+    masks["min_eps"] = np.where(correct, rng.gamma(2 + i, 0.05, EXAMPLES), 0.0)
     geometry = [row("feature_norm", norm.mean()), row("center_cosine", cosine.mean())]
     sharpened = confidence ** (1 / (1.2 - 0.05 * i))
     return {
@@ -88,9 +95,17 @@ def trial_of(rng, i, eps):
             calibration,
             {"test/confidence": confidence, "test/correct": correct, "test/confidence_ts": sharpened},
         ),
-        "robustness": (robustness, {f"test/robust/{a}/{e}": mask for (a, e), mask in {**robust, **worst}.items()}),
-        "geometry": (geometry, {"test/norm": norm, "test/center_cosine": cosine}),
+        "robustness": (robustness, masks),
+        "geometry": (geometry, {"test/norm": norm, "test/center_cosine": cosine, "class/center": CENTERS}),
     }
+
+
+def predictions_of(rng):
+    """Features around three class centers, and the head whose rows point at them."""
+    labels = rng.integers(0, 3, EXAMPLES)
+    features = CENTERS[labels] / 2 + rng.normal(size=(EXAMPLES, 5))
+    head = {"kernel": CENTERS.T / 8, "bias": np.zeros(3)}
+    return {"test": {"features": features, "labels": labels}, "head": head}
 
 
 def curve_of(origin, rng):
