@@ -49,8 +49,8 @@ def write(
                     np.savez_compressed(workdir / "probes" / probe / f"{trial}.npz", **saved)
             if arrays:
                 (workdir / "predictions" / trial).mkdir(parents=True)
-                for name, saved in predictions_of(np.random.default_rng([i, seed, 2])).items():
-                    np.savez(workdir / "predictions" / trial / f"{name}.npz", **saved)
+                for file, own in predictions_of(np.random.default_rng([i, seed, 2])).items():
+                    np.savez(workdir / "predictions" / trial / f"{file}.npz", **own)
             steps.append(curve_of(origin, np.random.default_rng([i, seed, 1])))
     for probe, parts in tables.items():
         joined = pa.concat_tables([results.SCHEMA.empty_table(), *parts])
