@@ -1,6 +1,7 @@
 """What the commands do with their flags: a config file becomes a study, the study runs in its workdir."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import flags
 from etils import epath
@@ -37,7 +38,12 @@ def run(argv: Sequence[str]) -> int:
         raise SpecError("--workdir is missing: name a directory for the study's files.")
     preemption = Preemption()
     preemption.listen()
-    return study.run(command, spec, plain, sweep, epath.Path(values.workdir), preemption)
+    return study.run(command, spec, plain, sweep, _absolute(values.workdir), preemption)
+
+
+def _absolute(path: str) -> epath.Path:
+    """A local path in full, as Orbax wants it; `gs://` paths are that already."""
+    return epath.Path(path) if "://" in path else epath.Path(Path(path).expanduser().absolute())
 
 
 def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
@@ -61,4 +67,4 @@ def _study(values: flags.FlagValues) -> tuple[StudySpec, configs.Plain, list[con
 def _report(workdirs: list[str]) -> int:
     if not workdirs:
         raise SpecError("report needs a workdir: --workdir=DIR, or several after the command.")
-    return study.report([epath.Path(path) for path in workdirs])
+    return study.report([_absolute(path) for path in workdirs])

@@ -41,8 +41,9 @@ def environment(place):
 
 
 def finish(place, workdir, *more, code=0, do="study"):
-    words = command(place, workdir, *more, do=do)
-    done = subprocess.run(words, capture_output=True, text=True, env=environment(place), timeout=400, check=False)
+    words = [word.replace(f"--workdir={place}/", "--workdir=") for word in command(place, workdir, *more, do=do)]
+    how = {"capture_output": True, "text": True, "env": environment(place), "cwd": place}  # a relative workdir
+    done = subprocess.run(words, **how, timeout=400, check=False)
     assert done.returncode == code, done.stderr
     return done
 
