@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The study: 4 regularizers x 5 seeds = 20 trials of 20 epochs."""
+    """The study: 4 regularizers x 5 seeds = 20 trials of 15 epochs."""
     return ConfigDict(
         {
             "study": "digits",
@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
             ),
             "seeds": 5,
             "batch_size": 64,
-            "steps": 360,  # 1152 train images are 18 batches: 20 epochs
+            "steps": 270,  # 1152 train images are 18 batches: 15 epochs
             "optimizer": {
                 "name": "sgd",
                 "learning_rate": 0.05,
@@ -47,7 +47,7 @@ def get_config() -> ConfigDict:
                     "suite": "pgd",
                     "norm": "linf",
                     "epsilons": (0.05, 0.1),
-                    "examples": 0,
+                    "examples": 250,
                     "verdict": False,
                 },
                 "geometry": {"radius": 0.0, "train_examples": 0},

@@ -74,7 +74,7 @@ FIGURES = {
     "maps": Maker(
         "geometry",
         maps.figure,
-        "Decision regions on planes through the origin and two class centers, and through three centers, of the first "
+        "Decision regions on the plane through the origin and two class centers, of the first "
         "seed of each setting, all on one scale: colours are predicted classes, paler where the network is less sure; "
         "arrows point down the slope of the loss. Regions that are cones meet at the origin. Dots are examples of "
         "these classes, projected.",

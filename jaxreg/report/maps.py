@@ -10,7 +10,7 @@ from jaxreg.predictions import read_arrays
 from jaxreg.report.data import StudyData
 
 SHOWN = 6  # settings side by side: more cannot be read
-PLANES = ("two centers", "three centers")
+PLANES = ("two centers",)
 
 
 def figure(data: StudyData) -> Figure | None:
