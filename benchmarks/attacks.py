@@ -8,9 +8,10 @@ Each arm is a process of its own on the same pinned cores, in its own environmen
 torchattacks, foolbox, adversarial-robustness-toolbox, pyautoattack; `--foolbox_jax_path`: a folder with foolbox, put
 before this environment's packages), since the packages cannot share one. All read the same weights, images and labels
 from one file; logits are compared first. Nobody stops early in rows of fixed steps. An arm's time is printed only if
-its masks agree: what it fools and jaxreg does not must be at most 1 % of the examples (jaxreg also counts points on the
-way, so it may fool more, which is shown). PyTorch runs with channels_last and without, the faster one counts. The first
-run, with compilation, is apart; then median and minimum of `--repeats` runs. A ratio above 1 means jaxreg is faster.
+its masks agree: what it fools and jaxreg does not must be at most 1 % of the examples, 3 % where starts are random
+(jaxreg also counts points on the way, so it may fool more, which is shown). PyTorch runs with channels_last and
+without, the faster one counts. The first run, with compilation, is apart; then median and minimum of `--repeats` runs.
+A ratio above 1 means jaxreg is faster.
 Radii: eight at once with five restarts each. Ensemble: the standard one on a set where most examples break early.
 """
 
@@ -41,6 +42,7 @@ ARMS = {
     "art": ("pgd10", "pgd40"),
     "pyautoattack": ("apgd100", "ensemble"),
 }
+RANDOM = ("radii", "ensemble")  # rows with random starts
 RESTARTS, RADII = 5, 8
 
 
@@ -127,7 +129,7 @@ def torch_network(data: dict):
 
         def conv(self, key, weights, stride=1):
             o, i, k = weights.shape[3], weights.shape[2], weights.shape[0]
-            layer = torch.nn.Conv2d(i, o, k, stride, bias=False, padding=k // 2 if stride == 1 else 0)
+            layer = torch.nn.Conv2d(i, o, k, stride, bias=False, padding=k // 2)
             layer.weight.data = torch.tensor(weights.transpose(3, 2, 0, 1).copy())
             self.convs[key] = layer
 
@@ -159,7 +161,7 @@ def torch_network(data: dict):
             for i, stage in params["stages"].items():
                 for j, block in stage.items():
                     key, saved, stride = f"{i}_{j}", stats["stages"][i][j], 2 if i != "0" and j == "0" else 1
-                    self.blocks.append((key, stride, "shortcut" in block))
+                    self.blocks.append((key, "shortcut" in block))
                     for n, s in (("1", stride), ("2", 1)):
                         self.conv(key + n, block["conv" + n]["kernel"], s)
                         self.norm(key + n, block["norm" + n], saved["norm" + n])
@@ -169,9 +171,8 @@ def torch_network(data: dict):
 
         def forward(self, x):
             x = F.relu(self.norms["stem"](self.convs["stem"]((x - self.mean) / self.std)))
-            for key, stride, changes in self.blocks:
-                y = F.pad(x, (0, 1, 0, 1)) if stride == 2 else x  # SAME padding at stride 2
-                y = F.relu(self.norms[key + "1"](self.convs[key + "1"](y)))
+            for key, changes in self.blocks:
+                y = F.relu(self.norms[key + "1"](self.convs[key + "1"](x)))
                 y = self.norms[key + "2"](self.convs[key + "2"](y))
                 x = F.relu(y + (self.norms[key + "s"](self.convs[key + "s"](x)) if changes else x))
             return self.head(x.mean((2, 3)))
@@ -427,7 +428,7 @@ def show(name: str, row: str, arm: str, found: dict, own: dict, base: float | No
     missed, more = (float(np.mean(m)) for m in (found["fooled"] & ~own["fooled"], own["fooled"] & ~found["fooled"]))
     middle, least = statistics.median(found["times"][1:]), min(found["times"][1:])
     line = f"{name:9s} {row:9s} {arm:14s} fooled {found['fooled'].mean():6.1%}"
-    if off > 1e-3 or missed > 0.01:
+    if off > 1e-3 or missed > (0.03 if row in RANDOM else 0.01):
         print(f"{line}  NOT COMPARABLE: logits differ by {off:.1e}, it alone fools {missed:.1%}")
         return middle
     ratio = "" if base is None else f"  ratio {middle / base:5.2f}{'' if middle > base else '  BEHIND'}"
