@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
                 "cutout_size": 2,
                 "residency": "device",
             },
-            "model": {"name": "cnn", "dtype": "float32", "widths": (32, 64)},
+            "model": {"name": "cnn", "dtype": "float32", "widths": (16, 32)},
             "regularizers": (
                 ("none", {}),
                 ("label_smoothing", {"epsilon": 0.1}),
@@ -44,11 +44,11 @@ def get_config() -> ConfigDict:
             "probes": {
                 "calibration": {"bootstrap": 200},
                 "robustness": {
-                    "suite": "pgd",
+                    "suite": "quick",
                     "norm": "linf",
                     "epsilons": (0.05, 0.1),
                     "examples": 250,
-                    "verdict": False,
+                    "verdict": True,
                 },
                 "geometry": {"radius": 0.0, "train_examples": 0},
                 "corruptions": {

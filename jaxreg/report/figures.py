@@ -8,7 +8,7 @@ import matplotlib
 from etils import epath
 from matplotlib.figure import Figure
 
-from jaxreg.report import curves, geometry, maps, radii, reliability, robustness, seeds
+from jaxreg.report import attacked, corruptions, curves, geometry, maps, radii, reliability, robustness, seeds
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import STYLE
 
@@ -63,6 +63,19 @@ FIGURES = {
         "robustness",
         radii.histograms,
         "How many examples fall at which radius, seeds pooled.",
+    ),
+    "attacked": Maker(
+        "robustness",
+        attacked.figure,
+        "Calibration on the worst adversaries of the suite within each radius, raw logits; 0: clean images. A network "
+        "that is fooled and stays sure has a large gap between its confidence and its accuracy. Means over seeds, in a "
+        "band from the lowest to the highest seed.",
+    ),
+    "corruptions": Maker(
+        "robustness",
+        corruptions.figure,
+        "Accuracy and ECE (raw logits) on corrupted test images, by family, mean over the severities measured: dots are "
+        "seeds, bars their mean.",
     ),
     "geometry": Maker(
         "geometry",

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxreg.probe import Measured, Row
 from jaxreg.rng import Stream, key_of
-from jaxreg.robustness import programs
+from jaxreg.robustness import confidence, programs
 from jaxreg.robustness.audit import wrong
 from jaxreg.robustness.bench import Bench, capacity, logits
 from jaxreg.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
@@ -34,8 +33,8 @@ def measure(
 ) -> list[Measured]:
     """Corrupts images [N, H, W, C] in [0, 1] by every family and severity, the same for every trial.
 
-    Returns: for each trial the rows corruption_accuracy/NAME/SEVERITY and corruption_accuracy/mean (over families and
-      severities), and arrays corruption_logits/NAME/SEVERITY [N, K].
+    Returns: for each trial the rows corruption_accuracy/NAME/SEVERITY, corruption_METRIC/NAME/SEVERITY (calibration),
+      the mean of each over families and severities (.../mean), and arrays corruption_logits/NAME/SEVERITY [N, K].
     Raises: ValueError: for an unknown family or severity.
     """
     forward = programs.logits_program(apply, per_trial)
@@ -45,16 +44,23 @@ def measure(
         for severity in severities:
             x = np.asarray(corrupt(images, name, severity, key=key, ids=key_ids))
             found[f"{name}/{severity}"] = logits(bench, np.broadcast_to(x, (bench.trials, *x.shape)))
-    count = bench.trials if trials is None else trials
-    return [_measured({name: z[t] for name, z in found.items()}, np.asarray(labels), split) for t in range(count)]
+    stacked = np.stack(list(found.values()), axis=1)[: bench.trials if trials is None else trials]
+    doubt = confidence.rows(stacked, labels, "corruption", list(found), split)
+    return [_measured(dict(zip(found, z)), more, np.asarray(labels), split) for z, more in zip(stacked, doubt)]
 
 
-def _measured(found: dict[str, np.ndarray], labels: np.ndarray, split: str) -> Measured:
+def _measured(found: dict[str, np.ndarray], doubt: list[Row], labels: np.ndarray, split: str) -> Measured:
     total, right = len(labels), {name: ~wrong(z, labels) for name, z in found.items()}
     rows = [
         Row(split, f"corruption_accuracy/{name}", float(mask.mean()), total, *wilson(int(mask.sum()), total))
         for name, mask in right.items()
-    ]
-    mean = float(np.mean([mask.mean() for mask in right.values()]))
+    ] + doubt
     arrays = {f"corruption_logits/{name}": z for name, z in found.items()}
-    return Measured([*rows, Row(split, "corruption_accuracy/mean", mean, total)], jax.tree.map(np.asarray, arrays))
+    return Measured([*rows, *_means(rows, split, total)], arrays)
+
+
+def _means(rows: list[Row], split: str, count: int) -> list[Row]:
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        values.setdefault(row.metric.split("/")[0], []).append(row.value)
+    return [Row(split, f"{metric}/mean", float(np.mean(own)), count) for metric, own in values.items()]

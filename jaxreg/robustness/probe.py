@@ -8,10 +8,11 @@ import numpy as np
 from etils import epath
 
 from jaxreg.probe import Measured
-from jaxreg.robustness import controls, evidence, programs, resume, summary
+from jaxreg.robustness import confidence, controls, evidence, programs, resume, summary
 from jaxreg.robustness.attack import ATTACKS, check, check_inputs
 from jaxreg.robustness.balls import Norm
 from jaxreg.robustness.bench import Bench, Data, Outcome, capacities, capacity, logits, run_attack
+from jaxreg.robustness.intervals import radius_text
 from jaxreg.robustness.suites import Suite, suite
 
 Tree = Any
@@ -63,7 +64,8 @@ def measure(
       finished: a folder that keeps finished calls, so that an interrupted evaluation goes on where it stopped.
     Returns: for each trial the rows robust_accuracy/ATTACK/EPS, robust_accuracy/worst/EPS (of the suite),
       robust_accuracy/noise/EPS and, with sources, robust_accuracy/transfer/EPS (both beside the worst case, not in it),
-      min_eps/median, verdict/CHECK and verdict (0 reliable, 1 suspect, 2 broken); and arrays with first axis N:
+      attacked_METRIC/worst/EPS (calibration on the worst adversaries), min_eps/median, verdict/CHECK and verdict (0
+      reliable, 1 suspect, 2 broken); and arrays with first axis N:
       robust/ATTACK/EPS, adversarial/worst/EPS, adversarial_logits/worst/EPS, min_eps.
     Raises: ValueError: images outside [0, 1], a radius below 0, an unknown suite, an attack that cannot run.
     """
@@ -91,7 +93,10 @@ def measure(
         checks = evidence.gather(bench, diagnose, data, radii, outcomes, worst, shown, beside.get("transfer"), effort)
         found = found._replace(checks=checks, checked=min(effort.examples, len(images)))
     count = bench.trials if trials is None else trials
-    return [summary.measured(found, t, radii, split, keep) for t in range(count)]
+    radii_text = [f"worst/{radius_text(eps)}" for eps in radii]
+    doubt = confidence.rows(shown[:count], data.labels, "attacked", radii_text, split)
+    found_T = [summary.measured(found, t, radii, split, keep) for t in range(count)]
+    return [one._replace(rows=one.rows + more) for one, more in zip(found_T, doubt)]
 
 
 def _bench(

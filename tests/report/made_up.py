@@ -83,9 +83,15 @@ def trial_of(rng, i, eps):
         row("ece_ts", gap / 2),
         Row("test", "ece_floor", 0.01, EXAMPLES, 0.005, 0.02),
         Row("validation", "temperature", 1.2 - 0.05 * i, 200),
+        row("confidence", confidence.mean()),
         row("confidence_gap", confidence.mean() - correct.mean()),
     ]
     robustness = [row(f"robust_accuracy/{a}/{e}", mask.mean()) for (a, e), mask in {**robust, **worst}.items()]
+    robustness += [row(f"attacked_{metric}/worst/{e}", 2 * gap) for metric in ("ece", "confidence_gap") for e in eps]
+    robustness += [row(f"attacked_confidence/worst/{e}", confidence.mean()) for e in eps]
+    for family in ("fog", "gaussian_noise"):
+        accuracy = correct.mean() * (1 - 0.3 * rng.random())
+        robustness += [row(f"corruption_accuracy/{family}/3", accuracy), row(f"corruption_ece/{family}/3", 2 * gap)]
     masks = {f"test/robust/{a}/{e}": mask for (a, e), mask in {**robust, **worst}.items()}
     masks["min_eps"] = np.where(correct, rng.gamma(2 + i, 0.05, EXAMPLES), 0.0)
     geometry = [row("feature_norm", norm.mean()), row("center_cosine", cosine.mean())]

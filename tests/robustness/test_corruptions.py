@@ -146,8 +146,9 @@ def test_the_probe_sees_every_trial_on_the_same_corrupted_images():
     noisy = corrupt(x, "gaussian_noise", 5, key=corruption_probe.key_of(0, corruption_probe.Stream.CORRUPTION))
     expected = np.mean(np.asarray(apply({"w": params["w"][0]}, None, noisy, train=False)[0]).argmax(1) == labels)
     assert values["corruption_accuracy/gaussian_noise/5"] == pytest.approx(expected)
-    shares = [v for k, v in values.items() if not k.endswith("mean")]
-    assert values["corruption_accuracy/mean"] == pytest.approx(np.mean(shares))
-    assert len(shares) == 4
+    for metric in ("corruption_accuracy", "corruption_ece", "corruption_nll"):
+        shares = [v for k, v in values.items() if k.startswith(f"{metric}/") and not k.endswith("mean")]
+        assert values[f"{metric}/mean"] == pytest.approx(np.mean(shares))
+        assert len(shares) == 4
     assert first.arrays["corruption_logits/contrast/1"].shape == (12, 4)
-    assert values["corruption_accuracy/contrast/1"] > next(iter(second.rows)).value
+    assert values["corruption_accuracy/contrast/1"] > second.rows[0].value

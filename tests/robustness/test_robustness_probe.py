@@ -118,6 +118,21 @@ def test_a_trial_among_others_equals_it_alone(study, counted):
         np.testing.assert_allclose(counted[0][1].arrays[f"adversarial/pgd_ce/{eps}"], alone.adversarial[e], atol=1e-6)
 
 
+def test_calibration_under_attack_is_that_of_the_saved_logits(study, counted):
+    labels = study[3]
+    for one in counted[0]:
+        logits = one.arrays["adversarial_logits/worst/0.1"].astype(np.float64)
+        p = np.exp(logits - logits.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        right, sure = logits.argmax(1) == labels, p.max(1)
+        bins = np.minimum((sure * 15).astype(int), 14)
+        gaps = [abs((right[bins == m] - sure[bins == m]).sum()) for m in range(15)]
+        assert value(one, "attacked_ece/worst/0.1") == pytest.approx(sum(gaps) / COUNT, abs=1e-5)
+        assert value(one, "attacked_confidence_gap/worst/0.1") == pytest.approx(sure.mean() - right.mean(), abs=1e-5)
+        nll = -np.log(p[np.arange(COUNT), labels])
+        assert value(one, "attacked_nll/worst/0.1") == pytest.approx(nll.mean(), rel=1e-4)
+
+
 def test_minimal_radius_agrees_with_the_curve(counted):
     for one in counted[0]:
         minimal = one.arrays["min_eps"]

@@ -1,0 +1,44 @@
+"""Confidence under attack: is a network that is fooled still sure?"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jaxreg.report.data import StudyData
+from jaxreg.report.palette import Look, canvas, grid, looks
+
+PANELS = (("ece", "ECE %"), ("confidence", "mean confidence %"), ("confidence_gap", "confidence - accuracy, points"))
+
+
+def figure(data: StudyData) -> Figure | None:
+    """Draws ECE, confidence and their gap to accuracy over the radius of the worst attack, radius 0 being no attack.
+
+    None where nothing was attacked.
+    """
+    attacked = {metric: _over_radii(data, metric) for metric, _ in PANELS}
+    if attacked["ece"].empty:
+        return None
+    look = looks(data)
+    canvas_ = canvas(2.9, look, only=attacked["ece"]["setting"].unique())
+    for axis, (metric, title) in zip(grid(canvas_, len(PANELS), len(PANELS)), PANELS):
+        for setting, one in look.items():
+            _line(axis, attacked[metric][attacked[metric]["setting"] == setting], one)
+        axis.set(title=title, xlabel="radius")
+    return canvas_
+
+
+def _over_radii(data: StudyData, metric: str) -> pd.DataFrame:
+    """The rows of a metric with their radius, the clean ones at 0."""
+    rows = data.frame[data.frame["split"] == data.split]
+    eps = rows["metric"].str.extract(rf"^attacked_{metric}/worst/([^/]+)$")[0]
+    attacked = rows[eps.notna()].assign(eps=eps[eps.notna()].astype(float))
+    clean = data.values(metric).assign(eps=0.0)
+    joined = pd.concat([clean[clean["trial"].isin(attacked["trial"])], attacked])
+    return joined[np.isfinite(joined["value"])]
+
+
+def _line(axis: Axes, rows: pd.DataFrame, look: Look) -> None:
+    over = 100 * rows.groupby("eps")["value"].agg(["mean", "min", "max"])
+    axis.plot(over.index, over["mean"], look.line, marker=look.marker, markersize=4, color=look.colour)
+    axis.fill_between(over.index, over["min"], over["max"], color=look.colour, alpha=0.15, linewidth=0)
