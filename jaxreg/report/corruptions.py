@@ -12,7 +12,7 @@ PANELS = (("accuracy", "accuracy %"), ("ece", "ECE %"))
 
 
 def figure(data: StudyData) -> Figure | None:
-    """Draws accuracy and ECE by family (mean over severities): lines are means, dots seeds; None without corruptions."""
+    """Draws accuracy and ECE by family (mean over severities), seeds as dots; None where nothing was corrupted."""
     found = {metric: _by_family(data, metric) for metric, _ in PANELS}
     if found["accuracy"].empty:
         return None

@@ -74,8 +74,8 @@ FIGURES = {
     "corruptions": Maker(
         "robustness",
         corruptions.figure,
-        "Accuracy and ECE (raw logits) on corrupted test images, by family, mean over the severities measured: dots are "
-        "seeds, bars their mean.",
+        "Accuracy and ECE (raw logits) on corrupted test images, by family, mean over the severities measured: dots "
+        "are seeds, bars their mean.",
     ),
     "geometry": Maker(
         "geometry",

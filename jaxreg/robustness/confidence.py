@@ -25,8 +25,10 @@ def _measure(logits_MNK: Array, labels_N: Array) -> Array:
 def rows(
     logits_TVNK: np.ndarray, labels_N: np.ndarray, prefix: str, names: Sequence[str], split: str
 ) -> list[list[Row]]:
-    """PREFIX_METRIC/NAME of each trial, for each of V kinds of input: ECE (15 bins), NLL, mean max p, its gap to the
-    accuracy (above 0: over-confident); all of the raw logits."""
+    """PREFIX_METRIC/NAME of each trial, for each of V kinds of input, of the raw logits.
+
+    ECE in 15 bins, NLL in nats, mean max p, and its gap to the accuracy (above 0: over-confident).
+    """
     trials, kinds, count, classes = logits_TVNK.shape
     flat = np.asarray(logits_TVNK, np.float32).reshape(trials * kinds, count, classes)
     values_TVF = np.asarray(_measure(flat, np.asarray(labels_N, np.int32))).reshape(trials, kinds, len(METRICS))
