@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from jaxreg.report import attacked, corruptions, curves, geometry, maps, radii, reliability, robustness, seeds
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import STYLE
+from jaxreg.report.pdf import Printer
 
 DPI = 110
 
@@ -113,25 +114,23 @@ class Drawn(NamedTuple):
 
 def draw(data: StudyData, folder: epath.Path) -> list[Drawn]:
     """Draws and saves every figure whose data are there, as PNG and PDF under `folder`."""
-    with matplotlib.rc_context(STYLE):
-        made = {name: maker.make(data) for name, maker in FIGURES.items()}
-        return [
-            Drawn(name, FIGURES[name].section, f"{FIGURES[name].caption} {counts(data)}", save(figure, folder, name))
-            for name, figure in made.items()
-            if figure is not None
-        ]
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = []
+    with matplotlib.rc_context(STYLE), Printer(str(folder), STYLE) as printer:
+        for name, maker in FIGURES.items():
+            figure = maker.make(data)
+            if figure is not None:
+                printer.save(figure, name)
+                caption = f"{maker.caption} {counts(data)}"
+                drawn.append(Drawn(name, maker.section, caption, save(figure, folder, name)))
+    return drawn
 
 
 def save(figure: Figure, folder: epath.Path, name: str) -> bytes:
-    """Saves `figure` as folder/name.png and folder/name.pdf and returns the PNG."""
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.draw_without_rendering()  # lays out once; each savefig would do it twice
-    figure.set_layout_engine("none")
-    png, pdf = io.BytesIO(), io.BytesIO()
+    """Saves `figure` as folder/name.png and returns the PNG."""
+    png = io.BytesIO()
     figure.savefig(png, format="png", dpi=DPI)
-    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})  # the same study gives the same file
     (folder / f"{name}.png").write_bytes(png.getvalue())
-    (folder / f"{name}.pdf").write_bytes(pdf.getvalue())
     return png.getvalue()
 
 

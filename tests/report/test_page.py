@@ -8,8 +8,9 @@ import made_up
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
-from jaxreg.report import data, figures, page, palette, reliability, tables
+from jaxreg.report import data, figures, page, palette, pdf, reliability, tables
 
 CLAIMS = [
     {"claim": "norm", "verdict": "supported", "effect": -1.25, "low": -1.5, "high": -1.0, "n": 3, "test": "paired t"},
@@ -211,12 +212,19 @@ def test_reliability_bins_are_right_closed():
 
 def test_figures_are_the_same_twice(workdir, tmp_path):
     loaded = data.load([workdir])
-    first, second = (
-        (
-            figures.save(figures.FIGURES["geometry"].make(loaded), data.epath.Path(tmp_path / n), "g"),
-            tmp_path / n / "g.pdf",
-        )
-        for n in ("1", "2")
-    )
-    assert first[0] == second[0]
-    assert first[1].read_bytes() == second[1].read_bytes()
+    for n in ("1", "2"):
+        figure, folder = figures.FIGURES["geometry"].make(loaded), data.epath.Path(tmp_path / n)
+        folder.mkdir()
+        with pdf.Printer(str(folder), figures.STYLE) as printer:
+            printer.save(figure, "g")
+            figures.save(figure, folder, "g")
+    for name in ("g.png", "g.pdf"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+
+
+def test_a_printer_that_fails_says_why(tmp_path):
+    with (
+        pytest.raises(RuntimeError, match=r"(?s)printing figures as PDF failed: .*No such file"),
+        pdf.Printer(str(tmp_path / "absent"), {}) as printer,
+    ):
+        printer.save(Figure(), "g")
