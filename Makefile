@@ -30,7 +30,8 @@ lock: $(VENV)/.ready  ## Resolve the newest versions for every supported Python.
 $(VENV)/.ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and "jaxreg needs Python 3.11 or later, got %d.%d; say make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements.lock
+	$(BIN)/python -m compileall -q -q -j 0 $(VENV)/lib || true  # on every core; pip would take one, and some files are templates
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
