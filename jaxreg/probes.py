@@ -11,9 +11,10 @@ from etils import epath
 from jaxreg import data, parallel, predictions
 from jaxreg.calibration import human
 from jaxreg.calibration import probe as calibration
-from jaxreg.geometry import interventions
+from jaxreg.geometry import interventions, over_training
 from jaxreg.geometry import probe as geometry
 from jaxreg.geometry.attacked import measure_displacement as measure_moved
+from jaxreg.models import head as last_layer
 from jaxreg.plan import Program
 from jaxreg.predictions import SPLITS, Head, Predictions
 from jaxreg.probe import Measured
@@ -24,6 +25,7 @@ from jaxreg.robustness.attack import check as check_attack
 from jaxreg.robustness.corruptions import CORRUPTIONS
 from jaxreg.robustness.evidence import Effort
 from jaxreg.robustness.suites import suite
+from jaxreg.snapshots import Weights
 from jaxreg.spec import (
     CalibrationSpec,
     CorruptionsSpec,
@@ -34,7 +36,7 @@ from jaxreg.spec import (
     TrialSpec,
     require,
 )
-from jaxreg.train import Run
+from jaxreg.train import Run, snapshots_of
 from jaxreg.train_step import Fixed, TrainState
 
 
@@ -199,6 +201,29 @@ def _of_radius(arrays: Mapping[str, np.ndarray], prefix: str, radius: float) -> 
     return min(names, key=lambda name: abs(float(name.removeprefix(prefix)) - radius))
 
 
+def measure_over_training(trained: Trained, spec: GeometrySpec) -> list[Measured]:
+    """The geometry of the first train images at every snapshot that training kept."""
+    program, fixed, run = trained.program, trained.fixed, trained.run
+    train, count = trained.dataset.splits["train"], len(program.trials)
+    train = train[: spec.snapshot_examples or len(train)]
+    steps, features, heads = [], [], []
+    with (
+        snapshots_of(program, run) as kept,
+        Progress("snapshots", len(kept.scheduled) * len(train), "examples") as seen,
+    ):
+        for step, weights in kept.read(Weights(trained.state.params, trained.state.stats), count):
+            placed = parallel.put_trials(tuple(weights), run.mesh)
+            _, found_TND = predictions.predict_split(f"step {step}", train, placed, count, fixed, run, seen)
+            steps.append(step)
+            features.append(found_TND)
+            heads.append(last_layer(weights.params))
+    if not steps:
+        return [Measured([], {}) for _ in program.trials]
+    kernels, biases = (np.stack(stacks, 1) for stacks in zip(*heads))
+    found = over_training.measure_snapshots(np.stack(features, 1), train.labels, kernels, biases, mesh=run.mesh)
+    return over_training.measured(found, steps, len(train))
+
+
 class Probe(NamedTuple):
     """A measurement, and the settings that it depends on: it is repeated when they change."""
 
@@ -210,6 +235,7 @@ PROBES: Mapping[str, Probe] = {
     "calibration": Probe(measure_calibration, lambda spec: spec.calibration),
     "robustness": Probe(measure_robustness, lambda spec: spec.robustness),
     "geometry": Probe(measure_geometry, lambda spec: spec.geometry),
+    "over_training": Probe(measure_over_training, lambda spec: spec.geometry),  # of snapshots
     "corruptions": Probe(measure_corruptions, lambda spec: spec.corruptions),
     "displacement": Probe(measure_displacement, lambda spec: (spec.robustness, spec.geometry)),  # needs both
 }
