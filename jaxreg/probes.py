@@ -14,10 +14,11 @@ from jaxreg.calibration import probe as calibration
 from jaxreg.geometry import interventions, over_training
 from jaxreg.geometry import probe as geometry
 from jaxreg.geometry.attacked import measure_displacement as measure_moved
+from jaxreg.geometry.path import measure_path
 from jaxreg.models import head as last_layer
 from jaxreg.plan import Program
 from jaxreg.predictions import SPLITS, Head, Predictions
-from jaxreg.probe import Measured
+from jaxreg.probe import Measured, Row
 from jaxreg.progress import Progress
 from jaxreg.robustness import corruption_probe as corruptions
 from jaxreg.robustness import probe as robustness
@@ -38,6 +39,8 @@ from jaxreg.spec import (
 )
 from jaxreg.train import Run, snapshots_of
 from jaxreg.train_step import Fixed, TrainState
+
+PATH_EXAMPLES = 100  # whose path under attack is followed step by step: only its mean is kept
 
 
 class Trained(NamedTuple):
@@ -183,7 +186,7 @@ def measure_geometry(trained: Trained, spec: GeometrySpec) -> list[Measured]:
 
 
 def measure_displacement(trained: Trained, specs: tuple[RobustnessSpec, GeometrySpec]) -> list[Measured]:
-    """Where the worst attack at the middle radius moved the features."""
+    """Where the worst attack at the middle radius moved the features, and on which path PGD takes the first of them."""
     epsilons = sorted(specs[0].epsilons)
     radius = epsilons[len(epsilons) // 2]
     saved = trained.arrays("robustness")
@@ -192,7 +195,16 @@ def measure_displacement(trained: Trained, specs: tuple[RobustnessSpec, Geometry
     attacked = predictions.own_features(trained.weights, images, trained.fixed, trained.run)
     head, clean, count = trained.head, trained.predictions("test"), images.shape[1]
     pair = (clean.features[:, :count], attacked, clean.labels[:count])
-    return measure_moved(*pair, head.kernel, head.bias, centers, mesh=trained.run.mesh)
+    moved = measure_moved(*pair, head.kernel, head.bias, centers, mesh=trained.run.mesh)
+    paths = _paths(trained, centers, radius, specs[0].norm)
+    return [one._replace(rows=one.rows + path) for one, path in zip(moved, paths)]
+
+
+def _paths(trained: Trained, centers: np.ndarray, radius: float, norm: Any) -> list[list[Row]]:
+    test, run = trained.dataset.splits["test"][:PATH_EXAMPLES], trained.run
+    images = np.asarray(test.images, np.float32) / np.float32(trained.dataset.scale)
+    how: dict[str, Any] = {"eps": radius, "norm": norm, "mesh": run.mesh, "local": run.execution.local_trials}
+    return measure_path(trained.fixed.model.apply, *trained.weights, images, test.labels, centers, **how)
 
 
 def _of_radius(arrays: Mapping[str, np.ndarray], prefix: str, radius: float) -> str:
