@@ -56,7 +56,12 @@ def get_config(model: str = "resnet18") -> ConfigDict:
                     "examples": 1000,
                     "verdict": True,
                 },
-                "geometry": {"radius": 0.0, "train_examples": 10_000},
+                "geometry": {
+                    "radius": 0.0,
+                    "train_examples": 10_000,
+                    "snapshots": 8,
+                    "snapshot_examples": 2000,
+                },
                 "corruptions": {
                     "families": (),
                     "severities": (1, 3, 5),

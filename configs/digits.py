@@ -50,7 +50,12 @@ def get_config() -> ConfigDict:
                     "examples": 250,
                     "verdict": True,
                 },
-                "geometry": {"radius": 0.0, "train_examples": 0},
+                "geometry": {
+                    "radius": 0.0,
+                    "train_examples": 0,
+                    "snapshots": 8,
+                    "snapshot_examples": 500,
+                },
                 "corruptions": {
                     "families": (),
                     "severities": (1, 3, 5),

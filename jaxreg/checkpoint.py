@@ -35,10 +35,11 @@ def digest(tree: Any) -> Array:
 class Checkpoints:
     """The checkpoints of one program, by step. A context: leaving it waits for the last write."""
 
-    def __init__(self, directory: epath.PathLike, keep: int) -> None:
+    def __init__(self, directory: epath.PathLike, keep: int | None) -> None:
+        """Opens the directory; of what is saved there only the last `keep` stay, None: all."""
         self.directory = epath.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
-        policy = ocp.training.preservation_policies.LatestN(keep)
+        policy = ocp.training.preservation_policies.LatestN(keep)  # of None: all
         self._orbax = ocp.training.Checkpointer(
             self.directory, preservation_policy=policy, cleanup_tmp_directories=True
         )
@@ -66,12 +67,23 @@ class Checkpoints:
         A broken one is named, moved aside and passed over.
         """
         for step in reversed(self.steps()):
-            try:
-                return step, self._load(step, one)
-            except Exception as error:
-                reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-                self._set_aside(step, reason)
+            whole = self.load(step, one)
+            if whole is not None:
+                return step, whole
         return None
+
+    def load(self, step: int, one: Any) -> Any | None:
+        """The checkpoint of one step, as `restore` gives it; None, with a warning, for a broken one."""
+        try:
+            return self._load(step, one)
+        except Exception as error:
+            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            self._set_aside(step, reason)
+            return None
+
+    def wait(self) -> None:
+        """Returns once what was saved is written."""
+        self._orbax.wait()
 
     def _load(self, step: int, one: Any) -> Any:
         rows = self._orbax.metadata(step).custom_metadata["rows"]
@@ -84,7 +96,7 @@ class Checkpoints:
     def _set_aside(self, step: int, reason: str) -> None:
         broken = self.directory / str(step)
         aside = self.directory / f"broken-{step}"
-        log.warning("Checkpoint %s is broken (%s): moved to %s, going back to the one before.", broken, reason, aside)
+        log.warning("Checkpoint %s is broken (%s): moved to %s, going on without it.", broken, reason, aside)
         if aside.exists():
             aside.rmtree()
         broken.rename(aside)

@@ -57,11 +57,10 @@ def _is_saved(program: Program, name: str, split: Split, directory: epath.Path) 
 def predict(program: Program, splits: Mapping[str, Split], state: TrainState, fixed: Fixed, run: Run) -> None:
     """Runs every split through every trial in evaluation mode, un-augmented, and saves what comes out."""
     count = len(program.trials)
-    forward = parallel.per_trial(functools.partial(_forward, fixed=fixed), run.mesh, run.execution.local_trials)
     missing = {name: split for name, split in splits.items() if not _is_saved(program, name, split, run.directory)}
     with Progress("predict", sum(map(len, missing.values())), "examples") as progress:
         for name, split in missing.items():
-            logits, features = _predict_split(forward, name, split, (state.params, state.stats), count, run, progress)
+            logits, features = predict_split(name, split, (state.params, state.stats), count, fixed, run, progress)
             for i, trial in enumerate(program.trials):
                 own = {"logits": logits[i], "features": features[i], "labels": split.labels, "ids": split.ids}
                 write_arrays(_path(run.directory, trial, name), own)
@@ -70,10 +69,11 @@ def predict(program: Program, splits: Mapping[str, Split], state: TrainState, fi
         write_arrays(_path(run.directory, trial, "head"), {"kernel": kernel[i], "bias": bias[i]})
 
 
-def _predict_split(
-    forward: Any, name: str, split: Split, weights: tuple[Any, Any], count: int, run: Run, progress: Progress
+def predict_split(
+    name: str, split: Split, weights: tuple[Any, Any], count: int, fixed: Fixed, run: Run, progress: Progress
 ) -> Iterator[np.ndarray]:
     """Logits [T, N, K] and features [T, N, D]; the next batch is under way while one is fetched."""
+    forward = _program(fixed, run.mesh, run.execution.local_trials)
     parts, pending = [], None
     batches = padded_batches(split.images, run.execution.eval_batch_size)
     for images, used in itertools.chain(batches, [(None, 0)]):
@@ -84,6 +84,12 @@ def _predict_split(
             run.preemption.check()
         pending = started
     return (np.concatenate(arrays, 1) for arrays in zip(*parts))
+
+
+@functools.lru_cache(maxsize=2)
+def _program(fixed: Fixed, mesh: parallel.Mesh, local: parallel.Local) -> Any:
+    """Kept: what is predicted after the last step compiled for every snapshot before it."""
+    return parallel.per_trial(functools.partial(_forward, fixed=fixed), mesh, local)
 
 
 def _forward(weights: tuple[Any, Any], images_BHWC: Array, *, fixed: Fixed) -> tuple[Array, Array]:

@@ -11,12 +11,14 @@ from etils import epath
 from jaxreg import data, parallel, predictions
 from jaxreg.calibration import human
 from jaxreg.calibration import probe as calibration
-from jaxreg.geometry import interventions
+from jaxreg.geometry import interventions, over_training
 from jaxreg.geometry import probe as geometry
 from jaxreg.geometry.attacked import measure_displacement as measure_moved
+from jaxreg.geometry.path import measure_path
+from jaxreg.models import head as last_layer
 from jaxreg.plan import Program
 from jaxreg.predictions import SPLITS, Head, Predictions
-from jaxreg.probe import Measured
+from jaxreg.probe import Measured, Row
 from jaxreg.progress import Progress
 from jaxreg.robustness import corruption_probe as corruptions
 from jaxreg.robustness import probe as robustness
@@ -24,6 +26,7 @@ from jaxreg.robustness.attack import check as check_attack
 from jaxreg.robustness.corruptions import CORRUPTIONS
 from jaxreg.robustness.evidence import Effort
 from jaxreg.robustness.suites import suite
+from jaxreg.snapshots import Weights
 from jaxreg.spec import (
     CalibrationSpec,
     CorruptionsSpec,
@@ -34,8 +37,10 @@ from jaxreg.spec import (
     TrialSpec,
     require,
 )
-from jaxreg.train import Run
+from jaxreg.train import Run, snapshots_of
 from jaxreg.train_step import Fixed, TrainState
+
+PATH_EXAMPLES = 100  # whose path under attack is followed step by step: only its mean is kept
 
 
 class Trained(NamedTuple):
@@ -182,7 +187,7 @@ def measure_geometry(trained: Trained, spec: GeometrySpec) -> list[Measured]:
 
 
 def measure_displacement(trained: Trained, specs: tuple[RobustnessSpec, GeometrySpec]) -> list[Measured]:
-    """Where the worst attack at the middle radius moved the features."""
+    """Where the worst attack at the middle radius moved the features, and on which path PGD takes the first of them."""
     epsilons = sorted(specs[0].epsilons)
     radius = epsilons[len(epsilons) // 2]
     saved = trained.arrays("robustness")
@@ -191,13 +196,45 @@ def measure_displacement(trained: Trained, specs: tuple[RobustnessSpec, Geometry
     attacked = predictions.own_features(trained.weights, images, trained.fixed, trained.run)
     head, clean, count = trained.head, trained.predictions("test"), images.shape[1]
     pair = (clean.features[:, :count], attacked, clean.labels[:count])
-    return measure_moved(*pair, head.kernel, head.bias, centers, mesh=trained.run.mesh)
+    moved = measure_moved(*pair, head.kernel, head.bias, centers, mesh=trained.run.mesh)
+    paths = _paths(trained, centers, radius, specs[0].norm)
+    return [one._replace(rows=one.rows + path) for one, path in zip(moved, paths)]
+
+
+def _paths(trained: Trained, centers: np.ndarray, radius: float, norm: Any) -> list[list[Row]]:
+    test, run = trained.dataset.splits["test"][:PATH_EXAMPLES], trained.run
+    images = np.asarray(test.images, np.float32) / np.float32(trained.dataset.scale)
+    how: dict[str, Any] = {"eps": radius, "norm": norm, "mesh": run.mesh, "local": run.execution.local_trials}
+    return measure_path(trained.fixed.model.apply, *trained.weights, images, test.labels, centers, **how)
 
 
 def _of_radius(arrays: Mapping[str, np.ndarray], prefix: str, radius: float) -> str:
     """The name of the array at a radius: names print it as the attack rounded it."""
     names = [name for name in arrays if name.startswith(prefix)]
     return min(names, key=lambda name: abs(float(name.removeprefix(prefix)) - radius))
+
+
+def measure_over_training(trained: Trained, spec: GeometrySpec) -> list[Measured]:
+    """The geometry of the first train images at every snapshot that training kept."""
+    program, fixed, run = trained.program, trained.fixed, trained.run
+    train, count = trained.dataset.splits["train"], len(program.trials)
+    train = train[: spec.snapshot_examples or len(train)]
+    steps, features, heads = [], [], []
+    with (
+        snapshots_of(program, run) as kept,
+        Progress("snapshots", len(kept.scheduled) * len(train), "examples") as seen,
+    ):
+        for step, weights in kept.read(Weights(trained.state.params, trained.state.stats), count):
+            placed = parallel.put_trials(tuple(weights), run.mesh)
+            _, found_TND = predictions.predict_split(f"step {step}", train, placed, count, fixed, run, seen)
+            steps.append(step)
+            features.append(found_TND)
+            heads.append(last_layer(weights.params))
+    if not steps:
+        return [Measured([], {}) for _ in program.trials]
+    kernels, biases = (np.stack(stacks, 1) for stacks in zip(*heads))
+    found = over_training.measure_snapshots(np.stack(features, 1), train.labels, kernels, biases, mesh=run.mesh)
+    return over_training.measured(found, steps, len(train))
 
 
 class Probe(NamedTuple):
@@ -211,6 +248,7 @@ PROBES: Mapping[str, Probe] = {
     "calibration": Probe(measure_calibration, lambda spec: spec.calibration),
     "robustness": Probe(measure_robustness, lambda spec: spec.robustness),
     "geometry": Probe(measure_geometry, lambda spec: spec.geometry),
+    "over_training": Probe(measure_over_training, lambda spec: spec.geometry),  # of snapshots
     "corruptions": Probe(measure_corruptions, lambda spec: spec.corruptions),
     "displacement": Probe(measure_displacement, lambda spec: (spec.robustness, spec.geometry)),  # needs both
 }

@@ -185,13 +185,28 @@ class GeometrySpec:
 
     radius: float = 0.0
     train_examples: int = 0  # un-augmented train images to look at, for class means and collapse; 0 means all
+    snapshots: int | tuple[int, ...] = 8  # steps to look at over training: how many, or which; 0 means none
+    snapshot_examples: int = 1000  # un-augmented train images to look at there; 0 means all
 
     def __post_init__(self) -> None:
         require(
             self.train_examples >= 0,
             f"probes.geometry.train_examples must be 0 (all) or more, got {self.train_examples}.",
         )
+        _check_snapshots(self.snapshots)
+        require(
+            self.snapshot_examples >= 0,
+            f"probes.geometry.snapshot_examples must be 0 (all) or more, got {self.snapshot_examples}.",
+        )
         require(self.radius >= 0, f"probes.geometry.radius must be 0 (the mean norm) or more, got {self.radius}.")
+
+
+def _check_snapshots(wanted: Any) -> None:
+    steps = wanted if isinstance(wanted, tuple) else (wanted,)
+    whole = all(isinstance(step, int) and not isinstance(step, bool) and step >= 0 for step in steps)
+    name = "probes.geometry.snapshots"
+    require(whole, f"{name} must be a number of snapshots or a list of steps, got {wanted!r}.")
+    require(wanted != 1, f"{name} must be 0 (none), 2 (the first and last step) or more, got 1.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -118,7 +118,7 @@ def run(
     for program in programs:
         check_probes(study.probes, preflight.check(program).num_classes)
     mesh = parallel.make_mesh(study.execution.data_devices)
-    run = Run(directory, mesh, study.execution, preemption)
+    run = Run(directory, mesh, study.execution, preemption, study.probes.geometry.snapshots)
     stages = STAGES if command == "study" else (command,)
     with workdir.claim(directory):
         workdir.settle(directory, config, sweep)

@@ -1,8 +1,9 @@
 """The training loop of one program: the only place where steps meet the clock, files and signals."""
 
+import bisect
 import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ from jaxreg.plan import Program
 from jaxreg.preemption import Preempted, Preemption
 from jaxreg.progress import Progress
 from jaxreg.regularizers import apply as regularizers
+from jaxreg.snapshots import Snapshots, Wanted, schedule
 from jaxreg.spec import DatasetSpec, ExecutionSpec
 from jaxreg.train_step import Batch, Carry, Fixed, Metrics, Settings, init_state, resident_steps, streamed_steps
 
@@ -33,6 +35,7 @@ class Run(NamedTuple):
     mesh: parallel.Mesh
     execution: ExecutionSpec
     preemption: Preemption
+    snapshots: Wanted = 0  # which parameters to keep for good
 
 
 def fixed_parts(program: Program, dataset: data.Dataset, mesh: parallel.Mesh) -> Fixed:
@@ -83,7 +86,8 @@ def train(program: Program, dataset: data.Dataset, fixed: Fixed, run: Run) -> An
     with Checkpoints(run.directory / "checkpoints" / program.id, run.execution.keep_checkpoints) as checkpoints:
         step, carry = start(program, fixed, run, checkpoints)
         if step < program.steps:
-            carry = _train_on(program, dataset, fixed, run, checkpoints, step, carry)
+            with snapshots_of(program, run) as kept:
+                carry = _train_on(program, dataset, fixed, run, (checkpoints, kept), step, carry)
     state, _ = carry
     _report_failures(program, np.asarray(state.failed))
     return state
@@ -103,15 +107,30 @@ def start(program: Program, fixed: Fixed, run: Run, checkpoints: Checkpoints) ->
     return saved[0], parallel.put_trials((state, settings), run.mesh)
 
 
+def snapshots_of(program: Program, run: Run) -> Snapshots:
+    """The program's snapshots, at the steps that its run asks for."""
+    steps = schedule(run.snapshots, program.steps, run.execution.steps_per_dispatch)
+    return Snapshots(run.directory / "snapshots" / program.id, steps)
+
+
 def _train_on(
-    program: Program, dataset: data.Dataset, fixed: Fixed, run: Run, checkpoints: Checkpoints, step: int, carry: Carry
+    program: Program,
+    dataset: data.Dataset,
+    fixed: Fixed,
+    run: Run,
+    files: tuple[Checkpoints, Snapshots],
+    step: int,
+    carry: Carry,
 ) -> Carry:
+    checkpoints, kept = files
+    kept.take(step, carry[0].params, carry[0].stats)
     curves = Curves(run.directory / "curves", program, step)
     pending: tuple[int, Metrics] | None = None
     unsaved, limit = 0, run.execution.dispatches_per_checkpoint
     with Progress("train", program.steps, "steps", step) as progress:
-        for count, dispatch in _dispatches(program, dataset, fixed, run, step):
+        for count, dispatch in _dispatches(program, dataset, fixed, run, kept.scheduled, step):
             carry, metrics = dispatch(carry)
+            kept.take(step + count, carry[0].params, carry[0].stats)
             if pending is not None:
                 _record(curves, progress, program, *pending)  # while the devices work on the next dispatch
             step, pending, unsaved = step + count, (step + count, metrics), unsaved + 1
@@ -119,6 +138,7 @@ def _train_on(
                 _record(curves, progress, program, *pending)
                 pending, unsaved = None, 0
                 curves.save()  # before the checkpoint: a table may know too much, never too little
+                kept.wait()  # for the same reason
                 checkpoints.save(step, carry[0])
             if run.preemption.requested and step < program.steps:
                 raise Preempted
@@ -129,35 +149,46 @@ def _train_on(
 Dispatch = tuple[int, Callable[[Carry], tuple[Carry, Metrics]]]  # how many steps, and the call that runs them
 
 
-def _dispatches(program: Program, dataset: data.Dataset, fixed: Fixed, run: Run, step: int) -> Iterator[Dispatch]:
-    """Calls that each run the next few steps of every trial, up to the program's last."""
+def _dispatches(
+    program: Program, dataset: data.Dataset, fixed: Fixed, run: Run, stops: Sequence[int], step: int
+) -> Iterator[Dispatch]:
+    """Calls that each run the next few steps of every trial, up to the program's last; none crosses a stop."""
+    stops = sorted({*stops, program.steps})
     lift = functools.partial(parallel.per_trial, mesh=run.mesh, local=run.execution.local_trials, donate=True)
     split, size = dataset.splits["train"], run.execution.steps_per_dispatch
     if program.dataset.residency == "stream":
         seed = min(t.seed for t in program.trials)
         chunks = batches(split, batch_size=program.batch_size, seed=seed, start_step=step, steps_a_chunk=size)
-        return _streamed(lift(functools.partial(streamed_steps, fixed=fixed)), chunks, run.mesh, program.steps - step)
+        return _streamed(lift(functools.partial(streamed_steps, fixed=fixed)), chunks, run.mesh, stops, step)
     resident = Batch(*parallel.put_shared((split.images, split.labels, split.key_ids), run.mesh))
     body = functools.partial(resident_steps, fixed=fixed, batch_size=program.batch_size)
-    return _resident(lambda steps: lift(functools.partial(body, steps=steps)), resident, size, program.steps - step)
+    return _resident(lambda steps: lift(functools.partial(body, steps=steps)), resident, size, stops, step)
 
 
-def _streamed(steps: Callable[..., Any], chunks: Iterator[Chunk], mesh: parallel.Mesh, left: int) -> Iterator[Dispatch]:
-    while left > 0:
+def _streamed(
+    steps: Callable[..., Any], chunks: Iterator[Chunk], mesh: parallel.Mesh, stops: Sequence[int], step: int
+) -> Iterator[Dispatch]:
+    while step < stops[-1]:
         chunk = next(chunks)
-        count = min(len(chunk.labels_SB), left)
-        shared = Batch(*parallel.put_shared(tuple(a[:count] for a in chunk), mesh))
-        yield count, functools.partial(_call, steps, shared)
-        left -= count
+        while len(chunk.labels_SB) and step < stops[-1]:
+            count = min(len(chunk.labels_SB), _next(stops, step) - step)
+            shared = Batch(*parallel.put_shared(tuple(a[:count] for a in chunk), mesh))
+            yield count, functools.partial(_call, steps, shared)
+            step, chunk = step + count, Chunk(*(a[count:] for a in chunk))
 
 
-def _resident(make: Callable[[int], Callable[..., Any]], resident: Batch, size: int, left: int) -> Iterator[Dispatch]:
-    full = make(size)
-    while left > 0:
-        count = min(size, left)
-        steps = full if count == size else make(count)  # the remainder of the last dispatch is a program of its own
-        yield count, functools.partial(_call, steps, resident)
-        left -= count
+def _resident(
+    make: Callable[[int], Callable[..., Any]], resident: Batch, size: int, stops: Sequence[int], step: int
+) -> Iterator[Dispatch]:
+    steps = functools.cache(make)  # a dispatch cut short is a program of its own
+    while step < stops[-1]:
+        count = min(size, _next(stops, step) - step)
+        yield count, functools.partial(_call, steps(count), resident)
+        step += count
+
+
+def _next(stops: Sequence[int], step: int) -> int:
+    return stops[bisect.bisect_right(stops, step)]
 
 
 def _call(steps: Callable[..., Any], shared: Batch, carry: Carry) -> tuple[Carry, Metrics]:

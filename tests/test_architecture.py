@@ -22,6 +22,7 @@ ORDER = [
     "preflight",
     "workdir",
     "checkpoint",
+    "snapshots",
     "curves",
     "train",
     "predictions",

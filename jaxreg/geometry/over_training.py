@@ -1,27 +1,22 @@
 """Norms, cosines, cones, collapse at a schedule of steps: the same numbers as the probe, of snapshots of a trial."""
 
 import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 from jax import Array
 
 from jaxreg import parallel
 from jaxreg.geometry import centers, collapse, cosines, norms
 from jaxreg.geometry.examples import Head, measure_examples
+from jaxreg.probe import Measured, Row
 
-MEANS = (
-    "feature_norm",
-    "center_cosine",
-    "weight_cosine",
-    "mean_cosine",
-    "cone_fraction",
-    "cone_radius",
-    "angular_margin",
-)
+MEANS = ("feature_norm", "center_cosine", "weight_cosine", "mean_cosine", "cone_fraction", "angular_margin")
+FAR = ("cone_breakpoint", "cone_radius")  # of these what 95 % of the examples stay below
+PREFIX = "over_training/"
 
 
 def measure_snapshots(
@@ -36,6 +31,8 @@ def measure_snapshots(
 
     Centers sit at the mean feature norm of their own snapshot; class means and collapse are of the examples given.
     Args: features_TSND: un-augmented training features, or a subset of them with every class present.
+    Returns: the metrics of the probe; among them `cone_by_construction`, 1 where the last layer has no bias; and
+      `center`, the class centers [T, S, K, D].
     Raises: ValueError: if shapes disagree.
     """
     trials, snapshots, count, width = features_TSND.shape
@@ -46,18 +43,24 @@ def measure_snapshots(
     mesh = parallel.make_mesh() if mesh is None else mesh
     given = tuple(jnp.asarray(a, jnp.float32) for a in (features_TSND, kernel_TSDK, bias_TSK))
     labels = parallel.put_shared(np.asarray(labels_N, np.int32), mesh)
-    return parallel.fetch(_program(mesh)(parallel.put_trials(given, mesh), labels), trials)
+    found = parallel.fetch(_program(mesh)(parallel.put_trials(given, mesh), labels), trials)
+    far = {f"{name}/q95": np.percentile(found.pop(name), 95, axis=2) for name in FAR}
+    return found | far
 
 
-def as_frame(found: dict[str, np.ndarray], steps: list[int], split: str = "train") -> list[pd.DataFrame]:
-    """For each trial its curves as rows step, split, metric, value: what `figures.over_training` draws."""
-    trials = len(next(iter(found.values())))
+def measured(found: Mapping[str, np.ndarray], steps: Sequence[int], count: int, split: str = "train") -> list[Measured]:
+    """For each trial its curves as rows `over_training/METRIC@STEP`, each over `count` examples."""
+    curves = {name: value for name, value in found.items() if value.ndim == 2}
     return [
-        pd.DataFrame(
-            [(step, split, name, float(v)) for name, value in found.items() for step, v in zip(steps, value[t])],
-            columns=["step", "split", "metric", "value"],
+        Measured(
+            [
+                Row(split, f"{PREFIX}{name}@{step}", float(number), count)
+                for name, value in curves.items()
+                for step, number in zip(steps, value[t])
+            ],
+            {},
         )
-        for t in range(trials)
+        for t in range(len(found["center"]))
     ]
 
 
@@ -77,8 +80,11 @@ def _snapshot(snapshot: tuple[Array, Array, Array], labels_N: Array) -> dict[str
         predictions_N = jnp.argmax(features_ND @ kernel_DK + bias_K, 1)
         return {
             **{name: jnp.mean(examples[name]) for name in MEANS},
+            **{name: examples[name] for name in FAR},
             "accuracy": jnp.mean(examples["correct"]),
             "common_mode": norms.common_mode(features_ND),
             "center_residual": jnp.max(solved.residual),
+            "center": solved.points,
+            "cone_by_construction": (jnp.ptp(bias_K) == 0).astype(jnp.float32),
             **collapse.collapse(features_ND, labels_N, kernel_DK, predictions_N, means_KD)._asdict(),
         }
