@@ -79,9 +79,10 @@ def trial_of(rng, i, eps):
         Row("test", "accuracy", correct.mean(), EXAMPLES, correct.mean() - 0.01, correct.mean() + 0.01),
         row("nll", 0.1 + 0.02 * i + 0.01 * rng.random()),
         row("nll_ts", 0.09 + 0.01 * rng.random()),
-        row("ece", gap),
-        row("ece_ts", gap / 2),
+        Row("test", "ece", gap, EXAMPLES, gap - 0.004, gap + 0.004),
+        Row("test", "ece_ts", 0.015 + 0.01 * i, EXAMPLES, 0.01, 0.05),
         Row("test", "ece_floor", 0.01, EXAMPLES, 0.005, 0.02),
+        Row("test", "ece_floor_ts", 0.01, EXAMPLES, 0.004, 0.015),
         Row("validation", "temperature", 1.2 - 0.05 * i, 200),
         row("confidence_gap", confidence.mean() - correct.mean()),
     ]
