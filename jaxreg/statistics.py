@@ -1,5 +1,6 @@
 """Paired statistics over trials: each setting against the baseline at the same seed."""
 
+import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -74,6 +75,22 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     return found
 
 
+def baseline_of(
+    setting: tuple[str, str], known: Sequence[tuple[str, str]], name: str = BASELINE
+) -> tuple[str, str] | None:
+    """Returns which of the `known` (regularizer, hyperparameters as JSON) a setting is compared with; None for none.
+
+    The setting called `name` whose hyperparameters, the overrides of a sweep, it shares; of several the one that
+    shares most.
+    """
+    own, shared = json.loads(setting[1]), {}
+    for other in known:
+        values = json.loads(other[1])
+        if other[0] == name and all(key in own and own[key] == value for key, value in values.items()):
+            shared[other] = len(values)
+    return max(shared, key=lambda other: shared[other]) if shared else None
+
+
 def paired(
     frame: pd.DataFrame,
     metric: str,
@@ -82,33 +99,30 @@ def paired(
     probe: str | None = None,
     baseline: str = BASELINE,
 ) -> pd.DataFrame:
-    """Compares every setting with the baseline at the same seed.
+    """Compares every setting with the baseline of its overrides at the same seed.
 
     Args:
       frame: rows of `results.parquet`: regularizer, hyperparameters, seed, split, metric, value (and study, probe).
       metric: its name, for example "ece_ts".
-      baseline: the regularizer to compare with; it must have one setting and one trial a seed.
+      baseline: the regularizer to compare with; it must have one trial a seed.
     Returns: a row a setting: regularizer, hyperparameters, metric, split, mean, baseline_mean (over the pairs) and the
-      fields of `Effect`, with `p_holm` adjusted over the settings. Seeds that the baseline lacks are left out.
+      fields of `Effect`, with `p_holm` adjusted over the settings. Seeds and settings without a baseline are left out.
     Raises: ValueError: if there is no such metric, split or baseline, or several trials of a setting share a seed.
     """
     values = _values(frame, metric, split, probe)
     if baseline not in values.index.get_level_values("regularizer"):
         known = sorted(set(values.index.get_level_values("regularizer")))
         raise ValueError(f"no baseline {baseline!r} among {known}: add its trials, or name another baseline.")
-    control = values.xs(baseline, level="regularizer")
-    if control.index.get_level_values("hyperparameters").nunique() > 1:
-        settings = sorted(set(control.index.get_level_values("hyperparameters")))
-        raise ValueError(f"the baseline {baseline!r} has {len(settings)} settings {settings}: pass the rows of one.")
-    control = control.droplevel("hyperparameters")
+    settings = {key: own.droplevel([0, 1]) for key, own in values.groupby(level=[0, 1])}
     rows = []
-    for (regularizer, hyperparameters), treated in values.groupby(level=["regularizer", "hyperparameters"]):
-        if regularizer == baseline:
+    for setting, treated in settings.items():
+        base = baseline_of(setting, list(settings), baseline)
+        if setting[0] == baseline or base is None:
             continue
-        pairs = pd.concat({"treated": treated.droplevel([0, 1]), "control": control}, axis=1, join="inner")
+        pairs = pd.concat({"treated": treated, "control": settings[base]}, axis=1, join="inner")
         found = effect(pairs["treated"].to_numpy(), pairs["control"].to_numpy())
         means = {"mean": pairs["treated"].mean(), "baseline_mean": pairs["control"].mean()}
-        name = {"regularizer": regularizer, "hyperparameters": hyperparameters, "metric": metric, "split": split}
+        name = {"regularizer": setting[0], "hyperparameters": setting[1], "metric": metric, "split": split}
         rows.append(name | means | found._asdict())
     columns = ["regularizer", "hyperparameters", "metric", "split", "mean", "baseline_mean", *Effect._fields]
     table = pd.DataFrame(rows, columns=columns)

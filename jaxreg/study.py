@@ -19,7 +19,7 @@ from jaxreg.probe import Measured
 from jaxreg.probes import PROBES, Trained, splits_of
 from jaxreg.probes import check as check_probes
 from jaxreg.report.data import StudyData
-from jaxreg.report.text import table
+from jaxreg.report.text import calibration, table
 from jaxreg.spec import StudySpec, require
 from jaxreg.train import Run, fixed_parts, train
 
@@ -147,7 +147,13 @@ def report(directories: list[epath.Path]) -> int:
     claims.save(tested, directories[0] / "report" / "tables")
     path = page.build(directories, claims=claims.summarize(tested))
     (directories[0] / "report" / "tables" / "claims.txt").write_text(claims.as_text(tested) + "\n")
-    parts = [table(found.frame), verdicts.text(found), "\n".join(claims.headlines(tested)), f"report: {path}"]
+    parts = [
+        table(found.frame),
+        calibration(found.frame),
+        verdicts.text(found),
+        "\n".join(claims.headlines(tested)),
+        f"report: {path}",
+    ]
     print("\n\n".join(part for part in parts if part))
     return 0
 

@@ -116,9 +116,25 @@ def test_what_cannot_be_paired_is_named():
         statistics.paired(rows, "ece", baseline="focal")
     with pytest.raises(ValueError, match="comes twice for"):
         statistics.paired(pd.concat([rows, rows]), "ece")
-    swept = rows[rows.regularizer == "none"].assign(hyperparameters="{'lr': 1}")
-    with pytest.raises(ValueError, match="the baseline 'none' has 2 settings"):
-        statistics.paired(pd.concat([rows, swept]), "ece")
+
+
+def test_a_sweep_is_compared_with_the_baseline_of_its_own_overrides():
+    slow, fast = (five().assign(hyperparameters=json.dumps({"lr": lr})) for lr in (0.1, 0.5))
+    fast["value"] *= 2
+    table = statistics.paired(pd.concat([slow, fast]), "ece").set_index("hyperparameters")
+    np.testing.assert_allclose(table["baseline_mean"], [np.mean(NONE), 2 * np.mean(NONE)])
+    np.testing.assert_allclose(
+        table["difference"], np.mean(SOFT) - np.mean(NONE) * np.array([1, 2]) + [0, np.mean(SOFT)]
+    )
+    alone = pd.concat([slow, fast[fast["regularizer"] == "mixup"].assign(hyperparameters='{"lr": 0.9}')])
+    assert len(statistics.paired(alone, "ece")) == 1  # no baseline was trained at 0.9
+
+
+def test_the_closest_baseline_is_taken():
+    known = [("none", "{}"), ("none", '{"lr": 0.1}'), ("none", '{"lr": 0.5}'), ("mixup", '{"alpha": 1.0, "lr": 0.1}')]
+    assert statistics.baseline_of(known[3], known) == ("none", '{"lr": 0.1}')
+    assert statistics.baseline_of(("mixup", '{"alpha": 1.0}'), known) == ("none", "{}")
+    assert statistics.baseline_of(("mixup", '{"alpha": 1.0}'), known[1:]) is None
 
 
 def test_verdicts():

@@ -8,6 +8,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxreg.calibration.ranking import Ranking
@@ -39,11 +40,25 @@ def equal_width(values: Array, bins: int = BINS) -> Array:
 
     A value exactly 1 is in the last bin, by the same rule as every other upper edge; there is no bin beyond it.
     """
-    inner = jnp.arange(1, bins, dtype=jnp.float32) / bins
-    lower = jnp.concatenate([jnp.full(1, -jnp.inf), inner])
-    upper = jnp.concatenate([inner, jnp.full(1, jnp.inf)])
+    edges = edges_of(bins)
     values = values[..., None]
-    return ((values > lower) & (values <= upper)).astype(jnp.float32)
+    return ((values > edges[:-1]) & (values <= edges[1:])).astype(jnp.float32)
+
+
+def edges_of(bins: int) -> np.ndarray:
+    """Returns the edges [M + 1] of equal-width bins, float32; the outer ones are infinite: no value is beyond them.
+
+    Divided by NumPy: XLA multiplies by 1/M instead, which moves half of the edges by the last bit.
+    """
+    inner = np.arange(1, bins, dtype=np.float32) / np.float32(bins)
+    return np.concatenate([[-np.inf], inner, [np.inf]]).astype(np.float32)
+
+
+def on_host(confidence_N: np.ndarray, correct_N: np.ndarray, bins: int = BINS) -> Bins:
+    """The sums [M] of `bins_of(equal_width(...))` of NumPy arrays, in float64; `correct_N` may be shares."""
+    place_N = np.searchsorted(edges_of(bins)[1:-1], np.ravel(confidence_N).astype(np.float32), side="left")
+    weights = np.ones(len(place_N)), np.ravel(confidence_N), np.ravel(correct_N)
+    return Bins(*(np.bincount(place_N, weight_N, bins) for weight_N in weights))
 
 
 def equal_mass(ranking: Ranking, count: Array, bins: int = BINS) -> Array:

@@ -3,21 +3,22 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from scipy.ndimage import gaussian_filter1d
 
-from jaxreg.calibration import smece, uncertainty
-from jaxreg.calibration.bins import BINS
+from jaxreg.calibration.bins import BINS, on_host
 
 BEFORE, AFTER, BAND = "#0072B2", "#D55E00", "#8EBEDA"  # Okabe and Ito: blue and vermilion differ in lightness too
 COLUMNS = 4
 REPLICATES = 200
-BANDWIDTHS = 0.02, 0.05  # of the curves: below it single examples show, above it bends vanish
+GRID = 257  # points of the curves
+BANDWIDTH = 0.04  # of the curves: below it single examples show, above it bends vanish
+LEAST = 10.0  # predictions under the kernel, for a curve to be drawn
 
 
 class Seen(NamedTuple):
@@ -71,13 +72,11 @@ def plain(axis: Axes) -> None:
 
 
 def _diagram(axis: Axes, seen: Seen, bins: int) -> None:
-    place = np.clip(np.ceil(seen.confidence * bins).astype(int) - 1, 0, bins - 1).ravel()
-    count = np.bincount(place, minlength=bins)
-    full = count > 0
-    mean, accuracy = (np.bincount(place, a.ravel(), bins)[full] / count[full] for a in (seen.confidence, seen.correct))
-    axis.scatter(
-        mean, accuracy, 6 + 150 * count[full] / count.sum(), facecolors="none", edgecolors=BEFORE, lw=0.9, zorder=2
-    )
+    found = on_host(seen.confidence, seen.correct, bins)
+    count, full = found.count, found.count > 0
+    mean, accuracy = (sums[full] / count[full] for sums in (found.confidence, found.correct))
+    area = 6 + 150 * count[full] / count.sum()
+    axis.scatter(mean, accuracy, area, facecolors="none", edgecolors=BEFORE, lw=0.9, zorder=4, clip_on=False)
     axis.plot([0, 1], [0, 1], color="#777777", lw=0.8, zorder=1)
     for confidence, colour, line, band in (
         (seen.confidence, BEFORE, "-", True),
@@ -92,31 +91,36 @@ def _diagram(axis: Axes, seen: Seen, bins: int) -> None:
 
 
 def smooth(confidence_SN: np.ndarray, correct_SN: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Returns (confidence, accuracy, low, high) of the smooth diagram where there are examples: 95 % over examples.
+    """Returns (confidence, accuracy, low, high) of the diagram without bins: 95 % over examples, by a bootstrap.
 
-    The bandwidth is the one of smECE, within `BANDWIDTHS`. All seeds of an example are drawn together:
-    they share its label.
+    Means under a Gaussian of width `BANDWIDTH` that is reflected at 0 and 1, where it weighs `LEAST` predictions. All
+    seeds of an example are drawn together: they share its label.
     """
-    grid, *curves = (np.asarray(array) for array in _smooth(confidence_SN, correct_SN.astype(np.float32)))
-    density, accuracy, low, high = curves
-    seen = density > 1e-2 * density.max()
-    return grid[seen], accuracy[seen], low[seen], high[seen]
+    seeds, examples = confidence_SN.shape
+    weight_NR = np.random.default_rng(0).poisson(1.0, (examples, REPLICATES)).astype(np.float64)
+    weight_NR = np.tile(np.concatenate([np.ones((examples, 1)), weight_NR], -1), (seeds, 1))
+    share_GN, correct_N1 = _shares(confidence_SN.ravel()), correct_SN.reshape(-1, 1)
+    under_GR, hits_GR = (_under_kernel(share_GN @ columns) for columns in (weight_NR, weight_NR * correct_N1))
+    accuracy_GR = hits_GR / np.maximum(under_GR, 1e-12)
+    low, high = np.percentile(accuracy_GR[:, 1:], [2.5, 97.5], axis=-1)
+    seen = under_GR[:, 0] >= min(LEAST, under_GR[:, 0].max())
+    return tuple(values[seen] for values in (np.linspace(0, 1, GRID), accuracy_GR[:, 0], low, high))
 
 
-@jax.jit
-def _smooth(confidence_SN: jax.Array, correct_SN: jax.Array) -> tuple[jax.Array, ...]:
-    confidence, correct = confidence_SN.ravel(), correct_SN.ravel()
-    residual_G = smece.on_grid(confidence, confidence - correct)
-    sigma = jnp.clip(smece.of_residuals(residual_G, jnp.float32(confidence.size))[1], *BANDWIDTHS)
-    ids = jnp.arange(confidence_SN.shape[1], dtype=jnp.uint32)
-    weight_NR = uncertainty.poisson_weights(uncertainty.uniforms(jax.random.key(0), ids, REPLICATES))
+def _shares(confidence_N: np.ndarray) -> scipy.sparse.csr_array:
+    """Each confidence shared out between the two points [G] of a grid on [0, 1] around it."""
+    place_N = confidence_N.astype(np.float64) * (GRID - 1)
+    left_N = np.minimum(place_N.astype(int), GRID - 2)
+    right_N, each = place_N - left_N, np.arange(len(place_N))
+    places = np.concatenate([left_N, left_N + 1]), np.tile(each, 2)
+    return scipy.sparse.csr_array((np.concatenate([1 - right_N, right_N]), places), (GRID, len(place_N)))
 
-    def one(weight_N: jax.Array) -> jax.Array:
-        return smece.curve(confidence, correct, jnp.tile(weight_N, len(confidence_SN)), sigma)[0]
 
-    accuracy, density = smece.curve(confidence, correct, jnp.ones_like(confidence), sigma)
-    low, high = jnp.percentile(jax.lax.map(one, weight_NR.T), jnp.array([2.5, 97.5]), axis=0)
-    return jnp.linspace(0, 1, smece.GRID), density, accuracy, low, high
+def _under_kernel(weight_GR: np.ndarray) -> np.ndarray:
+    """How much weight a Gaussian around each point averages: its mean times its width, 2 sqrt(pi) bandwidths."""
+    ends = np.r_[2.0, np.ones(GRID - 2), 2.0][:, None]  # a mirror shows what is on its edge once
+    width = BANDWIDTH * (GRID - 1)
+    return gaussian_filter1d(weight_GR * ends, width, axis=0, mode="mirror") * 2 * np.sqrt(np.pi) * width
 
 
 def _counts(axis: Axes, seen: Seen, bins: int) -> None:

@@ -1,5 +1,6 @@
 """Figures of calibration over settings: who is how sure, and ECE against accuracy."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -14,7 +15,9 @@ __all__ = ["Points", "Seen", "ece_against_accuracy", "histograms", "reliability"
 
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D31")
 MARKERS = "os^Dv<>P"
-RIGHT, WRONG, FLOOR = "#9CC7E2", "#3B3B3B", "#e4e4e4"
+RIGHT: dict[str, Any] = {"fc": "#9CC7E2", "ec": "white", "lw": 0.4}
+WRONG: dict[str, Any] = {"fc": "none", "ec": "#1c1e21", "lw": 1.0, "hatch": "/////"}
+LETTERS = 130  # of a legend, in a line
 
 
 def histograms(settings: Mapping[str, Seen], bins: int = 20) -> Figure:
@@ -24,8 +27,8 @@ def histograms(settings: Mapping[str, Seen], bins: int = 20) -> Figure:
     for place, (name, seen) in enumerate(settings.items()):
         axis = axes[divmod(place, columns)]
         right = seen.correct.astype(bool)
-        parts = [seen.confidence[~right], seen.confidence[right]]
-        axis.hist(parts, np.linspace(0, 1, bins + 1), stacked=True, log=True, color=[WRONG, RIGHT], ec="white", lw=0.4)
+        for those, look in ((right, RIGHT), (~right, WRONG)):
+            axis.hist(seen.confidence[those], np.linspace(0, 1, bins + 1), log=True, **look)
         axis.set_title(name, fontsize=10, loc="left")
         axis.set(xlim=(0, 1), xticks=[0, 0.5, 1])
         axis.xaxis.set_tick_params(labelbottom=True)
@@ -36,7 +39,7 @@ def histograms(settings: Mapping[str, Seen], bins: int = 20) -> Figure:
             axis.set_xlabel("confidence")
     for axis in axes.ravel()[len(settings) :]:
         axis.remove()
-    keys = [Patch(color=RIGHT, label="right"), Patch(color=WRONG, label="wrong")]
+    keys = [Patch(**RIGHT, label="right"), Patch(**WRONG, label="wrong")]
     figure.legend(handles=keys, loc="outside upper left", ncols=2, frameon=False, fontsize=9)
     return figure
 
@@ -51,27 +54,32 @@ class Points(NamedTuple):
     floor_ts: np.ndarray
 
 
-def ece_against_accuracy(settings: Mapping[str, Points]) -> Figure:
-    """Draws every seed as a small dot and the mean of its setting as a large one, before and after temperature."""
+def ece_against_accuracy(settings: Mapping[str, Points], looks: Mapping[str, tuple[str, str]] | None = None) -> Figure:
+    """Draws every seed as a small dot and the mean of its setting as a large one, before and after temperature.
+
+    `looks` is the colour and marker of each setting, by default one of eight.
+    """
+    looks = looks or dict(zip(settings, itertools.cycle(zip(COLOURS, MARKERS))))
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     for axis, kind, title in zip(axes, ("", "_ts"), ("before temperature", "after temperature")):
-        for place, points in enumerate(settings.values()):
+        for name, points in settings.items():
             accuracy, ece = 100 * points.accuracy, 100 * getattr(points, "ece" + kind)
-            look = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+            look = dict(zip(("color", "marker"), looks[name]))
             axis.scatter(accuracy, ece, s=16, alpha=0.55, lw=0, **look)
             axis.scatter(accuracy.mean(), ece.mean(), s=90, edgecolors="white", lw=0.8, zorder=3, **look)
-        floor = 100 * max(float(np.mean(getattr(points, "floor" + kind))) for points in settings.values())
-        axis.axhspan(0, floor, color=FLOOR, lw=0, zorder=0)
+            floor = 100 * float(np.mean(getattr(points, "floor" + kind)))
+            axis.plot(accuracy.mean(), floor, "_", ms=26, mew=1.6, color=look["color"], zorder=2)
         axis.set_title(title, fontsize=10, loc="left")
         axis.set_xlabel("accuracy (%)")
         plain(axis)
     axes[0].set_ylabel("ECE (%)")
     axes[0].set_ylim(bottom=0)
     keys: list[Any] = [
-        Line2D([], [], ls="", marker=MARKERS[i % len(MARKERS)], color=COLOURS[i % len(COLOURS)], ms=7, label=name)
-        for i, name in enumerate(settings)
+        Line2D([], [], ls="", color=looks[name][0], marker=looks[name][1], ms=7, label=name) for name in settings
     ]
-    keys.append(Patch(color=FLOOR, label="noise floor: a perfect model"))
-    figure.legend(handles=keys, loc="outside upper left", ncols=4, frameon=False, fontsize=9)
+    told = "noise floor, upper end"
+    keys.append(Line2D([], [], ls="", marker="_", color="#555555", ms=16, mew=1.6, label=told))
+    columns = max(1, LETTERS // (max(len(name) for name in [*settings, told]) + 6))
+    figure.legend(handles=keys, loc="outside upper left", ncols=columns, frameon=False, fontsize=9)
     return figure

@@ -77,9 +77,9 @@ def scattered(p_NK: Array, mask_N: Array, empty_KM: Array) -> tuple[Array, Array
     """The same, four times faster on a CPU, where adding to one place after the other costs nothing extra."""
     bins = empty_KM.shape[-1]
     near_NK = jnp.clip((p_NK * bins).astype(jnp.int32), 0, bins - 1)
-    edge_NK = near_NK.astype(jnp.float32) / bins
-    place_NK = jnp.maximum(near_NK - (p_NK <= edge_NK) + (p_NK > (near_NK + 1) / jnp.float32(bins)), 0)
-    where = jnp.arange(p_NK.shape[-1]) * bins + jnp.minimum(place_NK, bins - 1)
+    edges = jnp.asarray(binning.edges_of(bins))
+    place_NK = near_NK - (p_NK <= edges[near_NK]) + (p_NK > edges[near_NK + 1])
+    where = jnp.arange(p_NK.shape[-1]) * bins + place_NK
     mask_NK = jnp.broadcast_to(mask_N[:, None], p_NK.shape)
     both = jnp.stack([empty_KM.ravel()] * 2, -1).at[where].add(jnp.stack([mask_NK, mask_NK * p_NK], -1))
     return both[:, 0].reshape(empty_KM.shape), both[:, 1].reshape(empty_KM.shape)

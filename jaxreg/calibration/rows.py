@@ -9,7 +9,6 @@ import numpy as np
 from jaxreg.calibration import bins as binning
 from jaxreg.calibration import human as people
 from jaxreg.calibration import metrics, posthoc, uncertainty
-from jaxreg.calibration.bins import Bins
 from jaxreg.calibration.check import Split
 from jaxreg.calibration.temperature import Temperature
 from jaxreg.calibration.trial import COLUMNS, VARIANTS, Found
@@ -82,18 +81,10 @@ def _variant(found: Found, split: str, suffix: str, n: int) -> list[Row]:
 
 def _of_map(suffix: str, split: str, confidence_N: np.ndarray, correct_N: np.ndarray, bins: int) -> list[Row]:
     """Rows of the metrics that need the confidence of the top label alone; `correct_N` may be a share of votes."""
-    sums = of_confidence(confidence_N, correct_N, bins)
+    sums = binning.on_host(confidence_N, correct_N, bins)
     gap = float((sums.confidence - sums.correct).sum() / sums.count.sum())
     values: dict[str, Any] = {"ece": binning.ece(sums), "mce": binning.mce(sums), "confidence_gap": gap}
     return [Row(split, name + suffix, float(value), len(confidence_N)) for name, value in values.items()]
-
-
-def of_confidence(confidence_N: np.ndarray, correct_N: np.ndarray, bins: int) -> Bins:
-    """The sums [M] of `bins.bins_of(bins.equal_width(...))` on the host, in float64."""
-    inner = np.arange(1, bins, dtype=np.float32) / np.float32(bins)
-    place_N = np.searchsorted(inner, np.asarray(confidence_N, np.float32), side="left")
-    ones_N = np.ones(len(place_N))
-    return Bins(*(np.bincount(place_N, weight_N, bins) for weight_N in (ones_N, confidence_N, correct_N)))
 
 
 def _human(split_name: str, split: Split, trial: int, temperature: float, human: Human, bins: int) -> list[Row]:

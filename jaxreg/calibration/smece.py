@@ -63,10 +63,3 @@ def smece(confidence_N: Array, correct_N: Array, mask_N: Array) -> Array:
     """
     residual_G = on_grid(confidence_N, (confidence_N - correct_N) * mask_N)
     return of_residuals(residual_G, jnp.sum(mask_N))[0]
-
-
-def curve(confidence_N: Array, correct_N: Array, weight_N: Array, sigma: Array) -> tuple[Array, Array]:
-    """Returns (accuracy [G], density [G]) over confidence in [0, 1], smoothed with `sigma`: a diagram without bins."""
-    density_G = smooth(on_grid(confidence_N, weight_N), sigma)
-    hits_G = smooth(on_grid(confidence_N, weight_N * correct_N), sigma)
-    return hits_G / jnp.maximum(density_G, 1e-12), density_G / jnp.sum(weight_N)

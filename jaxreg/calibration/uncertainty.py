@@ -18,6 +18,8 @@ from jaxreg.calibration.bins import Bins
 from jaxreg.rng import example_keys
 
 REPLICATES = 1000
+# Every ECE and its noise floor: a difference of ECE below the upper end of the floor is none.
+FLOORS = {f"ece{suffix}": f"ece_floor{suffix}" for suffix in ("", "_ts", "_vector_scaling", "_isotonic")}
 # P(Poisson(1) <= k), k = 0..9: beyond it less than 1e-7 is lost, the resolution of a float32 uniform.
 POISSON_CDF = np.cumsum(np.exp(-1.0) / np.cumprod([1, *range(1, 10)])).astype(np.float32)
 

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.stats
 
 from jaxreg import statistics
+from jaxreg.calibration.uncertainty import inside_floor
 
 SAME = "{:.4g} against {:.4g} for none"
 LEAST_FOR_RANKS = 6  # trials for a rank correlation: with fewer, even perfect order is no evidence after correction
@@ -43,8 +44,8 @@ def difference(
     paired = np.isfinite(own_S - base_S)
     said = f"{np.mean(own_S[paired]):.4g} against {np.mean(base_S[paired]):.4g} for none"
     sides = _sides(found, direction)
-    noise = not abs(found.difference) > floor
-    return Finding(setting, metric, *found[:3], found.n, "paired t", *sides, said, noise and floor > 0)
+    noise = floor > 0 and inside_floor(found.difference, floor)
+    return Finding(setting, metric, *found[:3], found.n, "paired t", *sides, said, noise)
 
 
 def level(setting: str, metric: str, values_S: np.ndarray, bound: float, direction: int, said: str = "") -> Finding:

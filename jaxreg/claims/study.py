@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from jaxreg.statistics import BASELINE
+from jaxreg.calibration.uncertainty import FLOORS
+from jaxreg.statistics import baseline_of
 
 SOFT = {"label_smoothing", "mixup", "cutmix", "mixup_cutmix"}
 SPLIT = "test"
-FLOORS = {"ece": "ece_floor", "ece_ts": "ece_floor_ts"}  # below the upper end of these a difference of ECE is noise
 
 
 class Pair(NamedTuple):
@@ -40,7 +40,7 @@ def read(rows: pd.DataFrame, within: Mapping[str, Sequence[float]]) -> Study:
     tables = {setting: _table(chosen) for setting, chosen in groups.items()}
     pairs = []
     for setting, own in tables.items():
-        base = _baseline(setting, list(tables)) if is_soft(setting[0]) else None
+        base = baseline_of(setting, list(tables)) if is_soft(setting[0]) else None
         if base is not None:
             seeds = own.index.intersection(tables[base].index)
             floors = {metric: _floor(floor, groups[setting], groups[base]) for metric, floor in FLOORS.items()}
@@ -72,16 +72,6 @@ def _table(rows: pd.DataFrame) -> pd.DataFrame:
         what = f"{twice['metric']!r} of {twice['regularizer']!r} for seed {twice['seed']}"
         raise ValueError(f"a setting must have one trial a seed, got two of {what}: pass the rows of one study.")
     return rows.pivot(index="seed", columns="metric", values="value")
-
-
-def _baseline(setting: tuple[str, str], known: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
-    """The `none` setting whose hyperparameters, the overrides of a sweep, the setting shares."""
-    own = json.loads(setting[1])
-    for other in known:
-        shared = json.loads(other[1])
-        if other[0] == BASELINE and all(key in own and own[key] == value for key, value in shared.items()):
-            return other
-    return None
 
 
 def _floor(metric: str, *sides: pd.DataFrame) -> float:

@@ -4,6 +4,18 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from jaxreg.report import differences
+
+
+class Number(NamedTuple):
+    """A metric of a group of trials: mean, sd and count, and the means of the ends of its interval."""
+
+    mean: float
+    sd: float
+    n: int
+    low: float
+    high: float
+
 
 class Column(NamedTuple):
     """A metric as a column: `scale` turns the stored number into the printed one, with `digits` after the point."""
@@ -14,13 +26,15 @@ class Column(NamedTuple):
     scale: float = 1.0
     split: str | None = None  # None: the split that the report speaks of
     wide: bool = False  # left out of the terminal's table
+    form: str = "{mean} ± {sd}"  # what is printed of a `Number`
 
-    def text(self, mean: float, sd: float | None = None) -> str:
-        """Returns `mean ± sd` as printed, `mean` alone without an sd, and a dash for no number."""
-        if pd.isna(mean):
+    def text(self, number: Number) -> str:
+        """Returns the number as printed; without an sd or an interval only its mean, and a dash for no number."""
+        if pd.isna(number.mean):
             return "–"
-        number = f"{mean * self.scale:.{self.digits}f}"
-        return number if sd is None or pd.isna(sd) else f"{number} ± {sd * self.scale:.{self.digits}f}"
+        lacks = any(f"{{{name}}}" in self.form and pd.isna(getattr(number, name)) for name in ("sd", "low", "high"))
+        shown = {name: f"{value * self.scale:.{self.digits}f}" for name, value in number._asdict().items()}
+        return ("{mean}" if lacks else self.form).format(**shown)
 
 
 def main_columns(frame: pd.DataFrame, split: str) -> list[Column]:
@@ -33,13 +47,14 @@ def main_columns(frame: pd.DataFrame, split: str) -> list[Column]:
         Column("ece", "ECE %", 2, 100),
         Column("ece_ts", "ECE T %", 2, 100),
         Column("ece_floor", "ECE floor %", 2, 100, wide=True),
+        Column("ece_floor_ts", "ECE T floor %", 2, 100, wide=True),
         Column("temperature", "T", 2, wide=True),
         Column("confidence_gap", "conf. gap %", 2, 100, wide=True),
         *(Column(metric, _robust_title(metric, len(robust) > 1), 1, 100) for metric in robust),
         Column("feature_norm", "norm", 2),
         Column("center_cosine", "cosine", 3),
     ]
-    return [located for column in columns if (located := _locate(column, frame, split))]
+    return located(columns, frame, split)
 
 
 def headlines(frame: pd.DataFrame, split: str) -> list[str]:
@@ -72,30 +87,41 @@ def headline_robust(frame: pd.DataFrame, split: str) -> str | None:
 
 
 def cells(frame: pd.DataFrame, columns: list[Column], by: list[str]) -> dict[tuple[str, ...], list[str]]:
-    """Returns the printed numbers of each group of trials; a column that lacks some of them tells its own n."""
+    """Returns the printed numbers of each group of trials; a column that lacks some of them tells its own n.
+
+    In groups that are settings (`results.SETTING`), an ECE that differs from the baseline by noise carries a mark.
+    """
     shown = frame[frame["metric"].isin([column.metric for column in columns])]
     once = shown.drop_duplicates(["study", "trial", "split", "metric"])
-    numbers = once.groupby([*by, "split", "metric"], sort=False)["value"].agg(["mean", "std", "count"])
-    table = {key: (mean, sd, n) for key, mean, sd, n in numbers.itertuples(name=None)}
+    groups = once.groupby([*by, "split", "metric"], sort=False)
+    table = groups["value"].agg(["mean", "std", "count"]).join(groups[["low", "high"]].mean())
+    numbers = {key: Number(*rest) for key, *rest in table.itertuples(name=None)}
     trials = frame.drop_duplicates(["study", "trial"]).groupby(by, sort=False).size()
-    groups = [(key if isinstance(key, tuple) else (key,), count) for key, count in trials.items()]
-    return {key: [_cell(c, table.get((*key, c.split, c.metric)), count) for c in columns] for key, count in groups}
+    sizes = {key if isinstance(key, tuple) else (key,): count for key, count in trials.items()}
+    marked = {key for split in {c.split for c in columns if c.split} for key in differences.noise(frame, split)}
+
+    def cell(key: tuple[str, ...], column: Column) -> str:
+        mark = differences.MARK if (*key, column.metric) in marked else ""
+        return _cell(column, numbers.get((*key, column.split, column.metric)), sizes[key]) + mark
+
+    return {key: [cell(key, column) for column in columns] for key in sizes}
 
 
-def _cell(column: Column, number: tuple[float, float, int] | None, trials: int) -> str:
+def _cell(column: Column, number: Number | None, trials: int) -> str:
     if number is None:
         return "–"
-    mean, sd, n = number
-    return column.text(mean, sd) + (f" (n={n})" if 0 < n < trials else "")
+    return column.text(number) + (f" (n={number.n})" if 0 < number.n < trials else "")
 
 
 def _robust_title(metric: str, several: bool) -> str:
     return f"robust % {metric.rsplit('/', 1)[1]}" if several else "robust %"
 
 
-def _locate(column: Column, frame: pd.DataFrame, split: str) -> Column | None:
-    """Returns the column with the split it is measured on: the report's split first, then any other."""
-    splits = frame.loc[frame["metric"] == column.metric, "split"].unique()
-    if len(splits) == 0:
-        return None
-    return column._replace(split=split if split in splits else str(splits[0]))
+def located(columns: list[Column], frame: pd.DataFrame, split: str) -> list[Column]:
+    """Returns the columns that `frame` has numbers for, on the report's split where it has, else on another."""
+    splits = {column.metric: frame.loc[frame["metric"] == column.metric, "split"].unique() for column in columns}
+    return [
+        c._replace(split=split if split in splits[c.metric] else str(splits[c.metric][0]))
+        for c in columns
+        if len(splits[c.metric])
+    ]

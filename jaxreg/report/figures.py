@@ -8,7 +8,7 @@ import matplotlib
 from etils import epath
 from matplotlib.figure import Figure
 
-from jaxreg.report import attacked, corruptions, curves, geometry, maps, radii, reliability, robustness, seeds
+from jaxreg.report import attacked, calibration, corruptions, curves, geometry, maps, radii, robustness, seeds
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import STYLE
 from jaxreg.report.pdf import Printer
@@ -34,11 +34,24 @@ FIGURES = {
     ),
     "reliability": Maker(
         "accuracy",
-        reliability.figure,
-        "Reliability diagrams, seeds pooled: accuracy in 15 equal-width bins of confidence, before (solid) and "
-        "after (dotted) temperature scaling. On the diagonal confidence is deserved, below it the network is "
-        "over-confident, above it under-confident. The area of a dot is the share of examples in its bin, as are "
-        "the bars at the foot.",
+        calibration.reliability,
+        "Reliability diagrams, seeds pooled. Circles: accuracy in 15 equal-width bins of confidence, their area the "
+        "share of examples. Lines: the same without bins, before temperature scaling with its 95 % band over examples, "
+        "and after it. On the diagonal confidence is deserved, below it the network is over-confident, above it "
+        "under-confident. Below: how many examples have which confidence, before (filled) and after (dashed).",
+    ),
+    "confidence": Maker(
+        "accuracy",
+        calibration.histograms,
+        "How many right and how many wrong predictions have which confidence, before temperature scaling, seeds "
+        "pooled; the scale is logarithmic from one prediction upwards.",
+    ),
+    "ece_accuracy": Maker(
+        "accuracy",
+        calibration.ece_against_accuracy,
+        "ECE against accuracy, before and after temperature scaling: small marks are seeds, large ones the mean of "
+        "their setting. Dashes: the upper end of the 95 % range of the ECE that a perfectly calibrated network with "
+        "the confidences of this setting shows at this n.",
     ),
     "robust_bars": Maker(
         "robustness",

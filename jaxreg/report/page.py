@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 from etils import epath
 
-from jaxreg.report import figures, tables, verdicts
+from jaxreg.report import calibration_table, figures, tables, verdicts
 from jaxreg.report.data import StudyData, load
 from jaxreg.report.text import note
 
@@ -58,6 +58,8 @@ def render(
         png=lambda figure: base64.b64encode(figure.png).decode(),
         columns=columns,
         lines=lines,
+        calibration=tables.calibration_lines(data),
+        calibration_note=f"{data.split} split. {calibration_table.NOTE}",
         note=note(data.split, columns),
         trials=tables.trial_lines(data),
         claims=claims,

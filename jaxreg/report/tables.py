@@ -9,6 +9,7 @@ import pandas as pd
 from etils import epath
 
 from jaxreg import results
+from jaxreg.report import calibration_table, differences
 from jaxreg.report.columns import Column, cells, main_columns
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import looks
@@ -24,9 +25,23 @@ class Line(NamedTuple):
 
 def main_lines(data: StudyData) -> tuple[list[Column], list[Line]]:
     """Returns the columns of the main table, and one line a setting: n, then mean ± sd over its seeds."""
-    columns, look = main_columns(data.frame, data.split), looks(data)
-    numbers, trials = cells(data.frame, columns, ["setting"]), data.trials.groupby("setting").size()
-    return columns, [Line(name, look[name].colour, [str(trials[name]), *numbers[name,]]) for name in data.settings]
+    columns = main_columns(data.frame, data.split)
+    return columns, _lines(data, columns)
+
+
+def calibration_lines(data: StudyData) -> tuple[list[Column], list[Line]]:
+    """Returns the same of the table of calibration."""
+    columns = calibration_table.columns(data.frame, data.split)
+    return columns, _lines(data, columns)
+
+
+def _lines(data: StudyData, columns: list[Column]) -> list[Line]:
+    look, trials = looks(data), data.trials.groupby("setting").size()
+    keys = data.frame.drop_duplicates("setting").set_index("setting")[results.SETTING]
+    numbers = cells(data.frame, columns, results.SETTING)
+    return [
+        Line(name, look[name].colour, [str(trials[name]), *numbers[tuple(keys.loc[name])]]) for name in data.settings
+    ]
 
 
 def trial_lines(data: StudyData) -> list[Line]:
@@ -55,10 +70,20 @@ def main(data: StudyData) -> pd.DataFrame:
     return lines[[key in keys for key in zip(lines["split"], lines["metric"])]]
 
 
+def calibration(data: StudyData) -> pd.DataFrame:
+    """Returns every calibration metric of every setting: mean and sd over seeds, means of the ends of its interval."""
+    frame = data.frame[data.frame["probe"] == "calibration"].drop_duplicates(results.NUMBER)
+    ends = frame.groupby([*results.SETTING, "split", "metric"], sort=False)[["low", "high"]].mean().reset_index()
+    return results.summary(frame).merge(ends, how="left", validate="1:1")
+
+
 def save(data: StudyData, claims: Sequence[Mapping[str, Any]], folder: epath.Path) -> list[str]:
-    """Writes main.csv, summary.csv, trials.csv, and failed.csv and claims.csv if there are any; returns their names."""
+    """Writes main, calibration, differences, summary, trials.csv; failed, claims.csv if there are any: their names."""
     folder.mkdir(parents=True, exist_ok=True)
-    tables = {"main": main(data), "summary": results.summary(data.frame), "trials": wide(data)}
+    tables = {"main": main(data), "calibration": calibration(data), "summary": results.summary(data.frame)}
+    columns = main_columns(data.frame, data.split) + calibration_table.columns(data.frame, data.split)
+    shown = {column.metric for column in columns}
+    tables |= {"differences": differences.paired(data.frame, data.split, shown), "trials": wide(data)}
     tables |= {"failed": pd.DataFrame(data.failed)} if data.failed else {}
     tables |= {"claims": pd.DataFrame(list(claims))} if claims else {}
     for name, table in tables.items():

@@ -113,6 +113,16 @@ def test_order_changes_no_bin(examples):
         np.testing.assert_allclose(jax.tree.leaves(here), jax.tree.leaves(there), atol=1e-4)
 
 
+def test_the_host_bins_as_the_device_does():
+    # All edges of 15 bins, correctly rounded, and their float32 neighbours.
+    edges = np.arange(16, dtype=np.float32) / np.float32(15)
+    near = [np.nextafter(edges, np.float32(side)) for side in (2, -1)]
+    confidence = np.clip(np.concatenate([edges, *near]), 0, 1)
+    correct = np.arange(len(confidence)) % 3 / 2
+    found, expected = bins.on_host(confidence, correct), width_bins(confidence, correct)
+    np.testing.assert_allclose(jax.tree.leaves(found), jax.tree.leaves(expected), atol=1e-5)
+
+
 def test_running_total_is_exact():
     counts = np.random.default_rng(0).integers(0, 2, 3000)
     np.testing.assert_array_equal(jax.jit(running_total)(counts), np.concatenate([[0], np.cumsum(counts)]))

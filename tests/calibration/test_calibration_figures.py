@@ -40,6 +40,18 @@ def test_the_smooth_curve_and_its_band():
     assert np.mean((low <= confidence) & (confidence <= high)) > 0.7  # calibrated: the diagonal is inside, mostly
 
 
+def test_the_smooth_curve_by_a_sum_over_images():
+    # Every example as seen in the mirrors at 0 and 1, under a Gaussian, in float64.
+    confidence = np.random.default_rng(0).uniform(0.5, 1, 300)
+    correct = np.random.default_rng(1).random(300) < confidence
+    grid, accuracy, _, _ = diagrams.smooth(confidence[None], correct[None])
+    images = np.concatenate([confidence, -confidence, 2 - confidence])
+    kernel = np.exp(-((grid[:, None] - images) ** 2) / (2 * diagrams.BANDWIDTH**2))
+    np.testing.assert_allclose(accuracy, kernel @ np.tile(correct, 3) / kernel.sum(1), atol=2e-3)
+    assert grid[-1] == 1.0
+    assert 0.35 < grid[0] < 0.5  # the curve ends where too few examples are left
+
+
 @pytest.mark.filterwarnings("error")
 def test_histograms_count_every_prediction():
     shown = panels(figures.histograms({"none": seen(1.0)}))

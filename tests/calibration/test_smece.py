@@ -62,10 +62,3 @@ def test_order_and_padding_change_nothing():
     np.testing.assert_allclose(
         sum(parts), smece.on_grid(jnp.asarray(confidence), jnp.asarray(confidence - correct)), atol=1e-4
     )
-
-
-def test_the_curve_is_the_accuracy_where_it_is_constant():
-    confidence = np.random.default_rng(0).uniform(0.5, 1, 600).astype(np.float32)
-    accuracy, density = smece.curve(jnp.asarray(confidence), jnp.full(600, 0.7), jnp.ones(600), jnp.float32(0.05))
-    np.testing.assert_allclose(accuracy[600:], 0.7, atol=1e-4)
-    np.testing.assert_allclose(smece.integral(density), 1.0, rtol=1e-4)

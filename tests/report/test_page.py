@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from jaxreg.report import data, figures, page, palette, pdf, reliability, tables
+from jaxreg.report import data, figures, page, palette, pdf, tables
 
 CLAIMS = [
     {"claim": "norm", "verdict": "supported", "effect": -1.25, "low": -1.5, "high": -1.0, "n": 3, "test": "paired t"},
@@ -110,7 +110,9 @@ def test_provenance_command_and_claims_are_told(seen):
 
 def test_csv_numbers_equal_the_results(workdir):
     folder, frame = workdir / "report" / "tables", data.load([workdir]).frame
-    assert {p.name for p in folder.iterdir()} == {"main.csv", "summary.csv", "trials.csv", "claims.csv"}
+    assert {p.name for p in folder.iterdir()} == {
+        f"{name}.csv" for name in ("main", "calibration", "differences", "summary", "trials", "claims")
+    }
     main = pd.read_csv(folder / "main.csv", keep_default_na=False)
     line = main[(main["hyperparameters"] == '{"epsilon": 0.3}') & (main["metric"] == "nll")].iloc[0]
     value = frame[(frame["hyperparameters"] == '{"epsilon": 0.3}') & (frame["metric"] == "nll")]["value"].to_numpy()
@@ -120,6 +122,17 @@ def test_csv_numbers_equal_the_results(workdir):
     assert len(trials) == 12
     one = frame[(frame["trial"] == "mixup-3-2") & (frame["metric"] == "feature_norm")]["value"].item()
     assert trials.set_index("trial").loc["mixup-3-2", "test/feature_norm"] == one
+
+
+def test_differences_are_paired_tests_with_the_floor(workdir):
+    table = pd.read_csv(workdir / "report" / "tables" / "differences.csv")
+    frame = data.load([workdir]).frame
+    value = {name: frame[(frame["metric"] == "ece_ts") & (frame["regularizer"] == name)] for name in ("none", "mixup")}
+    line = table[(table["metric"] == "ece_ts") & (table["regularizer"] == "mixup")].iloc[0]
+    assert line["difference"] == pytest.approx(value["mixup"]["value"].mean() - value["none"]["value"].mean())
+    assert (line["n"], line["floor"], line["inside_floor"]) == (3, 0.015, False)
+    assert table[(table["metric"] == "ece_ts") & table["hyperparameters"].str.contains("0.1")]["inside_floor"].all()
+    assert table[table["metric"] == "nll"]["floor"].isna().all()  # a floor is known of ECE alone
 
 
 def test_one_colour_a_setting(workdir):
@@ -198,16 +211,6 @@ def test_workdir_without_results_is_refused(tmp_path):
         page.build([tmp_path])
     with pytest.raises(ValueError, match="at least one workdir"):
         data.load([])
-
-
-def test_reliability_bins_are_right_closed():
-    confidence = np.array([0.0, 1 / 15, 1 / 15 + 1e-6, 0.5, 1.0, 1.0])
-    count, mean, accuracy = reliability.bins(confidence, np.array([1, 0, 1, 1, 1, 0]))
-    assert count.tolist() == [2, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 2]
-    assert accuracy[0] == 0.5
-    assert mean[14] == 1.0
-    assert accuracy[14] == 0.5
-    assert np.isnan(accuracy[2])
 
 
 def test_figures_are_the_same_twice(workdir, tmp_path):

@@ -25,6 +25,31 @@ def by_hand(frame, setting, metric, split="test"):
     return mean, (sum((v - mean) ** 2 for v in value) / (len(value) - 1)) ** 0.5
 
 
+FLOORS = {"ece": 0.02, "ece_ts": 0.015}  # upper ends, the same for all settings
+
+
+def mark(frame, setting, metric):
+    """What stands behind a number whose difference to the baseline is inside the noise floor."""
+    if metric not in FLOORS or setting == made_up.SETTINGS[0]:
+        return ""
+    difference = by_hand(frame, setting, metric)[0] - by_hand(frame, made_up.SETTINGS[0], metric)[0]
+    return "≈" if abs(difference) <= FLOORS[metric] else ""
+
+
+def test_some_differences_are_noise_and_some_are_not(frame):
+    assert {mark(frame, setting, "ece_ts") for setting in made_up.SETTINGS[1:]} == {"≈", ""}
+
+
+def test_the_table_of_calibration_shows_ece_with_interval_and_floor(frame):
+    found = text.calibration(frame)
+    assert max(map(len, found.splitlines())) <= 120
+    mean, _ = by_hand(frame, made_up.SETTINGS[0], "ece")
+    assert f"{100 * mean:.2f} [{100 * mean - 0.4:.2f}, {100 * mean + 0.4:.2f}] 0.50–2.00" in " ".join(found.split())
+    assert "2.50 [1.00, 5.00]≈ 0.40–1.50" in " ".join(found.split())  # 1 % from the baseline, floor up to 1.5 %
+    assert "4.50 [1.00, 5.00] 0.40–1.50" in " ".join(found.split())
+    assert text.calibration(frame[frame["probe"] != "calibration"]) == ""
+
+
 @pytest.mark.parametrize("setting", made_up.SETTINGS)
 def test_table_equals_mean_and_sd_by_hand(frame, setting):
     """Also keeps two strengths of one regularizer apart: each has its own line with its own numbers."""
@@ -41,7 +66,7 @@ def test_table_equals_mean_and_sd_by_hand(frame, setting):
         ("center_cosine", 3, 1),
     ):
         mean, sd = by_hand(frame, setting, metric)
-        expected.append(f"{mean * scale:.{digits}f}±{sd * scale:.{digits}f}")
+        expected.append(f"{mean * scale:.{digits}f}±{sd * scale:.{digits}f}" + mark(frame, setting, metric))
     assert " ".join(map(str, expected)) in flat
 
 

@@ -1,0 +1,55 @@
+"""Confidence against accuracy: reliability diagrams, histograms of confidence, and ECE against accuracy."""
+
+import itertools
+import textwrap
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from jaxreg.calibration import figures
+from jaxreg.calibration.figures import Points, Seen
+from jaxreg.report.data import StudyData
+from jaxreg.report.palette import looks
+
+LETTERS = 26  # of a setting's name, in a line above a panel
+
+
+def _seen(data: StudyData) -> dict[str, Seen]:
+    """What every setting said, before and after temperature, of the examples that all its trials have in common."""
+    names = ("confidence", "confidence_ts", "correct")
+    found = data.by_setting("calibration", *(f"{data.split}/{name}" for name in names))
+    return {_title(name): Seen(*(np.stack(arrays) for arrays in zip(*trials))) for name, trials in found.items()}
+
+
+def _title(setting: str) -> str:
+    return setting if len(setting) <= LETTERS else textwrap.fill(setting.replace("(", " (", 1), LETTERS)
+
+
+def _draw(draw: Callable[[Mapping[str, Seen]], Figure], data: StudyData) -> Figure | None:
+    settings = _seen(data)
+    return draw(settings) if settings else None
+
+
+def reliability(data: StudyData) -> Figure | None:
+    """Draws a reliability diagram a setting, pooled over seeds; None where no confidences were saved."""
+    return _draw(figures.reliability, data)
+
+
+def histograms(data: StudyData) -> Figure | None:
+    """Draws how many right and wrong predictions have which confidence; None where no confidences were saved."""
+    return _draw(figures.histograms, data)
+
+
+def ece_against_accuracy(data: StudyData) -> Figure | None:
+    """Draws every trial by its accuracy and ECE, before and after temperature; None where one was not measured."""
+    names = {"accuracy": "value", "ece": "value", "ece_ts": "value", "ece_floor": "high", "ece_floor_ts": "high"}
+    columns = {name: data.values(name).set_index(["setting", "trial"])[end] for name, end in names.items()}
+    look, points = looks(data), {}
+    for setting in data.settings:
+        own = [column.loc[setting] if setting in column.index else column.iloc[:0] for column in columns.values()]
+        trials = sorted(set.intersection(*(set(values.index) for values in own)))
+        if trials:
+            points[setting] = Points(*(values.loc[trials].to_numpy() for values in own))
+    drawn = {name: (look[name].colour, marker) for name, marker in zip(points, itertools.cycle(figures.MARKERS))}
+    return figures.ece_against_accuracy(points, drawn) if points else None

@@ -1,0 +1,53 @@
+"""The numbers of every setting against the baseline at the same seed, and which differences of ECE are noise."""
+
+from collections.abc import Collection
+
+import pandas as pd
+
+from jaxreg import results, statistics
+from jaxreg.calibration.uncertainty import FLOORS, inside_floor
+from jaxreg.statistics import BASELINE
+
+MARK = "≈"  # behind an ECE that differs from the baseline's by no more than perfectly calibrated networks would
+COLUMNS = ["study", *results.SETTING[1:], "metric", "split", "mean", "baseline_mean", *statistics.Effect._fields]
+
+
+def paired(frame: pd.DataFrame, split: str, metrics: Collection[str]) -> pd.DataFrame:
+    """Returns a line a setting and metric: means, paired difference, tests, `floor` and `inside_floor` of an ECE.
+
+    The floor is the mean over seeds of its upper end, of the two sides the higher; `p_holm` adjusts over the settings.
+    """
+    rows = frame[(frame["split"] == split) & frame["value"].notna()]
+    rows = rows.drop_duplicates([*results.SETTING, "seed", "metric"])
+    found = [pd.DataFrame(columns=[*COLUMNS, "p_holm"])]
+    for (study, metric), own in rows[rows["metric"].isin(metrics)].groupby(["study", "metric"], sort=False):
+        if BASELINE in set(own["regularizer"]):
+            found.append(statistics.paired(own, metric, split=split).assign(study=study))
+    table = pd.concat([one for one in found if len(one)] or found, ignore_index=True)[[*COLUMNS, "p_holm"]]
+    ends = _floor_ends(rows)
+    floor = [_floor(ends, *line) for line in table[[*results.SETTING, "metric"]].itertuples(index=False, name=None)]
+    inside = [inside_floor(*pair) if pair[1] == pair[1] else None for pair in zip(table["difference"], floor)]
+    return table.assign(
+        floor=pd.Series(floor, table.index, dtype=float), inside_floor=pd.Series(inside, table.index, dtype="boolean")
+    )
+
+
+def noise(frame: pd.DataFrame, split: str) -> set[tuple[str, ...]]:
+    """Returns (study, regularizer, hyperparameters, metric) of every ECE whose difference is inside the floor."""
+    table = paired(frame, split, FLOORS)
+    chosen = table[table["inside_floor"].fillna(False).astype(bool)]
+    return set(chosen[[*results.SETTING, "metric"]].itertuples(index=False, name=None))
+
+
+def _floor_ends(rows: pd.DataFrame) -> dict[tuple[str, ...], float]:
+    """The mean upper end of each noise floor, by study, regularizer, hyperparameters and metric."""
+    chosen = rows[rows["metric"].isin(FLOORS.values()) & rows["high"].notna()]
+    return chosen.groupby([*results.SETTING, "metric"])["high"].mean().to_dict()
+
+
+def _floor(ends: dict[tuple[str, ...], float], study: str, regularizer: str, given: str, metric: str) -> float:
+    """The higher end of a setting's and its baseline's floor; nan where there is none."""
+    floor = FLOORS.get(metric, "")
+    settings = [(key[1], key[2]) for key in ends if key[0] == study and key[3] == floor]
+    sides = [(regularizer, given), statistics.baseline_of((regularizer, given), settings)]
+    return max((ends[study, *side, floor] for side in sides if side in settings), default=float("nan"))
