@@ -39,6 +39,9 @@ def main(argv: Sequence[str]) -> int:
     except commands.Preempted:
         print("stopped: all finished work is saved; the same command goes on from here.", file=sys.stderr)
         return REQUEUE
+    except Exception as error:
+        commands.abandon(error)  # one of several processes ends here: the others must not wait for it
+        raise
 
 
 def _help(words: list[str]) -> int:

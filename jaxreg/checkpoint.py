@@ -1,5 +1,6 @@
 """Checkpoints through Orbax: written aside and asynchronously, the last few kept, each one verified when read."""
 
+import functools
 import logging
 from types import TracebackType
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 from etils import epath
 from jax import Array
 from orbax.checkpoint import v1 as ocp
+
+from jaxreg import hosts
 
 log = logging.getLogger(__name__)
 
@@ -24,16 +27,24 @@ def digest(tree: Any) -> Array:
 
     Integer sums modulo 2^32 do not depend on their order; the weights are odd, so one flipped bit always shows.
     """
+    return _digest(tree, jnp)
+
+
+def _digest(tree: Any, xp: Any) -> Any:
+    """With NumPy for what lies on the host: all trials together may be too much for one device."""
     total = 0
     for place, leaf in enumerate(jax.tree.leaves(tree)):
-        bits = jax.lax.bitcast_convert_type(leaf, jnp.uint32).reshape(leaf.shape[0], -1)
-        weight = jax.lax.broadcasted_iota(jnp.uint32, (1, bits.shape[1]), 1) * jnp.uint32(2654435762) + 1
-        total += (bits * weight).sum(1, dtype=jnp.uint32) * jnp.uint32(2 * place + 1)
-    return jnp.asarray(total)
+        bits = leaf.view(xp.uint32).reshape(leaf.shape[0], -1)
+        weight = xp.arange(bits.shape[1], dtype=xp.uint32) * xp.uint32(2654435762) + xp.uint32(1)
+        total += (bits * weight).sum(1, dtype=xp.uint32) * xp.uint32(2 * place + 1)
+    return total
 
 
 class Checkpoints:
-    """The checkpoints of one program, by step. A context: leaving it waits for the last write."""
+    """The checkpoints of one program, by step; every process of a job writes its own share and reads the whole.
+
+    A context: leaving it waits for the last write.
+    """
 
     def __init__(self, directory: epath.PathLike, keep: int) -> None:
         self.directory = epath.Path(directory)
@@ -65,19 +76,26 @@ class Checkpoints:
 
         A broken one is named, moved aside and passed over.
         """
-        for step in reversed(self.steps()):
-            try:
-                return step, self._load(step, one)
-            except Exception as error:
-                reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-                self._set_aside(step, reason)
+        for step in reversed(hosts.on_first(self.steps)):
+            whole, reason = self._tried(step, one)
+            if hosts.all_hold(not reason):
+                return step, whole
+            hosts.on_first(functools.partial(self._set_aside, step, reason or "another process cannot read it"))
+            self._orbax.reload()
         return None
+
+    def _tried(self, step: int, one: Any) -> tuple[Any, str]:
+        """What a checkpoint holds, or why it cannot be used."""
+        try:
+            return self._load(step, one), ""
+        except Exception as error:
+            return None, str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
     def _load(self, step: int, one: Any) -> Any:
         rows = self._orbax.metadata(step).custom_metadata["rows"]
         wanted = jax.tree.map(lambda a: np.empty((rows, *a.shape), a.dtype), one)
         whole = self._orbax.load(step, {"state": wanted, "digest": np.empty((rows,), np.uint32)})
-        if not np.array_equal(np.asarray(digest(whole["state"])), whole["digest"]):
+        if not np.array_equal(_digest(whole["state"], np), whole["digest"]):
             raise Corrupt("its numbers do not match their digest")
         return whole["state"]
 
@@ -88,4 +106,3 @@ class Checkpoints:
         if aside.exists():
             aside.rmtree()
         broken.rename(aside)
-        self._orbax.reload()

@@ -15,6 +15,7 @@ import jax
 from etils import epath
 
 from jaxreg.config import Plain
+from jaxreg.files import write_whole
 from jaxreg.spec import SpecError
 
 try:
@@ -137,7 +138,5 @@ def _git(*words: str) -> str | None:
 
 
 def write_json(path: epath.Path, value: Any) -> None:
-    """Writes JSON aside, then renames it."""
-    aside = path.with_suffix(".tmp")
-    aside.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
-    aside.replace(path)
+    """Writes JSON, whole or not at all."""
+    write_whole(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
