@@ -1,7 +1,9 @@
 """Checkpoints through Orbax: written aside and asynchronously, the last few kept, each one verified when read."""
 
+import contextlib
 import functools
 import logging
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -13,6 +15,7 @@ from jax import Array
 from orbax.checkpoint import v1 as ocp
 
 from jaxreg import hosts
+from jaxreg.files import unwritable
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +61,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._orbax.close()
+        with self._named():
+            self._orbax.close()
 
     def steps(self) -> list[int]:
         """Steps whose checkpoint is complete, oldest first."""
@@ -69,7 +73,18 @@ class Checkpoints:
         copied = jax.tree.map(jnp.copy, state)  # the training step donates, and so overwrites, its state
         rows = jax.tree.leaves(state)[0].shape[0]
         whole = {"state": copied, "digest": digest(copied)}
-        self._orbax.save_async(step, whole, custom_metadata={"rows": rows}, force=True)
+        with self._named():
+            self._orbax.save_async(step, whole, custom_metadata={"rows": rows}, force=True)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Turns what Orbax says of a full or read-only disk, perhaps of the save before, into one line."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) or "RESOURCE_EXHAUSTED" in str(error):
+                raise unwritable(self.directory, error) from error
+            raise
 
     def restore(self, one: Any) -> tuple[int, Any] | None:
         """The newest checkpoint that is whole: (step, NumPy stacks shaped as `one` trial under a leading axis).

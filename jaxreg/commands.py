@@ -9,14 +9,14 @@ from ml_collections import config_flags
 
 from jaxreg import config as configs
 from jaxreg import hosts, parallel, study
-from jaxreg.files import Unwritable
+from jaxreg.files import explained
 from jaxreg.overview import overview
 from jaxreg.preemption import Preempted, Preemption
 from jaxreg.spec import SpecError, StudySpec
 
-__all__ = ["EXPECTED", "Preempted", "abandon", "run"]
+__all__ = ["EXPECTED", "Preempted", "abandon", "explained", "run"]
 
-EXPECTED = (SpecError, Unwritable, hosts.Elsewhere)  # of use, disk or another process: one line, no trace
+EXPECTED = (SpecError, hosts.Elsewhere)  # of use, or of another process: one line, no trace
 abandon = hosts.abandon
 
 

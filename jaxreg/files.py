@@ -1,11 +1,15 @@
 """Files that are whole or absent, written by one process of a job."""
 
 import contextlib
+import errno
 import os
 
 from etils import epath
 
 from jaxreg import hosts
+
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 
 class Unwritable(OSError):
@@ -29,6 +33,13 @@ def write_whole(path: epath.PathLike, data: bytes) -> None:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)  # half a file would only take up the space that is missing
         raise unwritable(path, error) from error
+
+
+def explained(error: BaseException) -> str | None:
+    """One line about an error of the disk, whoever met it; None for any other error."""
+    if isinstance(error, Unwritable) or not isinstance(error, OSError) or error.errno not in _DISK:
+        return str(error) if isinstance(error, Unwritable) else None
+    return str(unwritable(error.filename or "a file", error))
 
 
 def unwritable(path: epath.PathLike, error: Exception) -> Unwritable:
