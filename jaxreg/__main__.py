@@ -30,6 +30,7 @@ def main(argv: Sequence[str]) -> int:
     from jaxreg import commands  # imports JAX: not for `--help`
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs five traces of each error that it raises
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         return commands.run(argv)
@@ -39,6 +40,12 @@ def main(argv: Sequence[str]) -> int:
     except commands.Preempted:
         print("stopped: all finished work is saved; the same command goes on from here.", file=sys.stderr)
         return REQUEUE
+    except Exception as error:
+        if told := commands.explained(error):  # a full or read-only disk
+            print(f"error: {told}", file=sys.stderr)
+            return BAD_USE
+        commands.abandon(error)  # one of several processes ends here: the others must not wait for it
+        raise
 
 
 def _help(words: list[str]) -> int:

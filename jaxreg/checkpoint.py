@@ -1,6 +1,9 @@
 """Checkpoints through Orbax: written aside and asynchronously, the last few kept, each one verified when read."""
 
+import contextlib
+import functools
 import logging
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -10,6 +13,9 @@ import numpy as np
 from etils import epath
 from jax import Array
 from orbax.checkpoint import v1 as ocp
+
+from jaxreg import hosts
+from jaxreg.files import unwritable
 
 log = logging.getLogger(__name__)
 
@@ -24,16 +30,24 @@ def digest(tree: Any) -> Array:
 
     Integer sums modulo 2^32 do not depend on their order; the weights are odd, so one flipped bit always shows.
     """
+    return _digest(tree, jnp)
+
+
+def _digest(tree: Any, xp: Any) -> Any:
+    """With NumPy for what lies on the host: all trials together may be too much for one device."""
     total = 0
     for place, leaf in enumerate(jax.tree.leaves(tree)):
-        bits = jax.lax.bitcast_convert_type(leaf, jnp.uint32).reshape(leaf.shape[0], -1)
-        weight = jax.lax.broadcasted_iota(jnp.uint32, (1, bits.shape[1]), 1) * jnp.uint32(2654435762) + 1
-        total += (bits * weight).sum(1, dtype=jnp.uint32) * jnp.uint32(2 * place + 1)
-    return jnp.asarray(total)
+        bits = leaf.view(xp.uint32).reshape(leaf.shape[0], -1)
+        weight = xp.arange(bits.shape[1], dtype=xp.uint32) * xp.uint32(2654435762) + xp.uint32(1)
+        total += (bits * weight).sum(1, dtype=xp.uint32) * xp.uint32(2 * place + 1)
+    return total
 
 
 class Checkpoints:
-    """The checkpoints of one program, by step. A context: leaving it waits for the last write."""
+    """The checkpoints of one program, by step; every process of a job writes its own share and reads the whole.
+
+    A context: leaving it waits for the last write.
+    """
 
     def __init__(self, directory: epath.PathLike, keep: int | None) -> None:
         """Opens the directory; of what is saved there only the last `keep` stay, None: all."""
@@ -48,7 +62,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._orbax.close()
+        with self._named():
+            self._orbax.close()
 
     def steps(self) -> list[int]:
         """Steps whose checkpoint is complete, oldest first."""
@@ -59,14 +74,25 @@ class Checkpoints:
         copied = jax.tree.map(jnp.copy, state)  # the training step donates, and so overwrites, its state
         rows = jax.tree.leaves(state)[0].shape[0]
         whole = {"state": copied, "digest": digest(copied)}
-        self._orbax.save_async(step, whole, custom_metadata={"rows": rows}, force=True)
+        with self._named():
+            self._orbax.save_async(step, whole, custom_metadata={"rows": rows}, force=True)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Turns what Orbax says of a full or read-only disk, perhaps of the save before, into one line."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) or "RESOURCE_EXHAUSTED" in str(error):
+                raise unwritable(self.directory, error) from error
+            raise
 
     def restore(self, one: Any) -> tuple[int, Any] | None:
         """The newest checkpoint that is whole: (step, NumPy stacks shaped as `one` trial under a leading axis).
 
         A broken one is named, moved aside and passed over.
         """
-        for step in reversed(self.steps()):
+        for step in reversed(hosts.on_first(self.steps)):
             whole = self.load(step, one)
             if whole is not None:
                 return step, whole
@@ -74,22 +100,29 @@ class Checkpoints:
 
     def load(self, step: int, one: Any) -> Any | None:
         """The checkpoint of one step, as `restore` gives it; None, with a warning, for a broken one."""
-        try:
-            return self._load(step, one)
-        except Exception as error:
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            self._set_aside(step, reason)
-            return None
+        whole, reason = self._tried(step, one)
+        if hosts.all_hold(not reason):
+            return whole
+        hosts.on_first(functools.partial(self._set_aside, step, reason or "another process cannot read it"))
+        self._orbax.reload()
+        return None
 
     def wait(self) -> None:
         """Returns once what was saved is written."""
         self._orbax.wait()
 
+    def _tried(self, step: int, one: Any) -> tuple[Any, str]:
+        """What a checkpoint holds, or why it cannot be used."""
+        try:
+            return self._load(step, one), ""
+        except Exception as error:
+            return None, str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+
     def _load(self, step: int, one: Any) -> Any:
         rows = self._orbax.metadata(step).custom_metadata["rows"]
         wanted = jax.tree.map(lambda a: np.empty((rows, *a.shape), a.dtype), one)
         whole = self._orbax.load(step, {"state": wanted, "digest": np.empty((rows,), np.uint32)})
-        if not np.array_equal(np.asarray(digest(whole["state"])), whole["digest"]):
+        if not np.array_equal(_digest(whole["state"], np), whole["digest"]):
             raise Corrupt("its numbers do not match their digest")
         return whole["state"]
 
@@ -100,4 +133,3 @@ class Checkpoints:
         if aside.exists():
             aside.rmtree()
         broken.rename(aside)
-        self._orbax.reload()

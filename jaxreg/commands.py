@@ -8,14 +8,16 @@ from etils import epath
 from ml_collections import config_flags
 
 from jaxreg import config as configs
-from jaxreg import parallel, study
+from jaxreg import hosts, parallel, study
+from jaxreg.files import explained
 from jaxreg.overview import overview
 from jaxreg.preemption import Preempted, Preemption
 from jaxreg.spec import SpecError, StudySpec
 
-__all__ = ["EXPECTED", "Preempted", "run"]
+__all__ = ["EXPECTED", "Preempted", "abandon", "explained", "run"]
 
-EXPECTED = (SpecError,)  # errors of use: one line, no trace
+EXPECTED = (SpecError, hosts.Elsewhere)  # of use, or of another process: one line, no trace
+abandon = hosts.abandon
 
 
 def run(argv: Sequence[str]) -> int:
@@ -30,9 +32,12 @@ def run(argv: Sequence[str]) -> int:
     if others:
         raise SpecError(f"{command} takes no argument {others[0]!r}; settings are flags, such as --config.seeds=8.")
     spec, plain, sweep = _study(values)
+    hosts.join(spec.execution.distributed, spec.execution.heartbeat_seconds)
     parallel.use_cpu_devices(spec.execution.cpu_devices)
     if command == "plan":
-        print(overview(spec))
+        told = overview(spec)
+        if hosts.is_first():
+            print(told)
         return 0
     if not values.workdir:
         raise SpecError("--workdir is missing: name a directory for the study's files.")

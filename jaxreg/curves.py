@@ -7,6 +7,8 @@ import pandas as pd
 from etils import epath
 from tensorboardX import SummaryWriter
 
+from jaxreg import hosts
+from jaxreg.files import write_whole
 from jaxreg.plan import Program
 from jaxreg.spec import TrialSpec
 from jaxreg.train_step import Metrics
@@ -15,14 +17,15 @@ METRICS = tuple(Metrics.__dataclass_fields__)
 
 
 class Curves:
-    """The curves of one program: a row a trial and dispatch, each a mean over the dispatch's steps."""
+    """The curves of one program: a row a trial and dispatch, each a mean over its steps; written by process 0."""
 
     def __init__(self, directory: epath.PathLike, program: Program, start: int) -> None:
         """Goes on after step `start`; whatever an interrupted run wrote beyond it is dropped."""
         self.directory, self.trials = epath.Path(directory), program.trials
         self.path = self.directory / f"{program.id}.parquet"
         self._frames = [frame[frame.step <= start] for frame in [read(self.path)] if start > 0 and frame is not None]
-        self._writers = [_writer(self.directory / "tensorboard" / t.id, start) for t in self.trials]
+        written = self.trials if hosts.is_first() else ()
+        self._writers = [_writer(self.directory / "tensorboard" / t.id, start) for t in written]
 
     def add(self, step: int, metrics: Metrics) -> None:
         """Adds the metrics [T, S] of the steps that end with `step`."""
@@ -33,12 +36,9 @@ class Curves:
                 writer.add_scalar(f"train/{name}", means[name][i], step)
 
     def save(self) -> None:
-        """Writes the table aside and renames it, and flushes the events."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        aside = self.path.with_suffix(".tmp")
+        """Writes the table and flushes the events."""
         if self._frames:
-            aside.write_bytes(pd.concat(self._frames, ignore_index=True).to_parquet(index=False))
-            aside.replace(self.path)
+            write_whole(self.path, pd.concat(self._frames, ignore_index=True).to_parquet(index=False))
         for writer in self._writers:
             writer.flush()
 

@@ -2,15 +2,20 @@
 
 The trial axis is manual (`shard_map`): no collective crosses it. The data axis is left to the compiler, which splits
 each trial's batch over it and reduces gradients and BatchNorm statistics within the trial's own devices.
+
+The mesh spans all processes of a job. Each holds the same stacks on its host, places the part of its own devices, and
+gets back the whole: what a trial is given and what comes out of it does not depend on where it ran.
 """
 
 import contextlib
+import functools
 import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -21,6 +26,7 @@ from jaxreg.spec import require
 Tree = Any
 ACCELERATORS = ("jax_cuda13_plugin", "jax_cuda12_plugin", "jax_rocm7_plugin", "libtpu")
 Local = Literal["map", "vmap"]
+GATHERED = 2**28  # bytes that a device holds for other processes at once
 
 
 def use_cpu_devices(count: int) -> None:
@@ -64,14 +70,22 @@ def put_trials(tree: Tree, mesh: Mesh) -> Tree:
         missing = padded(leaf.shape[0], mesh) - leaf.shape[0]
         if missing:
             leaf = np.concatenate([leaf, np.repeat(np.asarray(leaf[-1:]), missing, 0)])
-        return jax.device_put(leaf, sharding)
+        return _place(leaf, sharding)
 
     return jax.tree.map(put, tree)
 
 
 def put_shared(tree: Tree, mesh: Mesh) -> Tree:
     """Places arrays that all trials read: a copy on every device."""
-    return jax.device_put(tree, NamedSharding(mesh, P()))
+    return jax.tree.map(lambda leaf: _place(leaf, NamedSharding(mesh, P())), tree)
+
+
+def _place(leaf: Any, sharding: NamedSharding) -> Array:
+    """The array that every process has a copy of, each on its own devices the part that is theirs."""
+    if sharding.is_fully_addressable or (isinstance(leaf, Array) and not leaf.is_fully_addressable):
+        return jax.device_put(leaf, sharding)
+    host = np.asarray(leaf)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
 def split_batch(mesh: Mesh) -> Callable[[Tree], Tree]:
@@ -99,9 +113,13 @@ def per_trial(fn: Callable[..., Tree], mesh: Mesh, local: Local = "map", donate:
     mapped = jax.shard_map(body, mesh=mesh, in_specs=specs, out_specs=P("trial"), axis_names={"trial"})
     compiled = jax.jit(mapped, donate_argnums=(0,) if donate else ())
 
+    def place(tree: Tree, spec: P) -> Tree:
+        sharding = NamedSharding(mesh, spec)
+        return tree if sharding.is_fully_addressable else jax.tree.map(lambda a: _place(a, sharding), tree)
+
     def call(stacked: Tree, shared: Tree) -> Tree:
         with jax.set_mesh(mesh):
-            return compiled(stacked, shared)
+            return compiled(*map(place, (stacked, shared), specs))
 
     def lower(stacked: Tree, shared: Tree) -> jax.stages.Lowered:
         with jax.set_mesh(mesh):
@@ -112,5 +130,45 @@ def per_trial(fn: Callable[..., Tree], mesh: Mesh, local: Local = "map", donate:
 
 
 def fetch(tree: Tree, count: int | None = None) -> Tree:
-    """Copies stacks to the host as NumPy arrays, without padding trials beyond `count`."""
-    return jax.tree.map(lambda a: np.asarray(a)[:count], jax.device_get(tree))
+    """Copies stacks to the host as NumPy arrays, without padding trials beyond `count`; on every process, all of them.
+
+    With several processes all of them must call it, in the same order.
+    """
+    whole = jax.tree.map(np.asarray, jax.device_get(jax.tree.map(_whole, tree)))
+    return whole if count is None else jax.tree.map(lambda a: a[:count], whole)
+
+
+def _whole(array: Array | np.ndarray) -> Array | np.ndarray:
+    if not isinstance(array, Array) or array.is_fully_addressable:
+        return array
+    assert isinstance(array.sharding, NamedSharding), array.sharding  # all stacks come from this file
+    copied = _copied(NamedSharding(array.sharding.mesh, P()))
+    flat = array.reshape(array.shape[0], -1)
+    columns = max(1, GATHERED // (flat.shape[0] * flat.dtype.itemsize))
+    blocks = (copied(flat[:, low : low + columns]) for low in range(0, flat.shape[1], columns))
+    parts = [np.asarray(block.addressable_data(0)) for block in blocks]
+    return np.concatenate(parts, 1).reshape(array.shape) if parts else np.empty(array.shape, array.dtype)
+
+
+@functools.cache
+def _copied(everywhere: NamedSharding) -> Callable[[Array], Array]:
+    return jax.jit(lambda a: a, out_shardings=everywhere)
+
+
+def ask_all(flag: bool) -> Callable[[], bool]:
+    """Starts to ask whether `flag` is set in any process; what it returns waits for the answer, the same for all."""
+    if jax.process_count() == 1:
+        return lambda: flag
+    mesh = make_mesh()
+    own = _place_own(np.full(1, flag, np.int32), mesh)
+    total = _summed(NamedSharding(mesh, P()))(own)
+    return lambda: bool(np.asarray(total.addressable_data(0)))
+
+
+def _place_own(one: np.ndarray, mesh: Mesh) -> Array:
+    return jax.make_array_from_callback((mesh.size,), NamedSharding(mesh, P("trial")), lambda index: one)
+
+
+@functools.cache
+def _summed(everywhere: NamedSharding) -> Callable[[Array], Array]:
+    return jax.jit(jnp.sum, out_shardings=everywhere)

@@ -12,8 +12,9 @@ import numpy as np
 from etils import epath
 from jax import Array
 
-from jaxreg import parallel
+from jaxreg import hosts, parallel
 from jaxreg.data import Split
+from jaxreg.files import write_whole
 from jaxreg.models import head
 from jaxreg.plan import Program
 from jaxreg.progress import Progress
@@ -44,8 +45,12 @@ class Head:
 
 def is_done(program: Program, splits: Mapping[str, Split], directory: epath.Path) -> bool:
     """Whether every file of every trial is there, with as many examples as its split has."""
-    heads = all(_path(directory, trial, "head").exists() for trial in program.trials)
-    return heads and all(_is_saved(program, name, split, directory) for name, split in splits.items())
+    return hosts.on_first(
+        lambda: (
+            all(_path(directory, trial, "head").exists() for trial in program.trials)
+            and all(_is_saved(program, name, split, directory) for name, split in splits.items())
+        )
+    )
 
 
 def _is_saved(program: Program, name: str, split: Split, directory: epath.Path) -> bool:
@@ -57,16 +62,32 @@ def _is_saved(program: Program, name: str, split: Split, directory: epath.Path) 
 def predict(program: Program, splits: Mapping[str, Split], state: TrainState, fixed: Fixed, run: Run) -> None:
     """Runs every split through every trial in evaluation mode, un-augmented, and saves what comes out."""
     count = len(program.trials)
-    missing = {name: split for name, split in splits.items() if not _is_saved(program, name, split, run.directory)}
+    missing = missing_splits(program, splits, run.directory)
     with Progress("predict", sum(map(len, missing.values())), "examples") as progress:
         for name, split in missing.items():
             logits, features = predict_split(name, split, (state.params, state.stats), count, fixed, run, progress)
-            for i, trial in enumerate(program.trials):
-                own = {"logits": logits[i], "features": features[i], "labels": split.labels, "ids": split.ids}
-                write_arrays(_path(run.directory, trial, name), own)
+            own = {"logits": logits, "features": features}
+            _save(program, name, own, {"labels": split.labels, "ids": split.ids}, run.directory)
     kernel, bias = parallel.fetch(head(state.params), count)
-    for i, trial in enumerate(program.trials):
-        write_arrays(_path(run.directory, trial, "head"), {"kernel": kernel[i], "bias": bias[i]})
+    _save(program, "head", {"kernel": kernel, "bias": bias}, {}, run.directory)
+
+
+def missing_splits(program: Program, splits: Mapping[str, Split], directory: epath.Path) -> dict[str, Split]:
+    """The splits that some trial has no predictions of."""
+    names = hosts.on_first(lambda: [n for n, split in splits.items() if not _is_saved(program, n, split, directory)])
+    return {name: splits[name] for name in names}
+
+
+def _save(
+    program: Program, name: str, own: dict[str, np.ndarray], shared: dict[str, np.ndarray], directory: epath.Path
+) -> None:
+    """Writes a file a trial, with its part of the stacks [T, ...]; all processes wait until they are there."""
+
+    def write() -> None:
+        for i, trial in enumerate(program.trials):
+            write_arrays(_path(directory, trial, name), {k: stack[i] for k, stack in own.items()} | shared)
+
+    hosts.on_first(write)
 
 
 def predict_split(
@@ -141,13 +162,10 @@ def _path(directory: epath.Path, trial: TrialSpec, name: str) -> epath.Path:
 
 
 def write_arrays(path: epath.Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes an .npz aside, then renames it: a file of that name is always whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes an .npz, whole or not at all."""
     memory = io.BytesIO()
     np.savez(memory, **arrays)  # type: ignore[arg-type]
-    aside = path.with_suffix(".tmp")
-    aside.write_bytes(memory.getbuffer())
-    aside.replace(path)
+    write_whole(path, memory.getvalue())
 
 
 def read_arrays(path: epath.Path) -> dict[str, np.ndarray]:

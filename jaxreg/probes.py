@@ -70,7 +70,7 @@ class Trained(NamedTuple):
         if not self.failed.any():
             return both
         index = np.array([trials.index(trial) for trial in self.measured])
-        return parallel.put_trials(parallel.fetch(jax.tree.map(lambda a: a[index], both)), self.run.mesh)
+        return parallel.put_trials(jax.tree.map(lambda a: a[index], parallel.fetch(both)), self.run.mesh)
 
     def predictions(self, split: str) -> Predictions:
         """The saved logits and features of one split, stacked [T, N, ...]."""

@@ -7,17 +7,20 @@ from typing import Self
 
 from tqdm import tqdm
 
+from jaxreg import hosts
+
 QUIET_SECONDS = 5.0  # between two plain lines
 
 
 class Progress:
-    """Counts `unit`s of one stage up to `total`. A context: leaving it closes the bar."""
+    """Counts `unit`s of one stage up to `total`; process 0 shows it. A context: leaving it closes the bar."""
 
     def __init__(self, stage: str, total: int, unit: str, done: int = 0) -> None:
         self.stage, self.total, self.unit, self.done = stage, total, unit, done
         self._started, self._said, self._first = time.monotonic(), 0.0, done
         self._bar = None
-        if sys.stderr.isatty():
+        self._shown = hosts.is_first()
+        if self._shown and sys.stderr.isatty():
             layout = (
                 "{desc:8} {percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}]{postfix}"
             )
@@ -36,7 +39,7 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(count)
-        elif time.monotonic() - self._said > QUIET_SECONDS or self.done >= self.total:
+        elif self._shown and (time.monotonic() - self._said > QUIET_SECONDS or self.done >= self.total):
             self._said = time.monotonic()
             print(
                 f"{self.stage}: {self.done}/{self.total} {self.unit}, {self._left()}{note}", file=sys.stderr, flush=True

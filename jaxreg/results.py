@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from etils import epath
 
+from jaxreg.files import write_whole
 from jaxreg.probe import Row
 
 SCHEMA = pa.schema(
@@ -81,10 +82,7 @@ def write(path: epath.PathLike, table: pa.Table) -> None:
     _refuse_repeats(table)
     buffer = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata({"provenance": _provenance(path)}), buffer)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.parent / f".{path.name}.part"
-    aside.write_bytes(buffer.getvalue().to_pybytes())
-    aside.replace(path)
+    write_whole(path, buffer.getvalue().to_pybytes())
 
 
 def read(path: epath.PathLike) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 from typing import Any, Literal
 
 
@@ -230,12 +231,21 @@ class ExecutionSpec:
     dispatches_per_checkpoint: int = 10
     keep_checkpoints: int = 2
     eval_batch_size: int = 256
+    distributed: str = ""  # one process; "auto", "slurm" or "HOST:PORT,PROCESSES,INDEX": one of a job's
+    heartbeat_seconds: int = 60  # of silence after which a process counts as dead, and the job ends
 
     def __post_init__(self) -> None:
         names = ("data_devices", "steps_per_dispatch", "dispatches_per_checkpoint", "keep_checkpoints")
-        _positive("execution.", self, *names, "eval_batch_size")
+        _positive("execution.", self, *names, "eval_batch_size", "heartbeat_seconds")
         require(self.cpu_devices >= 0, f"execution.cpu_devices must be 0 (one a core) or more, got {self.cpu_devices}.")
         _choice("execution.local_trials", self.local_trials, ("map", "vmap"))
+        rule = "execution.distributed must be '', 'auto', 'slurm' or HOST:PORT,PROCESSES,INDEX with INDEX < PROCESSES"
+        require(_is_place(self.distributed), f"{rule}, got {self.distributed!r}.")
+
+
+def _is_place(distributed: str) -> bool:
+    found = re.fullmatch(r"[^,\s]+:\d+,(\d+),(\d+)", distributed)
+    return distributed in ("", "auto", "slurm") if found is None else int(found[2]) < int(found[1])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

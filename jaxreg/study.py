@@ -1,17 +1,20 @@
 """A study from its spec to its report, stage by stage; what is finished is not done again."""
 
+import contextlib
 import dataclasses
 import functools
 import json
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from typing import Any
 
 import jax
+import numpy as np
 import pyarrow as pa
 from etils import epath
 
-from jaxreg import claims, data, parallel, plan, predictions, preflight, results, workdir
+from jaxreg import claims, data, hosts, parallel, plan, predictions, preflight, results, workdir
 from jaxreg.config import Plain
 from jaxreg.predictions import write_arrays
 from jaxreg.preemption import Preemption
@@ -40,8 +43,11 @@ class Job:
         """The program's dataset, decoded or read from the cache beside the workdir."""
         spec = self.program.dataset
         cache = self.run.directory.parent / "data_cache"
-        print(f"data: {spec.name} (decoded once into {cache})", file=sys.stderr, flush=True)
-        return data.load(spec.name, data_dir=spec.data_dir or None, validation=spec.validation, cache_dir=str(cache))
+        where = {"data_dir": spec.data_dir or None, "cache_dir": str(cache)}
+        load = functools.partial(data.load, spec.name, validation=spec.validation, **where)
+        if hosts.is_first():
+            print(f"data: {spec.name} (decoded once into {cache})", file=sys.stderr, flush=True)
+        return hosts.one_first(load)  # it decodes; the others then read what it left
 
     @functools.cached_property
     def splits(self) -> dict[str, data.Split]:
@@ -83,22 +89,28 @@ def probe_stage(job: Job) -> None:
         job.run.preemption.check()
         spec = probe.settings(job.study.probes)
         marker = job.run.directory / "probes" / name / f"{job.program.id}.json"
-        if not marker.exists() or json.loads(marker.read_text()) != _as_json(spec):
+        if not hosts.on_first(functools.partial(_is_measured, marker, spec)):
             trained = job.trained
             with job.provenance.stage(f"probe/{name}"):
                 # A study whose every trial froze still ends in a report that says so.
-                _save(job, name, [] if trained.failed.all() else probe.measure(trained, spec))
+                failed = trained.failed
+                measured = [] if failed.all() else probe.measure(trained, spec)
+                hosts.on_first(functools.partial(_save, job, name, measured, failed))
             workdir.write_json(marker, _as_json(spec))  # last: a probe with a marker is whole
+
+
+def _is_measured(marker: epath.Path, spec: Any) -> bool:
+    return marker.exists() and json.loads(marker.read_text()) == _as_json(spec)
 
 
 def _as_json(spec: Any) -> Any:
     return json.loads(json.dumps(spec, default=dataclasses.asdict))
 
 
-def _save(job: Job, probe: str, measured: list[Measured]) -> None:
+def _save(job: Job, probe: str, measured: list[Measured], failed: np.ndarray) -> None:
     """Writes per-example arrays a trial, then the program's rows; those of frozen trials are no results."""
     folder, tables = job.run.directory / "probes" / probe, [results.SCHEMA.empty_table()]
-    healthy = [(t, m) for t, m, froze in zip(job.program.trials, measured, job.trained.failed) if not froze]
+    healthy = [(t, m) for t, m, froze in zip(job.program.trials, measured, failed) if not froze]
     for trial, found in healthy:
         write_arrays(folder / f"{trial.id}.npz", found.arrays)
         name, given = trial.regularizer.name, trial.hyperparameters
@@ -115,13 +127,14 @@ def run(
 ) -> int:
     """Runs one stage, or all of them for `study`, of every program; returns an exit code."""
     programs = plan.programs(study)
-    for program in programs:
-        check_probes(study.probes, preflight.check(program).num_classes)
+    hosts.check_alike([_shared(config), sweep, metadata.version("jax"), [program.id for program in programs]])
+    hosts.everywhere(functools.partial(_check, study, programs))
     mesh = parallel.make_mesh(study.execution.data_devices)
     run = Run(directory, mesh, study.execution, preemption, study.probes.geometry.snapshots)
     stages = STAGES if command == "study" else (command,)
-    with workdir.claim(directory):
-        workdir.settle(directory, config, sweep)
+    with contextlib.ExitStack() as held:
+        hosts.on_first(lambda: held.enter_context(workdir.claim(directory)))
+        hosts.on_first(lambda: workdir.settle(directory, config, sweep))
         provenance = workdir.Provenance(directory, _precision(study))
         for job in [Job(program, study, run, provenance) for program in programs]:
             for stage in stages:
@@ -130,8 +143,19 @@ def run(
                     preemption.check()
         if "report" in stages:
             with provenance.stage("report"):
-                report([directory])
+                hosts.on_first(lambda: report([directory]))
     return 0
+
+
+def _check(study: StudySpec, programs: list[plan.Program]) -> None:
+    for program in programs:
+        check_probes(study.probes, preflight.check(program).num_classes)
+
+
+def _shared(config: Plain) -> Plain:
+    """What of a config must be the same for every process of a job: all but which process it is."""
+    execution = {k: v for k, v in config["execution"].items() if k != "distributed"}
+    return config | {"execution": execution}
 
 
 def report(directories: list[epath.Path]) -> int:

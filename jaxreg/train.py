@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from jaxreg import data, models, parallel
+from jaxreg import data, hosts, models, parallel
 from jaxreg.checkpoint import Checkpoints
 from jaxreg.curves import Curves
 from jaxreg.data.augment import augment
@@ -89,7 +89,7 @@ def train(program: Program, dataset: data.Dataset, fixed: Fixed, run: Run) -> An
             with snapshots_of(program, run) as kept:
                 carry = _train_on(program, dataset, fixed, run, (checkpoints, kept), step, carry)
     state, _ = carry
-    _report_failures(program, np.asarray(state.failed))
+    _report_failures(program, parallel.fetch(state.failed, len(program.trials)))
     return state
 
 
@@ -134,15 +134,16 @@ def _train_on(
             if pending is not None:
                 _record(curves, progress, program, *pending)  # while the devices work on the next dispatch
             step, pending, unsaved = step + count, (step + count, metrics), unsaved + 1
-            if unsaved == limit or step == program.steps or run.preemption.requested:
+            is_due = run.preemption.is_due()
+            if unsaved == limit or step == program.steps or is_due:
                 _record(curves, progress, program, *pending)
                 pending, unsaved = None, 0
-                curves.save()  # before the checkpoint: a table may know too much, never too little
+                hosts.on_first(curves.save)  # before the checkpoint: a table may know too much, never too little
                 kept.wait()  # for the same reason
                 checkpoints.save(step, carry[0])
-            if run.preemption.requested and step < program.steps:
+            if is_due and step < program.steps:
                 raise Preempted
-    curves.close()
+    hosts.on_first(curves.close)
     return carry
 
 
@@ -206,5 +207,5 @@ def _record(curves: Curves, progress: Progress, program: Program, step: int, met
 
 def _report_failures(program: Program, failed: np.ndarray) -> None:
     for trial, step in zip(program.trials, failed):
-        if step >= 0:
+        if step >= 0 and hosts.is_first():
             log.warning("Trial %s: loss or gradient not finite at step %d; frozen there, left out.", trial.id, step)

@@ -15,6 +15,7 @@ import jax
 from etils import epath
 
 from jaxreg.config import Plain
+from jaxreg.files import unwritable, write_whole
 from jaxreg.spec import SpecError
 
 try:
@@ -32,11 +33,15 @@ def claim(workdir: epath.Path) -> Iterator[None]:
 
     Raises: SpecError: if another process holds it. Remote paths (gs://) have no such lock and are not checked.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
     if fcntl is None or "://" in str(workdir):
         yield
         return
-    with open(Path(workdir) / ".lock", "a+") as file:  # noqa: PTH123  (a lock needs a descriptor of this very file)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        opened = open(Path(workdir) / ".lock", "a+")  # noqa: PTH123, SIM115  (a lock needs a descriptor of this file)
+    except OSError as error:
+        raise unwritable(workdir, error) from error
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -44,9 +49,9 @@ def claim(workdir: epath.Path) -> Iterator[None]:
             holder = file.read().strip() or "unknown"
             message = f"{workdir} is in use by process {holder}: wait for it, or choose another --workdir."
             raise SpecError(message) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        with contextlib.suppress(OSError):  # a full disk: nobody learns who holds it, held it is
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), str(os.getpid()).encode())
         yield
 
 
@@ -137,7 +142,5 @@ def _git(*words: str) -> str | None:
 
 
 def write_json(path: epath.Path, value: Any) -> None:
-    """Writes JSON aside, then renames it."""
-    aside = path.with_suffix(".tmp")
-    aside.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
-    aside.replace(path)
+    """Writes JSON, whole or not at all."""
+    write_whole(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())

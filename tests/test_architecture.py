@@ -9,6 +9,8 @@ PACKAGE = Path(__file__).parents[1] / "jaxreg"
 ORDER = [
     "rng",
     "spec",
+    "hosts",
+    "files",
     "parallel",
     "progress",
     "preemption",

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 from etils import epath
 
+from jaxreg.files import write_whole
 from jaxreg.report import calibration_table, figures, tables, verdicts
 from jaxreg.report.data import StudyData, load
 from jaxreg.report.text import note
@@ -38,8 +39,7 @@ def build(
     folder = epath.Path(out) if out is not None else epath.Path(workdirs[0]) / "report"
     drawn = figures.draw(data, folder / "figures")
     files = tables.save(data, claims, folder / "tables")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "index.html").write_text(render(data, drawn, files, claims))
+    write_whole(folder / "index.html", render(data, drawn, files, claims).encode())
     return folder / "index.html"
 
 

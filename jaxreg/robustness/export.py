@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
+from jaxreg.files import write_whole
+
 
 class Exported(NamedTuple):
     """Adversarial examples [N, H, W, C] float32 in [0, 1], their example ids, labels, masks, radius and norm."""
@@ -19,7 +21,7 @@ class Exported(NamedTuple):
 
 
 def save(path: epath.PathLike, found: Exported) -> None:
-    """Writes an .npz of plain arrays (`numpy.load` reads it), aside and then renamed: a file of that name is whole.
+    """Writes an .npz of plain arrays (`numpy.load` reads it), whole or not at all.
 
     Raises: ValueError: if the arrays do not have the same number of examples.
     """
@@ -29,11 +31,7 @@ def save(path: epath.PathLike, found: Exported) -> None:
     memory = io.BytesIO()
     arrays: Any = {name: np.asarray(value) for name, value in found._asdict().items()}
     np.savez_compressed(memory, **arrays)
-    path = epath.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".tmp")
-    aside.write_bytes(memory.getvalue())
-    aside.replace(path)
+    write_whole(path, memory.getvalue())
 
 
 def load(path: epath.PathLike) -> Exported:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxreg import parallel
 from jaxreg.rng import Stream, key_of
 from jaxreg.robustness import diagnosis, loop
 from jaxreg.robustness.attack import METHODS, Attack, evaluations_of, pass_keys, passes_of, settings_of
@@ -112,7 +113,7 @@ def padded(rows: np.ndarray, count: int, fill: float) -> np.ndarray:
 
 def host(tree: Tree) -> Tree:
     """The arrays of a tree, on the host."""
-    return jax.tree.map(np.asarray, jax.device_get(tree))
+    return parallel.fetch(tree)
 
 
 def targets_of(logits_TCK: np.ndarray, labels_C: np.ndarray, attack: Attack, most: int) -> np.ndarray:

@@ -9,6 +9,8 @@ import jax
 import numpy as np
 from etils import epath
 
+from jaxreg import hosts, parallel
+from jaxreg.files import write_whole
 from jaxreg.robustness.loop import Found
 
 Call = Callable[[Any, Any], Found]
@@ -26,9 +28,9 @@ def remembered(call: Call, folder: epath.PathLike | None, name: str) -> Call:
 
     def recalled(job: Any, chunk: Any) -> Any:
         path = place / f"{name}-{_digest((job, chunk))}.npz"
-        if path.exists():
+        if hosts.on_first(path.exists):
             return _read(path)
-        found = jax.tree.map(np.asarray, jax.device_get(call(job, chunk)))
+        found = parallel.fetch(call(job, chunk))
         _write(path, found)
         return found
 
@@ -38,7 +40,7 @@ def remembered(call: Call, folder: epath.PathLike | None, name: str) -> Call:
 def _digest(tree: Any) -> str:
     state = hashlib.blake2b(digest_size=16)
     for leaf in jax.tree.leaves(tree):
-        array = np.ascontiguousarray(jax.device_get(leaf))
+        array = np.ascontiguousarray(parallel.fetch(leaf))
         state.update(f"{array.dtype}{array.shape}".encode())
         state.update(array.tobytes())
     return state.hexdigest()
@@ -47,10 +49,7 @@ def _digest(tree: Any) -> str:
 def _write(path: epath.Path, found: Found) -> None:
     memory = io.BytesIO()
     np.savez(memory, **found._asdict())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".tmp")
-    aside.write_bytes(memory.getvalue())
-    aside.replace(path)
+    write_whole(path, memory.getvalue())
 
 
 def _read(path: epath.Path) -> Found:

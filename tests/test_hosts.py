@@ -1,0 +1,173 @@
+"""One study on one, two and four processes: the same numbers, wherever a process was stopped or killed."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import job
+import numpy as np
+import pytest
+
+from jaxreg import hosts, results
+from jaxreg.hosts import START_AGAIN
+from jaxreg.spec import ExecutionSpec, SpecError
+
+CONFIG = """
+import sys
+sys.path.insert(0, {tests!r})
+from small import small_config
+
+def get_config():
+    config = small_config()
+    config.regularizers = (("none", {{}}), ("label_smoothing", {{"epsilon": 0.1}}))
+    config.dataset.augment = ()
+    config.execution.update(distributed="", heartbeat_seconds=20, dispatches_per_checkpoint=1)
+    return config
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hosts")
+    (folder / "small.py").write_text(CONFIG.format(tests=str(Path(__file__).parent)))
+    return folder
+
+
+def command(place, do, workdir, devices, *more):
+    where = [f"--config={place / 'small.py'}", f"--workdir={place / workdir}"]
+    return [do, *where, f"--config.execution.cpu_devices={devices}", *more]
+
+
+@pytest.fixture(scope="module")
+def one(place):
+    """One process with four devices."""
+    words = [command(place, "probe", "one", 4)]
+    script = [sys.executable, str(Path(job.__file__)), json.dumps(words), "calibration"]
+    subprocess.run(script, env=job.environment(place / "compiled"), check=True, timeout=300, capture_output=True)
+    return place / "one"
+
+
+@pytest.fixture(scope="module")
+def two(place):
+    """Two processes with two devices each: one study whole, and one in which process 1 is killed while training."""
+    whole, broken = (command(place, "probe", name, 2) for name in ("two", "killed"))
+    found = job.Job(place / "job_of_two", 2, [whole, broken], job.environment(place / "compiled"), job.auto)
+    job.wait_for_checkpoint(found, place / "killed" / "checkpoints")
+    found.processes[1].kill()
+    return found, found.wait(60)
+
+
+@pytest.fixture(scope="module")
+def four(place, two):
+    """Four processes go on with the killed study, are stopped by a signal to one of them, and go on again.
+
+    Then they train with two devices a trial, and process 0, which holds the job together, is killed in a last one.
+    """
+    on, last = command(place, "predict", "killed", 1), command(place, "train", "last", 1)
+    split = command(place, "predict", "split", 1, "--config.execution.data_devices=2")
+    reached = job.newest(place / "killed" / "checkpoints")
+    found = job.Job(place / "job_of_four", 4, [on, on, split, last], job.environment(place / "compiled"), job.slurm)
+    job.wait_for_checkpoint(found, place / "killed" / "checkpoints", after=reached)
+    found.processes[2].send_signal(signal.SIGUSR1)
+    job.wait_for_checkpoint(found, place / "last" / "checkpoints")
+    found.processes[0].kill()
+    return found, found.wait(60)
+
+
+def compare(one: Path, other: Path, same) -> None:
+    paths = sorted((one / "predictions").rglob("*.npz"))
+    assert len(paths) == 4 * 4  # trials; three splits and the last layer
+    for path in paths:
+        with np.load(path) as mine, np.load(other / path.relative_to(one)) as theirs:
+            for name in mine.files:
+                same(mine[name], theirs[name])
+
+
+def test_two_processes_give_the_numbers_of_one_to_the_bit(one, two, place):
+    job_of_two, _ = two
+    assert [job_of_two.codes(i) for i in (0, 1)] == [[0], [0]], job_of_two.errors(1)
+    compare(one, place / "two", np.testing.assert_array_equal)
+    (mine,), (theirs,) = ((folder / "probes/calibration").glob("*.parquet") for folder in (one, place / "two"))
+    assert results.read(mine).equals(results.read(theirs))
+
+
+def test_one_process_writes_and_speaks_for_all(two, place):
+    facts = json.loads((place / "two" / "provenance.json").read_text())
+    assert (facts["process_count"], facts["device_count"], len(facts["runs"])) == (2, 4, 1)
+    assert "train: 40/40 steps" in two[0].errors(0)
+    assert "train:" not in two[0].errors(1)
+
+
+def test_a_killed_process_ends_the_job_at_once_with_one_line(two):
+    job_of_two, codes = two
+    assert codes == [START_AGAIN, -signal.SIGKILL]
+    told = [line for line in job_of_two.errors(0).splitlines() if line.startswith("error:")]
+    assert len(told) == 1
+    assert "process 0 of 2 lost another one" in told[0]
+    assert "start the job again, with any number of processes" in told[0]
+
+
+def test_four_processes_go_on_where_two_were_killed_and_end_equal_to_the_bit(one, four, place):
+    job_of_four, _ = four
+    for index in range(4):
+        assert job_of_four.codes(index)[:3] == [START_AGAIN, 0, 0], job_of_four.errors(index)
+    compare(one, place / "killed", np.testing.assert_array_equal)
+
+
+def test_a_signal_to_one_process_stops_all_at_one_step(four, place):
+    # Where the steps differed, the checkpoint of the last would not be whole, and the numbers would not be equal.
+    for index in range(4):
+        assert four[0].errors(index).count("stopped: all finished work is saved") == 1
+
+
+def test_a_trial_that_spans_processes_has_its_numbers_to_rounding(one, four, place):
+    def close(mine, theirs):
+        if mine.dtype.kind == "f":
+            np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-3)
+        else:
+            np.testing.assert_array_equal(mine, theirs)
+
+    compare(one, place / "split", close)
+
+
+def test_without_process_0_the_others_end_too(four):
+    job_of_four, codes = four
+    assert codes[0] == -signal.SIGKILL
+    # JAX ends a process whose coordinator is gone by itself (SIGABRT) if it notices before a collective fails.
+    assert set(codes[1:]) <= {START_AGAIN, -signal.SIGABRT}
+    said = ("lost another one", "another task died")
+    for index in (1, 2, 3):
+        assert any(words in job_of_four.errors(index) for words in said)
+
+
+@pytest.mark.parametrize("place", ["", "auto", "slurm", "host-0:1234,2,1", "[::1]:80,16,15"])
+def test_places_of_a_process(place):
+    assert ExecutionSpec(distributed=place).distributed == place
+
+
+@pytest.mark.parametrize("place", ["Auto", "host:1234", "host,2,1", "host:1234,2,2", "host:1234,2,-1", "h:x,2,1"])
+def test_another_place_is_refused(place):
+    with pytest.raises(SpecError, match=r"must be '', 'auto', 'slurm' or HOST:PORT,PROCESSES,INDEX .* got"):
+        ExecutionSpec(distributed=place)
+
+
+def test_slurm_without_srun_is_one_line(monkeypatch):
+    monkeypatch.delenv("SLURM_PROCID", raising=False)
+    monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)
+    for name in ("SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_LOCALID"):
+        monkeypatch.setenv(name, "1")
+    with pytest.raises(SpecError, match=r"needs SLURM_STEP_NODELIST, SLURM_PROCID: start the job with srun"):
+        hosts.join("slurm", 60)
+
+
+def test_alone_a_process_is_the_first_and_agrees_with_itself():
+    assert hosts.count() == 1
+    assert hosts.is_first()
+    assert hosts.on_first(lambda: [1]) == [1]
+    assert hosts.one_first(lambda: {2}) == {2}
+    assert hosts.all_hold(True)
+    assert not hosts.all_hold(False)
+    with pytest.raises(KeyError):
+        hosts.everywhere(lambda: {}["absent"])
