@@ -11,7 +11,7 @@ import jax
 import pyarrow as pa
 from etils import epath
 
-from jaxreg import claims, data, parallel, plan, predictions, preflight, results, workdir
+from jaxreg import claims, data, jobs, parallel, plan, predictions, preflight, results, workdir
 from jaxreg.config import Plain
 from jaxreg.predictions import write_arrays
 from jaxreg.preemption import Preemption
@@ -117,6 +117,8 @@ def run(
     programs = plan.programs(study)
     for program in programs:
         check_probes(study.probes, preflight.check(program).num_classes)
+    own = (directory / "config.json").exists() or not jobs.of_jobs(directory)
+    require(own, f"{directory} holds a study of jobs: go on with launch/local.py, or choose another --workdir.")
     mesh = parallel.make_mesh(study.execution.data_devices)
     run = Run(directory, mesh, study.execution, preemption)
     stages = STAGES if command == "study" else (command,)
@@ -128,9 +130,13 @@ def run(
                 if stage in PER_PROGRAM:
                     PER_PROGRAM[stage](job)
                     preemption.check()
-        if "report" in stages:
+        if "trials" in config and "report" in stages:  # one of the jobs of a study, whose report is of all of them
+            results.gather(directory)
+        elif "report" in stages:
             with provenance.stage("report"):
                 report([directory])
+        if command == "study":
+            jobs.finish(directory, config)
     return 0
 
 
@@ -140,9 +146,12 @@ def report(directories: list[epath.Path]) -> int:
     from jaxreg.report import page, verdicts  # draws: not for a plan
 
     for directory in directories:
-        require((directory / "provenance.json").exists(), f"{directory} holds no study: name the --workdir of one.")
-        results.gather(directory)
+        own = (directory / "provenance.json").exists()
+        require(own or jobs.of_jobs(directory), f"{directory} holds no study: name the --workdir of one.")
+        if own:
+            results.gather(directory)
     found = reported.load(directories)
+    _name_unfinished(directories)
     tested = claims.evaluate(found.frame, _cosine_with_radius(found))
     claims.save(tested, directories[0] / "report" / "tables")
     path = page.build(directories, claims=claims.summarize(tested))
@@ -150,6 +159,25 @@ def report(directories: list[epath.Path]) -> int:
     parts = [table(found.frame), verdicts.text(found), "\n".join(claims.headlines(tested)), f"report: {path}"]
     print("\n\n".join(part for part in parts if part))
     return 0
+
+
+def with_results(directory: epath.Path) -> list[epath.Path]:
+    """The workdirs of a study that have results.
+
+    Raises: SpecError: if none has.
+    """
+    found = [w for w in jobs.workdirs(directory) if (w / "results.parquet").exists()]
+    require(bool(found), f"{directory} holds no results: name the --workdir of a study that was measured.")
+    return found
+
+
+def _name_unfinished(directories: list[epath.Path]) -> None:
+    """Says which jobs a report lacks."""
+    for directory in filter(jobs.of_jobs, directories):
+        lacking = [workdir.name for workdir in jobs.workdirs(directory) if not jobs.is_done(workdir)]
+        if lacking:
+            some = ", ".join(lacking[:5]) + (", ..." if len(lacking) > 5 else "")
+            print(f"{directory}: {len(lacking)} jobs are not finished ({some}).", file=sys.stderr, flush=True)
 
 
 def _cosine_with_radius(found: StudyData) -> dict[str, list[float]]:

@@ -110,7 +110,7 @@ def _train_on(
     pending: tuple[int, Metrics] | None = None
     unsaved, limit = 0, run.execution.dispatches_per_checkpoint
     with Progress("train", program.steps, "steps", step) as progress:
-        for count, dispatch in _dispatches(program, dataset, fixed, run, step):
+        for count, dispatch in dispatches(program, dataset, fixed, run, step):
             carry, metrics = dispatch(carry)
             if pending is not None:
                 _record(curves, progress, program, *pending)  # while the devices work on the next dispatch
@@ -129,7 +129,7 @@ def _train_on(
 Dispatch = tuple[int, Callable[[Carry], tuple[Carry, Metrics]]]  # how many steps, and the call that runs them
 
 
-def _dispatches(program: Program, dataset: data.Dataset, fixed: Fixed, run: Run, step: int) -> Iterator[Dispatch]:
+def dispatches(program: Program, dataset: data.Dataset, fixed: Fixed, run: Run, step: int) -> Iterator[Dispatch]:
     """Calls that each run the next few steps of every trial, up to the program's last."""
     lift = functools.partial(parallel.per_trial, mesh=run.mesh, local=run.execution.local_trials, donate=True)
     split, size = dataset.splits["train"], run.execution.steps_per_dispatch

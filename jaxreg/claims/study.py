@@ -75,13 +75,11 @@ def _table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _baseline(setting: tuple[str, str], known: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
-    """The `none` setting whose hyperparameters, the overrides of a sweep, the setting shares."""
+    """The `none` setting whose hyperparameters (a sweep's overrides) the setting shares; of several the fullest."""
     own = json.loads(setting[1])
-    for other in known:
-        shared = json.loads(other[1])
-        if other[0] == BASELINE and all(key in own and own[key] == value for key, value in shared.items()):
-            return other
-    return None
+    found = [(json.loads(other[1]), other) for other in known if other[0] == BASELINE]
+    shared = [(len(keys), other) for keys, other in found if all(own.get(key) == keys[key] for key in keys)]
+    return max(shared, key=lambda pair: pair[0])[1] if shared else None
 
 
 def _floor(metric: str, *sides: pd.DataFrame) -> float:
