@@ -1,9 +1,11 @@
 """What the commands do with their flags: a config file becomes a study, the study runs in its workdir."""
 
+import contextlib
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from absl import flags
 from etils import epath
@@ -69,7 +71,8 @@ def define(argv: Sequence[str]) -> flags.FlagValues:
     if saved is None:
         config_flags.DEFINE_config_file("config", None, about, flag_values=values, sys_argv=list(argv))
     else:
-        config_flags.DEFINE_config_dict("config", ConfigDict(saved), about, flag_values=values, sys_argv=list(argv))
+        with _one_line():
+            config_flags.DEFINE_config_dict("config", ConfigDict(saved), about, flag_values=values, sys_argv=list(argv))
     return values
 
 
@@ -90,7 +93,7 @@ def request(values: flags.FlagValues) -> Request:
     if values.config is None:
         raise SpecError("--config is missing: name a config file, such as --config=configs/digits.py.")
     held = jobs.saved(workdir) if workdir else None
-    filename = values["config"].config_filename  # no text where the config is that of the workdir
+    filename: Any = getattr(values["config"], "config_filename", None)  # no text where the config is the workdir's own
     sweep = configs.load_sweep(filename) if isinstance(filename, str) else held["sweep"] if held else [{}]
     spec, plain = configs.resolve(values.config, sweep), configs.as_plain(values.config)
     parallel.use_cpu_devices(spec.execution.cpu_devices)
@@ -136,8 +139,15 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
 
     Raises: SpecError: for a flag that is unknown, or a config file that fails.
     """
-    try:
+    with _one_line():
         return values(list(argv))
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """Whatever a flag or a config file raises, as one line."""
+    try:
+        yield
     except SpecError:
         raise
     except (KeyError, AttributeError) as error:
@@ -169,6 +179,7 @@ def _results(words: list[str]) -> int:
     directories = [absolute(word) for word in words if word not in filters]
     if not directories:
         raise SpecError("results needs a workdir: python -m jaxreg results DIR metric=accuracy split=test.")
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` may close the pipe
     workdirs = [w for directory in directories for w in study.with_results(directory)]
     results.select(workdirs, results.condition(filters)).to_csv(sys.stdout, index=False)
     return 0

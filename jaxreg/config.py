@@ -58,8 +58,9 @@ def resolve(config: ConfigDict | Mapping[str, Any], sweep: Iterable[Mapping[str,
     trials = _only(trials, plain.get("trials"))
     require(bool(trials), "the study has no trials: name at least one regularizer and one seed.")
     given = plain["probes"]
-    _check_keys("config.probes", given, tuple(_PROBES), ("calibration", "robustness", "geometry"))
-    probes = ProbesSpec(**{k: build(f"config.probes.{k}", c, given[k]) for k, c in _PROBES.items() if k in given})
+    _check_keys("config.probes", given, (*_PROBES, "only"), ("calibration", "robustness", "geometry"))
+    settings: Plain = {k: build(f"config.probes.{k}", c, given[k]) for k, c in _PROBES.items() if k in given}
+    probes = ProbesSpec(**settings, only=tuple(given.get("only", ())))
     execution = build("config.execution", ExecutionSpec, plain["execution"])
     launch = build("config.launch", LaunchSpec, _launch(plain.get("launch", {})))
     return StudySpec(

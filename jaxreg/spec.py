@@ -203,6 +203,7 @@ class ProbesSpec:
     robustness: RobustnessSpec
     geometry: GeometrySpec
     corruptions: CorruptionsSpec = CorruptionsSpec()
+    only: tuple[str, ...] = ()  # the probes to run; empty: all of them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

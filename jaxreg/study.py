@@ -16,7 +16,7 @@ from jaxreg.config import Plain
 from jaxreg.predictions import write_arrays
 from jaxreg.preemption import Preemption
 from jaxreg.probe import Measured
-from jaxreg.probes import PROBES, Trained, splits_of
+from jaxreg.probes import PROBES, Trained, chosen, splits_of
 from jaxreg.probes import check as check_probes
 from jaxreg.report.data import StudyData
 from jaxreg.report.text import table
@@ -79,8 +79,9 @@ def predict_stage(job: Job) -> None:
 def probe_stage(job: Job) -> None:
     """Measures what is not measured yet under the present settings of each probe."""
     predict_stage(job)
-    for name, probe in PROBES.items():
+    for name in chosen(job.study.probes):
         job.run.preemption.check()
+        probe = PROBES[name]
         spec = probe.settings(job.study.probes)
         marker = job.run.directory / "probes" / name / f"{job.program.id}.json"
         if not marker.exists() or json.loads(marker.read_text()) != _as_json(spec):

@@ -15,6 +15,7 @@ def get_config() -> ConfigDict:
             "steps": 6,
             "optimizer": {"name": "sgd", "learning_rate": 0.1, "weight_decay": 1e-4},
             "probes": {
+                "only": ("calibration",),
                 "calibration": {"bootstrap": 5},
                 "robustness": {
                     "suite": "pgd",
