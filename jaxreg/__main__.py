@@ -1,4 +1,4 @@
-"""The commands: `python -m jaxreg study|plan|train|predict|probe|report --config=FILE --workdir=DIR`."""
+"""The commands: `python -m jaxreg study|plan|train|predict|probe|report|status|results --config=FILE --workdir=DIR`."""
 
 import logging
 import os
@@ -12,6 +12,8 @@ COMMANDS = {
     "predict": "save logits and features of every split",
     "probe": "measure calibration, robustness and geometry",
     "report": "write the report of this workdir, or of those named after the command",
+    "status": "say how far each job of a study is",
+    "results": "print the rows of studies that fit COLUMN=VALUE ..., as CSV",
 }
 USAGE = "python -m jaxreg COMMAND --config=configs/FILE.py[:ARGUMENT] --workdir=DIR [--config.KEY=VALUE ...]"
 BAD_USE, REQUEUE = 2, 75

@@ -1,59 +1,160 @@
 """What the commands do with their flags: a config file becomes a study, the study runs in its workdir."""
 
-from collections.abc import Sequence
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from absl import flags
 from etils import epath
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from jaxreg import config as configs
-from jaxreg import hosts, parallel, study
+from jaxreg import hosts, jobs, launching, parallel, results, study
 from jaxreg.files import explained
 from jaxreg.overview import overview
 from jaxreg.preemption import Preempted, Preemption
-from jaxreg.spec import SpecError, StudySpec
+from jaxreg.spec import LaunchSpec, SpecError, StudySpec
 
-__all__ = ["EXPECTED", "Preempted", "abandon", "explained", "run"]
+__all__ = [
+    "EXPECTED",
+    "Preempted",
+    "Request",
+    "abandon",
+    "absolute",
+    "define",
+    "dry_run",
+    "explained",
+    "launch_request",
+    "parse",
+    "request",
+    "run",
+]
 
 EXPECTED = (SpecError, hosts.Elsewhere)  # of use, or of another process: one line, no trace
 abandon = hosts.abandon
 
 
+class Request(NamedTuple):
+    """What a command line asks for."""
+
+    spec: StudySpec
+    config: configs.Plain
+    sweep: list[configs.Plain]
+    workdir: epath.Path | None
+    values: flags.FlagValues
+
+
 def run(argv: Sequence[str]) -> int:
     """Runs the command argv[1]."""
-    values = flags.FlagValues()
-    about = "The study's config file."
-    config_flags.DEFINE_config_file("config", None, about, flag_values=values, sys_argv=list(argv))
-    flags.DEFINE_string("workdir", None, "Where the study lives.", flag_values=values)
-    command, *others = _parse(values, argv)[1:]
-    if command == "report":
-        return _report([*([values.workdir] if values.workdir else []), *others])
+    values = define(argv)
+    command, *others = parse(values, argv)[1:]
+    if command in ON_DIRECTORIES:
+        return ON_DIRECTORIES[command]([*([values.workdir] if values.workdir else []), *others])
     if others:
         raise SpecError(f"{command} takes no argument {others[0]!r}; settings are flags, such as --config.seeds=8.")
-    spec, plain, sweep = _study(values)
-    hosts.join(spec.execution.distributed, spec.execution.heartbeat_seconds)
-    parallel.use_cpu_devices(spec.execution.cpu_devices)
+    asked = request(values)
+    hosts.join(asked.spec.execution.distributed, asked.spec.execution.heartbeat_seconds)
     if command == "plan":
-        told = overview(spec)
-        if hosts.is_first():
-            print(told)
-        return 0
-    if not values.workdir:
+        return _plan(asked)
+    if not asked.workdir:
         raise SpecError("--workdir is missing: name a directory for the study's files.")
     preemption = Preemption()
     preemption.listen()
-    return study.run(command, spec, plain, sweep, _absolute(values.workdir), preemption)
+    return study.run(command, asked.spec, asked.config, asked.sweep, asked.workdir, preemption)
 
 
-def _absolute(path: str) -> epath.Path:
+def define(argv: Sequence[str]) -> flags.FlagValues:
+    """The flags of every command; without --config the config is that of the workdir."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("workdir", None, "Where the study lives.", flag_values=values)
+    flags.DEFINE_bool("measure", False, "Train a few real steps of each program, for hours.", flag_values=values)
+    about = "The study's config file."
+    saved = _saved(argv)
+    if saved is None:
+        config_flags.DEFINE_config_file("config", None, about, flag_values=values, sys_argv=list(argv))
+    else:
+        with _one_line():
+            config_flags.DEFINE_config_dict("config", ConfigDict(saved), about, flag_values=values, sys_argv=list(argv))
+    return values
+
+
+def _saved(argv: Sequence[str]) -> configs.Plain | None:
+    """The config of the workdir that the command line names, None if it names a config file or no such workdir."""
+    if any(word.lstrip("-").split("=")[0] == "config" for word in argv if word.startswith("-")):
+        return None
+    values = flags.FlagValues()
+    flags.DEFINE_string("workdir", None, "", flag_values=values)
+    values(list(argv), known_only=True)
+    held = jobs.saved(absolute(values.workdir)) if values.workdir else None
+    return held["config"] if held else None
+
+
+def request(values: flags.FlagValues) -> Request:
+    """The study that the parsed flags describe, on the devices that it asks for."""
+    workdir = absolute(values.workdir) if values.workdir else None
+    if values.config is None:
+        raise SpecError("--config is missing: name a config file, such as --config=configs/digits.py.")
+    held = jobs.saved(workdir) if workdir else None
+    filename: Any = getattr(values["config"], "config_filename", None)  # no text where the config is the workdir's own
+    sweep = configs.load_sweep(filename) if isinstance(filename, str) else held["sweep"] if held else [{}]
+    spec, plain = configs.resolve(values.config, sweep), configs.as_plain(values.config)
+    parallel.use_cpu_devices(spec.execution.cpu_devices)
+    return Request(spec, plain, sweep, workdir, values)
+
+
+def launch_request(values: flags.FlagValues, argv: Sequence[str]) -> Request:
+    """The study that a launcher's command line asks for.
+
+    Raises: SpecError: also if it names no directory for the study.
+    """
+    _, *others = parse(values, argv)
+    if others:
+        raise SpecError(f"a launcher takes no argument {others[0]!r}; settings are flags, such as --config.seeds=8.")
+    asked = request(values)
+    if not asked.workdir:
+        raise SpecError("--workdir is missing: name a directory for the study's jobs.")
+    return asked
+
+
+def dry_run(asked: Request) -> int:
+    """Prints the jobs that a launcher would make and the command of each; the ids of jobs to be made are not known."""
+    found = launching.planned(asked.spec, asked.workdir, asked.values.measure)
+    print(launching.described(found, asked.sweep, len(asked.spec.trials)))
+    return 0
+
+
+def _plan(asked: Request) -> int:
+    if not hosts.is_first():
+        return 0
+    print(overview(asked.spec))
+    if asked.values.measure or asked.spec.launch != LaunchSpec():
+        print()
+        return dry_run(asked)
+    return 0
+
+
+def absolute(path: str) -> epath.Path:
     """A local path in full, as Orbax wants it; `gs://` paths are that already."""
     return epath.Path(path) if "://" in path else epath.Path(Path(path).expanduser().absolute())
 
 
-def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
-    try:
+def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
+    """The words of the command line that are no flags.
+
+    Raises: SpecError: for a flag that is unknown, or a config file that fails.
+    """
+    with _one_line():
         return values(list(argv))
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """Whatever a flag or a config file raises, as one line."""
+    try:
+        yield
     except SpecError:
         raise
     except (KeyError, AttributeError) as error:
@@ -62,14 +163,33 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
         raise SpecError(f"{str(error).strip() or type(error).__name__}".replace("\n", " ")) from error
 
 
-def _study(values: flags.FlagValues) -> tuple[StudySpec, configs.Plain, list[configs.Plain]]:
-    if values.config is None:
-        raise SpecError("--config is missing: name a config file, such as --config=configs/digits.py.")
-    sweep = configs.load_sweep(config_flags.get_config_filename(values["config"]))
-    return configs.resolve(values.config, sweep), configs.as_plain(values.config), sweep
-
-
 def _report(workdirs: list[str]) -> int:
     if not workdirs:
         raise SpecError("report needs a workdir: --workdir=DIR, or several after the command.")
-    return study.report([_absolute(path) for path in workdirs])
+    return study.report([absolute(path) for path in workdirs])
+
+
+def _status(workdirs: list[str]) -> int:
+    if not workdirs:
+        raise SpecError("status needs a workdir: --workdir=DIR, or several after the command.")
+    for directory in map(absolute, workdirs):
+        found = jobs.workdirs(directory)
+        if not found:
+            raise SpecError(f"{directory} holds no study: name the --workdir of one.")
+        print(jobs.status(directory))
+    return 0
+
+
+def _results(words: list[str]) -> int:
+    """Prints the rows of the named studies that fit every COLUMN=VALUE, as CSV."""
+    filters = [word for word in words if "=" in word]
+    directories = [absolute(word) for word in words if word not in filters]
+    if not directories:
+        raise SpecError("results needs a workdir: python -m jaxreg results DIR metric=accuracy split=test.")
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` may close the pipe
+    workdirs = [w for directory in directories for w in study.with_results(directory)]
+    results.select(workdirs, results.condition(filters)).to_csv(sys.stdout, index=False)
+    return 0
+
+
+ON_DIRECTORIES: dict[str, Callable[[list[str]], int]] = {"report": _report, "status": _status, "results": _results}

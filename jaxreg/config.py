@@ -17,6 +17,7 @@ from jaxreg.spec import (
     DatasetSpec,
     ExecutionSpec,
     GeometrySpec,
+    LaunchSpec,
     ModelSpec,
     OptimizerSpec,
     ProbesSpec,
@@ -32,7 +33,9 @@ Plain = dict[str, Any]
 S = TypeVar("S")
 
 _TOP = ("study", "dataset", "model", "regularizers", "seeds", "batch_size", "steps", "optimizer", "probes", "execution")
-_FIXED = ("study", "seeds", "probes", "execution")  # what a sweep cannot override: it is no part of a trial
+_MAY = ("launch", "trials")  # what a config may leave out
+_FIXED = ("study", "probes", "execution", *_MAY)  # what a sweep cannot override: it is no part of a trial
+_OWN = ("seeds", "regularizers")  # overrides that a trial's own seed and regularizer tell already
 _PROBES = {
     "calibration": CalibrationSpec,
     "robustness": RobustnessSpec,
@@ -47,15 +50,22 @@ def resolve(config: ConfigDict | Mapping[str, Any], sweep: Iterable[Mapping[str,
     Raises: SpecError: for a missing or unknown key, an unknown name, a value out of range, or a trial twice.
     """
     plain = as_plain(config)
-    _check_keys("config", plain, _TOP, _TOP)
-    trials = [trial for overrides in sweep for trial in _trials(plain, dict(overrides))]
+    _check_keys("config", plain, (*_TOP, *_MAY), _TOP)
+    trials: dict[str, TrialSpec] = {}
+    for overrides in sweep:
+        for trial in trials_of(plain, overrides):
+            trials.setdefault(trial.id, trial)  # two settings of a sweep may describe one trial: it is trained once
+    trials = _only(trials, plain.get("trials"))
     require(bool(trials), "the study has no trials: name at least one regularizer and one seed.")
-    _check_unique(trials)
     given = plain["probes"]
-    _check_keys("config.probes", given, tuple(_PROBES), ("calibration", "robustness", "geometry"))
-    probes = ProbesSpec(**{k: build(f"config.probes.{k}", c, given[k]) for k, c in _PROBES.items() if k in given})
+    _check_keys("config.probes", given, (*_PROBES, "only"), ("calibration", "robustness", "geometry"))
+    settings: Plain = {k: build(f"config.probes.{k}", c, given[k]) for k, c in _PROBES.items() if k in given}
+    probes = ProbesSpec(**settings, only=tuple(given.get("only", ())))
     execution = build("config.execution", ExecutionSpec, plain["execution"])
-    return StudySpec(name=plain["study"], trials=tuple(trials), probes=probes, execution=execution)
+    launch = build("config.launch", LaunchSpec, _launch(plain.get("launch", {})))
+    return StudySpec(
+        name=plain["study"], trials=tuple(trials.values()), probes=probes, execution=execution, launch=launch
+    )
 
 
 def as_plain(config: ConfigDict | Mapping[str, Any]) -> Plain:
@@ -69,18 +79,42 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def _trials(plain: Plain, overrides: Plain) -> list[TrialSpec]:
+def trials_of(plain: Plain, overrides: Mapping[str, Any]) -> list[TrialSpec]:
+    """The trials of one setting of a sweep.
+
+    Raises: SpecError: if it names one of them twice.
+    """
     plain = override(plain, overrides)
+    shown = {key: _plain(value) for key, value in overrides.items() if key not in _OWN}
     common: Plain = {
         "dataset": build("config.dataset", DatasetSpec, plain["dataset"]),
         "model": _model(plain["model"]),
         "optimizer": build("config.optimizer", OptimizerSpec, plain["optimizer"]),
         "batch_size": _typed("config.batch_size", int, plain["batch_size"]),
         "steps": _typed("config.steps", int, plain["steps"]),
-        "overrides": tuple(sorted(overrides.items())),
+        "overrides": tuple(sorted(shown.items())),
     }
     chosen = [_regularizer(entry) for entry in plain["regularizers"]]
-    return [TrialSpec(regularizer=r, seed=s, **common) for r in chosen for s in _seeds(plain["seeds"])]
+    trials = [TrialSpec(regularizer=r, seed=s, **common) for r in chosen for s in _seeds(plain["seeds"])]
+    _check_unique(trials)
+    return trials
+
+
+def _only(trials: dict[str, TrialSpec], chosen: list[str] | None) -> dict[str, TrialSpec]:
+    """The trials that `config.trials` names, all of them where it is absent."""
+    if chosen is None:
+        return trials
+    wanted = set(chosen)
+    unknown = sorted(wanted - set(trials))
+    require(not unknown, f"config.trials names {unknown[:1]}, which is no trial of this config: plan the jobs again.")
+    return {name: trial for name, trial in trials.items() if name in wanted}
+
+
+def _launch(given: Any) -> Any:
+    """Slurm's options as pairs: a frozen spec holds no dict."""
+    if not isinstance(given, dict) or not isinstance(given.get("slurm", {}), dict):
+        return given
+    return given | {"slurm": sorted(given.get("slurm", {}).items())}
 
 
 def override(plain: Plain, overrides: Mapping[str, Any]) -> Plain:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxreg.spec import require
@@ -51,6 +51,11 @@ def make_mesh(data: int = 1, devices: Sequence[jax.Device] | None = None) -> Mes
     require(len(devices) % data == 0, f"execution.data_devices must divide the {len(devices)} devices, got {data}.")
     shape = (len(devices) // data, data)
     return jax.make_mesh(shape, ("trial", "data"), axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def shape_only(devices: int, data: int) -> Any:
+    """The shape of a mesh of devices that this process need not have: for estimates."""
+    return AbstractMesh((devices // data, data), ("trial", "data"))
 
 
 def padded(count: int, mesh: Mesh) -> int:

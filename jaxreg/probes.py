@@ -254,6 +254,11 @@ PROBES: Mapping[str, Probe] = {
 }
 
 
+def chosen(spec: ProbesSpec) -> list[str]:
+    """The probes that a study asks for, in the order of the table."""
+    return [name for name in PROBES if not spec.only or name in spec.only]
+
+
 def check(spec: ProbesSpec, classes: int) -> None:
     """Raises SpecError for a suite, an attack, corruption or file that cannot be had, before anything trains."""
     try:
@@ -263,5 +268,9 @@ def check(spec: ProbesSpec, classes: int) -> None:
         raise SpecError(f"probes.robustness: {error}") from None
     unknown = sorted(set(spec.corruptions.families) - set(CORRUPTIONS))
     require(not unknown, f"Unknown probes.corruptions.families {unknown}; known: {sorted(CORRUPTIONS)}.")
+    unknown = sorted(set(spec.only) - set(PROBES))
+    require(not unknown, f"Unknown probes.only {unknown}; known: {list(PROBES)}.")
+    both = "displacement" not in spec.only or {"robustness", "geometry"} <= set(spec.only)
+    require(both, "probes.only names displacement, which needs robustness and geometry: name them too.")
     people = spec.calibration.human_labels
     require(not people or epath.Path(people).exists(), f"probes.calibration.human_labels: there is no file {people}.")

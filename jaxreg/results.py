@@ -6,17 +6,20 @@ which a model that is never fooled is fooled) and are stored as they are.
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from etils import epath
 
 from jaxreg.files import write_whole
 from jaxreg.probe import Row
+from jaxreg.spec import SpecError, require
 
 SCHEMA = pa.schema(
     [
@@ -36,7 +39,7 @@ SCHEMA = pa.schema(
     ]
 )
 SETTING = ["study", "regularizer", "hyperparameters"]
-UNSAID = {("per_batch", 0)}  # in labels: draws are per example by default
+UNSAID = (("per_batch", 0),)  # in labels: draws are per example by default
 NUMBER = ["study", "trial", "split", "probe", "metric"]  # what names one number
 
 
@@ -90,6 +93,48 @@ def read(path: epath.PathLike) -> pd.DataFrame:
     return _read_table(epath.Path(path)).to_pandas()
 
 
+def homes(workdirs: Sequence[epath.Path]) -> dict[str, epath.Path]:
+    """Returns the workdir that answers for each trial: the first one that has it, should several have equal trials."""
+    found: dict[str, epath.Path] = {}
+    for workdir, dataset in zip(workdirs, scan(workdirs)):
+        for trial in _trials(dataset):
+            found.setdefault(trial, workdir)
+    return found
+
+
+def scan(workdirs: Sequence[epath.Path]) -> list[ds.Dataset]:
+    """Returns results.parquet of each workdir as a dataset that reads nothing but its schema until it is asked.
+
+    Raises: ValueError: if a file has other columns than `SCHEMA`.
+    """
+    return [_dataset(workdir / "results.parquet") for workdir in workdirs]
+
+
+def select(workdirs: Sequence[epath.Path], where: ds.Expression | None = None) -> pd.DataFrame:
+    """Returns the rows of many workdirs that fit `where`, each trial from its home, in the order of the workdirs."""
+    own, tables = homes(workdirs), [SCHEMA.empty_table()]
+    for workdir, dataset in zip(workdirs, scan(workdirs)):
+        twins = [trial for trial in _trials(dataset) if own[trial] != workdir]
+        chosen = ~ds.field("trial").isin(twins) if twins else None
+        both = chosen if where is None else where if chosen is None else where & chosen
+        tables.append(dataset.to_table(filter=both).replace_schema_metadata(None).cast(SCHEMA))
+    return pa.concat_tables(tables).to_pandas()
+
+
+def condition(filters: Iterable[str]) -> ds.Expression | None:
+    """Returns texts such as `metric=ece*` and `seed=3`, all of which must hold, as one expression; None for none.
+
+    Raises: SpecError: if a column is unknown, or a number is asked for by what is none.
+    """
+    both: ds.Expression | None = None
+    for text in filters:
+        column, _, value = text.partition("=")
+        require(column in SCHEMA.names, f"results have no column {column!r}; known: {SCHEMA.names}.")
+        one = _holds(column, value)
+        both = one if both is None else both & one
+    return both
+
+
 def gather(workdir: epath.PathLike) -> epath.Path:
     """Joins probes/PROBE/*.parquet of `workdir`, by probe and file name, into results.parquet; returns its path."""
     workdir = epath.Path(workdir)
@@ -136,6 +181,30 @@ def _read_table(path: epath.Path) -> pa.Table:
     if table.schema.names != SCHEMA.names:
         raise ValueError(f"{path} must have the columns {SCHEMA.names}, got {table.schema.names}: probe again.")
     return table.cast(SCHEMA)
+
+
+def _holds(column: str, value: str) -> ds.Expression:
+    kind = SCHEMA.field(column).type
+    if kind == pa.string():
+        pattern = "".join({"*": "%", "%": r"\%", "_": r"\_", "\\": r"\\"}.get(letter, letter) for letter in value)
+        return pc.match_like(ds.field(column), pattern)
+    try:
+        return ds.field(column) == pa.scalar(float(value) if kind == pa.float64() else int(value), kind)
+    except ValueError:
+        raise SpecError(f"{column} is a number, got {value!r}: write {column}=3.") from None
+
+
+def _dataset(path: epath.Path) -> ds.Dataset:
+    if "://" in str(path):  # the path's own library reads it, whole
+        return ds.dataset(_read_table(path))
+    found = ds.dataset(str(path), format="parquet")
+    if found.schema.names != SCHEMA.names:
+        raise ValueError(f"{path} must have the columns {SCHEMA.names}, got {found.schema.names}: probe again.")
+    return found
+
+
+def _trials(dataset: ds.Dataset) -> list[str]:
+    return dataset.to_table(columns=["trial"])["trial"].unique().to_pylist()
 
 
 def _refuse_repeats(table: pa.Table) -> None:

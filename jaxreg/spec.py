@@ -1,6 +1,7 @@
 """What a study is, frozen: plain dataclasses that check themselves. `config.py` makes them from a config file."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -118,7 +119,7 @@ class TrialSpec:
         warmup = self.optimizer.warmup_steps
         require(warmup < self.steps, f"optimizer.warmup_steps must be below steps = {self.steps}, got {warmup}.")
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """A readable name that ends in the hash of everything that determines the trial."""
         fields = dataclasses.asdict(self)
@@ -218,6 +219,7 @@ class ProbesSpec:
     robustness: RobustnessSpec
     geometry: GeometrySpec
     corruptions: CorruptionsSpec = CorruptionsSpec()
+    only: tuple[str, ...] = ()  # the probes to run; empty: all of them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -249,6 +251,23 @@ def _is_place(distributed: str) -> bool:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class LaunchSpec:
+    """How a study is cut into jobs. Which job a trial is in changes none of its numbers."""
+
+    devices: int = 1  # of one job: GPUs, TPU chips, or CPU cores
+    jobs: int = 0  # new trials are spread over; 0: as few as memory and hours allow
+    memory_gib: float = 0.0  # of one device; 0: no limit
+    hours: float = 0.0  # of training in one job, at the measured step time; 0: no limit
+    slurm: tuple[tuple[str, Any], ...] = ()  # options of sbatch, named as submitit names them
+
+    def __post_init__(self) -> None:
+        _positive("launch.", self, "devices")
+        for name in ("jobs", "memory_gib", "hours"):
+            value = getattr(self, name)
+            require(value >= 0, f"launch.{name} must be 0 (no limit) or more, got {value}.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StudySpec:
     """All the trials of one config file, how they run, and what is measured on them."""
 
@@ -256,6 +275,7 @@ class StudySpec:
     trials: tuple[TrialSpec, ...]
     probes: ProbesSpec
     execution: ExecutionSpec
+    launch: LaunchSpec = LaunchSpec()
 
 
 def digest(fields: Any, length: int = 10) -> str:

@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 from etils import epath
 
-from jaxreg import claims, data, hosts, parallel, plan, predictions, preflight, results, workdir
+from jaxreg import claims, data, hosts, jobs, parallel, plan, predictions, preflight, results, workdir
 from jaxreg.config import Plain
 from jaxreg.predictions import write_arrays
 from jaxreg.preemption import Preemption
 from jaxreg.probe import Measured
-from jaxreg.probes import PROBES, Trained, splits_of
+from jaxreg.probes import PROBES, Trained, chosen, splits_of
 from jaxreg.probes import check as check_probes
 from jaxreg.report.data import StudyData
 from jaxreg.report.text import calibration, table
@@ -85,8 +85,9 @@ def predict_stage(job: Job) -> None:
 def probe_stage(job: Job) -> None:
     """Measures what is not measured yet under the present settings of each probe."""
     predict_stage(job)
-    for name, probe in PROBES.items():
+    for name in chosen(job.study.probes):
         job.run.preemption.check()
+        probe = PROBES[name]
         spec = probe.settings(job.study.probes)
         marker = job.run.directory / "probes" / name / f"{job.program.id}.json"
         if not hosts.on_first(functools.partial(_is_measured, marker, spec)):
@@ -128,7 +129,7 @@ def run(
     """Runs one stage, or all of them for `study`, of every program; returns an exit code."""
     programs = plan.programs(study)
     hosts.check_alike([_shared(config), sweep, metadata.version("jax"), [program.id for program in programs]])
-    hosts.everywhere(functools.partial(_check, study, programs))
+    hosts.everywhere(functools.partial(_check, study, programs, directory))
     mesh = parallel.make_mesh(study.execution.data_devices)
     run = Run(directory, mesh, study.execution, preemption, study.probes.geometry.snapshots)
     stages = STAGES if command == "study" else (command,)
@@ -141,15 +142,21 @@ def run(
                 if stage in PER_PROGRAM:
                     PER_PROGRAM[stage](job)
                     preemption.check()
-        if "report" in stages:
+        if "trials" in config and "report" in stages:  # one of the jobs of a study, whose report is of all of them
+            hosts.on_first(lambda: results.gather(directory))
+        elif "report" in stages:
             with provenance.stage("report"):
                 hosts.on_first(lambda: report([directory]))
+        if command == "study":
+            hosts.on_first(lambda: jobs.finish(directory, config))
     return 0
 
 
-def _check(study: StudySpec, programs: list[plan.Program]) -> None:
+def _check(study: StudySpec, programs: list[plan.Program], directory: epath.Path) -> None:
     for program in programs:
         check_probes(study.probes, preflight.check(program).num_classes)
+    own = (directory / "config.json").exists() or not jobs.of_jobs(directory)
+    require(own, f"{directory} holds a study of jobs: go on with launch/local.py, or choose another --workdir.")
 
 
 def _shared(config: Plain) -> Plain:
@@ -164,9 +171,12 @@ def report(directories: list[epath.Path]) -> int:
     from jaxreg.report import page, verdicts  # draws: not for a plan
 
     for directory in directories:
-        require((directory / "provenance.json").exists(), f"{directory} holds no study: name the --workdir of one.")
-        results.gather(directory)
+        own = (directory / "provenance.json").exists()
+        require(own or jobs.of_jobs(directory), f"{directory} holds no study: name the --workdir of one.")
+        if own:
+            results.gather(directory)
     found = reported.load(directories)
+    _name_unfinished(directories)
     tested = claims.evaluate(found.frame, _cosine_with_radius(found))
     claims.save(tested, directories[0] / "report" / "tables")
     path = page.build(directories, claims=claims.summarize(tested))
@@ -180,6 +190,25 @@ def report(directories: list[epath.Path]) -> int:
     ]
     print("\n\n".join(part for part in parts if part))
     return 0
+
+
+def with_results(directory: epath.Path) -> list[epath.Path]:
+    """The workdirs of a study that have results.
+
+    Raises: SpecError: if none has.
+    """
+    found = [w for w in jobs.workdirs(directory) if (w / "results.parquet").exists()]
+    require(bool(found), f"{directory} holds no results: name the --workdir of a study that was measured.")
+    return found
+
+
+def _name_unfinished(directories: list[epath.Path]) -> None:
+    """Says which jobs a report lacks."""
+    for directory in filter(jobs.of_jobs, directories):
+        lacking = [workdir.name for workdir in jobs.workdirs(directory) if not jobs.is_done(workdir)]
+        if lacking:
+            some = ", ".join(lacking[:5]) + (", ..." if len(lacking) > 5 else "")
+            print(f"{directory}: {len(lacking)} jobs are not finished ({some}).", file=sys.stderr, flush=True)
 
 
 def _cosine_with_radius(found: StudyData) -> dict[str, list[float]]:

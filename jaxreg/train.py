@@ -128,7 +128,7 @@ def _train_on(
     pending: tuple[int, Metrics] | None = None
     unsaved, limit = 0, run.execution.dispatches_per_checkpoint
     with Progress("train", program.steps, "steps", step) as progress:
-        for count, dispatch in _dispatches(program, dataset, fixed, run, kept.scheduled, step):
+        for count, dispatch in dispatches(program, dataset, fixed, run, kept.scheduled, step):
             carry, metrics = dispatch(carry)
             kept.take(step + count, carry[0].params, carry[0].stats)
             if pending is not None:
@@ -150,7 +150,7 @@ def _train_on(
 Dispatch = tuple[int, Callable[[Carry], tuple[Carry, Metrics]]]  # how many steps, and the call that runs them
 
 
-def _dispatches(
+def dispatches(
     program: Program, dataset: data.Dataset, fixed: Fixed, run: Run, stops: Sequence[int], step: int
 ) -> Iterator[Dispatch]:
     """Calls that each run the next few steps of every trial, up to the program's last; none crosses a stop."""

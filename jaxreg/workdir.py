@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 from etils import epath
@@ -23,7 +23,11 @@ try:
 except ImportError:  # Windows: no advisory locks, so no second process is refused
     fcntl = None  # type: ignore[assignment]
 
-FREE = ("execution", "probes")  # what may change between two runs of one workdir: neither trains anything anew
+FREE = (
+    "execution",
+    "probes",
+    "launch",
+)  # what may change between two runs of one workdir: neither trains anything anew
 _PACKAGES = ("jaxreg", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "tensorflow-datasets")
 
 
@@ -42,17 +46,37 @@ def claim(workdir: epath.Path) -> Iterator[None]:
     except OSError as error:
         raise unwritable(workdir, error) from error
     with opened as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(file):
             file.seek(0)
             holder = file.read().strip() or "unknown"
-            message = f"{workdir} is in use by process {holder}: wait for it, or choose another --workdir."
-            raise SpecError(message) from None
+            raise SpecError(f"{workdir} is in use by process {holder}: wait for it, or choose another --workdir.")
         with contextlib.suppress(OSError):  # a full disk: nobody learns who holds it, held it is
             os.ftruncate(file.fileno(), 0)
             os.write(file.fileno(), str(os.getpid()).encode())
         yield
+
+
+def _locked(file: IO[str]) -> bool:
+    """Takes the lock; waits a moment for one who only looks whether it is taken."""
+    for patience in (0.1, 0.3, 0.0):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(patience)
+    return False
+
+
+def is_claimed(workdir: epath.Path) -> bool:
+    """Whether a process holds the workdir; remote paths have no lock, and nobody is seen to."""
+    lock = workdir / ".lock"
+    if fcntl is None or "://" in str(workdir) or not lock.exists():
+        return False
+    with Path(lock).open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def settle(workdir: epath.Path, config: Plain, sweep: list[Plain]) -> None:

@@ -93,9 +93,9 @@ def test_duplicate_trials(seeds):
         configs.resolve(changed("seeds", seeds))
 
 
-def test_duplicate_settings_of_a_sweep():
-    with pytest.raises(SpecError, match="stands twice"):
-        configs.resolve(small_config(), [{}, {"optimizer.learning_rate": 0.1}])  # the config's own rate
+def test_a_trial_of_two_settings_is_trained_once():
+    study = configs.resolve(small_config(), [{}, {"optimizer.learning_rate": 0.1}])  # the config's own rate
+    assert [t.overrides for t in study.trials] == [()] * 4
 
 
 def test_a_sweep_cannot_override_what_is_not_there():

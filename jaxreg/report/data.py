@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
-from jaxreg import results
+from jaxreg import jobs, results
 
 
 class Failed(NamedTuple):
@@ -27,8 +27,8 @@ class StudyData:
 
     frame: pd.DataFrame  # rows of results.parquet, with the columns `label` and `setting`
     curves: pd.DataFrame  # rows of training curves, with the columns `study`, `label`, `setting`; empty without any
-    workdirs: Mapping[str, epath.Path]  # by study, as all that follows
-    config: Mapping[str, dict[str, Any]]
+    homes: Mapping[tuple[str, str], epath.Path]  # the workdir of a trial, by (study, trial)
+    config: Mapping[str, dict[str, Any]]  # by study, as what follows
     provenance: Mapping[str, dict[str, Any]]
     failed: Sequence[Failed] = ()
 
@@ -36,7 +36,7 @@ class StudyData:
     def settings(self) -> list[str]:
         """Returns the settings in the order of the results, study by study, the unregularized one first."""
         names = self.frame.drop_duplicates("setting")
-        order = names.assign(place=names["study"].map(list(self.workdirs).index), soft=names["regularizer"] != "none")
+        order = names.assign(place=names["study"].map(list(self.config).index), soft=names["regularizer"] != "none")
         return list(order.sort_values(["place", "soft"], kind="stable")["setting"])
 
     @property
@@ -52,7 +52,7 @@ class StudyData:
 
     def array(self, probe: str, study: str, trial: str, name: str) -> np.ndarray | None:
         """Returns one per-example array of a trial, or None where the probe saved none of that name."""
-        path = self.workdirs[study] / "probes" / probe / f"{trial}.npz"
+        path = self.homes[study, trial] / "probes" / probe / f"{trial}.npz"
         if not path.exists():
             return None
         with np.load(io.BytesIO(path.read_bytes())) as arrays:
@@ -74,32 +74,48 @@ class StudyData:
         return rows[np.isfinite(rows["value"])]
 
 
-def load(workdirs: Sequence[epath.PathLike]) -> StudyData:
-    """Reads one or several workdirs; studies of one name in different workdirs are told apart by their folder.
+def load(studies: Sequence[epath.PathLike]) -> StudyData:
+    """Reads one or several studies, each a workdir or a directory of jobs; those of one name are told apart by folder.
 
-    Raises: ValueError: if there is no workdir, or one holds no results.parquet.
+    Raises: ValueError: if there is no study, or one holds no results.parquet.
     """
-    paths = [epath.Path(workdir) for workdir in workdirs]
-    for path in paths:
-        if not (path / "results.parquet").exists():
-            raise ValueError(
-                f"a report needs results.parquet in its workdir, got none in {path}: run the probes first."
-            )
+    paths = [epath.Path(study) for study in studies]
     if not paths:
         raise ValueError("a report needs at least one workdir, got none: name one.")
-    frames = [results.read(path / "results.parquet") for path in paths]
+    workdirs = [_finished(path) for path in paths]
+    homes = [results.homes(own) for own in workdirs]
+    frames = [results.select(own) for own in workdirs]
     names = _study_names(frames, paths)
-    curves = [_read_curves(path).assign(study=name) for path, name in zip(paths, names)]
+    several = len(names) > 1
+    curves = [_read_curves(w, own).assign(study=name) for w, own, name in zip(workdirs, homes, names)]
     frame = pd.concat([one.assign(study=name) for one, name in zip(frames, names)], ignore_index=True)
     curve = pd.concat(curves, ignore_index=True)
     return StudyData(
-        frame=_with_setting(frame, several=len(names) > 1),
-        curves=_with_setting(curve, several=len(names) > 1),
-        workdirs=dict(zip(names, paths)),
-        config={name: _read_json(path / "config.json") for name, path in zip(names, paths)},
-        provenance={name: _read_json(path / "provenance.json") for name, path in zip(names, paths)},
+        frame=_with_setting(frame, several),
+        curves=_with_setting(curve, several),
+        homes={(name, trial): workdir for name, own in zip(names, homes) for trial, workdir in own.items()},
+        config={name: jobs.saved(path) or {} for name, path in zip(names, paths)},
+        provenance={name: _provenance(path) for name, path in zip(names, paths)},
         failed=_failed(frame, curve),
     )
+
+
+def _finished(study: epath.Path) -> list[epath.Path]:
+    """The workdirs of a study that have results."""
+    found = [w for w in jobs.workdirs(study) or [study] if (w / "results.parquet").exists()]
+    if not found:
+        raise ValueError(f"a report needs results.parquet in its workdir, got none in {study}: run the probes first.")
+    return found
+
+
+def _provenance(study: epath.Path) -> dict[str, Any]:
+    """The provenance of a workdir; of jobs that of the last one, with the runs and the seconds of all."""
+    facts = [_read_json(workdir / "provenance.json") for workdir in jobs.workdirs(study) or [study]]
+    seconds: dict[str, float] = {}
+    for stage, spent in (item for one in facts for item in one.get("wall_seconds", {}).items()):
+        seconds[stage] = round(seconds.get(stage, 0.0) + spent, 3)
+    runs = [run for one in facts for run in one.get("runs", [])]
+    return {**facts[-1], "wall_seconds": seconds, "runs": runs} if any(facts) else {}
 
 
 def _study_names(frames: list[pd.DataFrame], paths: list[epath.Path]) -> list[str]:
@@ -118,8 +134,13 @@ def _with_setting(frame: pd.DataFrame, several: bool) -> pd.DataFrame:
     return frame.assign(label=label, setting=frame["study"] + ": " + label if several else label)
 
 
-def _read_curves(workdir: epath.Path) -> pd.DataFrame:
-    tables = [pd.read_parquet(io.BytesIO(path.read_bytes())) for path in sorted(workdir.glob("curves/*.parquet"))]
+def _read_curves(workdirs: Sequence[epath.Path], homes: Mapping[str, epath.Path]) -> pd.DataFrame:
+    """The curves of every trial, from its home; those of trials that froze are wherever they were trained."""
+    tables = []
+    for workdir in workdirs:
+        for path in sorted(workdir.glob("curves/*.parquet")):
+            table = pd.read_parquet(io.BytesIO(path.read_bytes()))
+            tables.append(table[[homes.get(trial, workdir) == workdir for trial in table["trial"]]])
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 

@@ -17,7 +17,7 @@ def figure(data: StudyData) -> Figure | None:
     """Draws the first trial of each of the first settings; None where predictions or centers were not saved."""
     spaces = {}
     for row in data.trials.sort_values("seed", kind="stable").drop_duplicates("setting").itertuples():
-        folder = data.workdirs[row.study] / "predictions" / row.trial
+        folder = data.homes[row.study, row.trial] / "predictions" / row.trial
         centers_KD = data.array("geometry", row.study, row.trial, "class/center")
         if centers_KD is None or len(centers_KD) < 3 or not (folder / f"{data.split}.npz").exists():
             continue

@@ -49,7 +49,7 @@ def render(
     """Returns the page as HTML: every value escaped, every picture inside it."""
     columns, lines = tables.main_lines(data)
     return _template().render(
-        title=" + ".join(data.workdirs),
+        title=" + ".join(data.config),
         css=_resource("style.css"),
         data=data,
         counts=figures.counts(data),

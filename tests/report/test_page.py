@@ -167,7 +167,7 @@ def test_names_are_text_never_markup(tmp_path):
 def test_studies_join_and_stay_apart(tmp_path):
     parts = [made_up.write(tmp_path / name, seeds=2, arrays=False, study="digits") for name in ("one", "two")]
     joined = data.load(parts)
-    assert list(joined.workdirs) == ["digits [one]", "digits [two]"]
+    assert list(joined.config) == ["digits [one]", "digits [two]"]
     assert len(joined.settings) == 2 * len(made_up.SETTINGS)
     assert joined.settings[0] == "digits [one]: none"
     _, lines = tables.main_lines(joined)

@@ -1,0 +1,97 @@
+"""From a study to the jobs that it still needs: priced, packed, and described as `plan` prints it."""
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from etils import epath
+
+from jaxreg import jobs, packing, plan, preflight, timing
+from jaxreg.config import Plain
+from jaxreg.packing import HOUR, Job, Price
+from jaxreg.probes import check as check_probes
+from jaxreg.spec import StudySpec, require
+
+SHOWN = 12  # settings of a sweep, and jobs, that are printed in full
+
+
+class Planned(NamedTuple):
+    """The trials of a study that no job has, packed into jobs."""
+
+    new: StudySpec
+    prices: Mapping[str, Price]  # by program
+    jobs: Sequence[Job]
+    measured: bool  # whether prices are seconds
+
+
+def planned(study: StudySpec, directory: epath.Path | None, measure: bool) -> Planned:
+    """Prices and packs what is new in `study`; `measure` trains a few real steps of each program.
+
+    Raises: SpecError: whatever would stop a job later.
+    """
+    new = jobs.missing(study, directory)
+    cache = str(directory / "jobs" / "data_cache") if directory else None
+    prices = {}
+    for program in plan.programs(new):
+        about = preflight.check(program)
+        check_probes(study.probes, about.num_classes)
+        prices[program.id] = packing.estimate(program, new, about)
+        if measure:
+            prices[program.id] = timing.measured(program, new, cache, prices[program.id])
+    return Planned(new, prices, packing.pack(new, prices, measure), measure)
+
+
+def prepare(
+    study: StudySpec, config: Plain, sweep: Sequence[Plain], directory: epath.Path, measure: bool
+) -> list[epath.Path]:
+    """Writes the jobs that the study still needs; returns every workdir of it.
+
+    Raises: SpecError: if `directory` holds another study, by its name.
+    """
+    before = jobs.saved(directory)
+    held = before["config"].get("study") if before else study.name
+    require(held == study.name, f"{directory} holds the study {held!r}: choose another --workdir for {study.name!r}.")
+    return jobs.settle(directory, study, config, sweep, planned(study, directory, measure).jobs)
+
+
+def command(workdir: epath.PathLike, study: StudySpec) -> list[str]:
+    """What runs one job: on a CPU with as many devices as a job has, so that every launcher gives the same numbers."""
+    devices = study.execution.cpu_devices or study.launch.devices
+    words = [sys.executable, "-m", "jaxreg", "study", f"--workdir={workdir}"]
+    return [*words, f"--config.execution.cpu_devices={devices}"]
+
+
+def described(found: Planned, sweep: Sequence[Plain], total: int) -> str:
+    """The sweep, and the jobs with what each costs."""
+    launch, new = found.new.launch, len(found.new.trials)
+    lines = [f"sweep: {len(sweep)} settings", *(f"  {_setting(one)}" for one in sweep[:SHOWN])] if any(sweep) else []
+    lines += [f"  ... and {len(sweep) - SHOWN} more"] if len(sweep) > SHOWN else []
+    there = f", {total - new} trials have theirs already" if new < total else ""
+    each = "1 device" if launch.devices == 1 else f"{launch.devices} devices"
+    lines += [f"jobs: {len(found.jobs)} of {each} for {new} trials{there}"]
+    lines += [f"  {_job(job, found)}" for job in found.jobs[:SHOWN]]
+    lines += [f"  ... and {len(found.jobs) - SHOWN} more"] if len(found.jobs) > SHOWN else []
+    return "\n".join([*lines, *_hours(found)])
+
+
+def _setting(overrides: Plain) -> str:
+    return ", ".join(f"{key}={value}" for key, value in overrides.items()) or "(as the config has it)"
+
+
+def _job(job: Job, found: Planned) -> str:
+    names = Counter(trial.model.name for trial in job.trials)
+    trials = " + ".join(f"{count} x {name}" for name, count in names.items())
+    cost = f"{job.cost / HOUR:.3g} h" if found.measured else f"{job.cost:.2g} FLOP a device"
+    return f"{trials}: {cost}"
+
+
+def _hours(found: Planned) -> list[str]:
+    if not found.measured:
+        return ["hours: unknown, as no step was measured (--measure runs a few)"] if found.jobs else []
+    steps = [
+        f"{name}: {price.training / HOUR:.3g} h a trial, {price.fixed:.0f} s to compile"
+        for name, price in found.prices.items()
+    ]
+    whole, longest = (f(job.cost for job in found.jobs) / HOUR if found.jobs else 0.0 for f in (sum, max))
+    return [*steps, f"hours of training: {whole:.3g} in all, {longest:.3g} in the longest job (probes come on top)"]

@@ -1,0 +1,45 @@
+"""What a step really takes: a few real steps of a program, on this machine's devices."""
+
+import functools
+import time
+
+import jax
+from etils import epath
+
+from jaxreg import data, packing, parallel, plan
+from jaxreg.preemption import Preemption
+from jaxreg.spec import StudySpec
+from jaxreg.train import Run, dispatches, fixed_parts, settings_of
+from jaxreg.train_step import init_state
+
+REPEATS = 3
+
+
+def measured(program: plan.Program, study: StudySpec, directory: str | None, estimated: packing.Price) -> packing.Price:
+    """The estimated price with measured seconds, by training one trial a device for four dispatches.
+
+    The first dispatch is that of compilation; of the others the quickest counts. Data are cached under `directory`.
+    """
+    spec = program.dataset
+    loaded = data.load(spec.name, data_dir=spec.data_dir or None, validation=spec.validation, cache_dir=directory)
+    mesh = parallel.make_mesh(study.execution.data_devices)
+    few = plan.Program(program.trials[: mesh.shape["trial"]])
+    first, *others = _seconds(few, loaded, Run(epath.Path(directory or "."), mesh, study.execution, Preemption()))
+    step = min(others)
+    return estimated._replace(training=step * program.steps, fixed=max(first - step, 0.0))
+
+
+def _seconds(program: plan.Program, loaded: data.Dataset, run: Run) -> list[float]:
+    """Seconds of the first dispatch as a whole, then seconds a step of each of the others."""
+    fixed = fixed_parts(program, loaded, run.mesh)
+    settings = parallel.put_trials(settings_of(program, fixed), run.mesh)
+    fresh = functools.partial(init_state, fixed=fixed)
+    carry = (parallel.per_trial(lambda seed, _: fresh(seed), run.mesh)(settings.seed, ()), settings)
+    found: list[float] = []
+    for (count, dispatch), _ in zip(dispatches(program, loaded, fixed, run, (), 0), range(1 + REPEATS)):
+        started = time.monotonic()
+        carry, metrics = dispatch(carry)
+        jax.block_until_ready(metrics)
+        spent = time.monotonic() - started
+        found.append(spent / count if found else spent)
+    return found if len(found) > 1 else found * 2

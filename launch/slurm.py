@@ -1,0 +1,107 @@
+"""Runs a study as a Slurm job array, through submitit; submitted again, it adds what is neither done nor queued.
+
+    python launch/slurm.py --config=configs/cifar10.py --workdir=/shared/cifar10 \
+        --config.launch.jobs=10 --config.launch.slurm.partition=gpu --config.launch.slurm.gpus_per_node=1
+    python -m jaxreg status /shared/cifar10
+    python -m jaxreg report /shared/cifar10
+
+`launch.slurm` in the config holds options of sbatch, named as submitit names them (`time` in minutes, `mem`,
+`gpus_per_node`, `cpus_per_task`, `account`, `qos`, `constraint`, `array_parallelism`, ...). Ahead of its time limit
+(USR1) and on preemption (TERM) a job saves a checkpoint and is requeued; a cancelled one is not. Logs: WORKDIR/slurm.
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import slurm_task
+from absl import flags
+from slurm_task import SIGNAL, Task, queue
+
+from jaxreg import commands, jobs, launching
+from jaxreg.spec import SpecError, StudySpec, require
+from jaxreg.workdir import claim, write_json
+
+SUBMITTED = "slurm.json"  # in a job's workdir: the Slurm job that runs it
+BAD_USE = 2
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code 0: submitted, or nothing left to submit; 2: bad use."""
+    try:
+        return launch(argv)
+    except SpecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_USE
+
+
+def launch(argv: Sequence[str]) -> int:
+    """Makes the jobs that the study lacks and submits all that are neither done nor with Slurm."""
+    values = commands.define(argv)
+    flags.DEFINE_bool("dry_run", False, "Print the batch script, and submit nothing.", flag_values=values)
+    asked = commands.launch_request(values, argv)
+    if values.dry_run:
+        print(script(asked.spec, asked.workdir))
+        return commands.dry_run(asked)
+    require(shutil.which("sbatch") is not None, "there is no sbatch here: launch from a machine with Slurm's commands.")
+    with claim(asked.workdir / "jobs"):
+        workdirs = launching.prepare(asked.spec, asked.config, asked.sweep, asked.workdir, values.measure)
+        queued = queue()
+        left = [w for w in workdirs if not jobs.is_done(w) and not jobs.is_claimed(w) and submitted(w) not in queued]
+        print(f"{len(workdirs)} jobs: {len(left)} to submit, the others are done or with Slurm")
+        if left:
+            submit(asked.spec, asked.workdir, left)
+    return 0
+
+
+def executor(study: StudySpec, directory: Path) -> Any:
+    """Submitit's executor with the options of the study's config.
+
+    Raises: SpecError: for an option that submitit does not know.
+    """
+    os.environ["SUBMITIT_PREEMPT_SIGNAL"] = SIGNAL  # read when submitit is imported, here and in the job
+    from submitit import SlurmExecutor
+
+    given = dict(study.launch.slurm)
+    setup = [f"export SUBMITIT_PREEMPT_SIGNAL={SIGNAL}", *given.pop("setup", ())]
+    additional = {"requeue": True, **given.pop("additional_parameters", {})}
+    defaults = {"job_name": study.name, "cpus_per_task": study.launch.devices, "time": 60}
+    made = SlurmExecutor(folder=directory / "slurm" / "%j")
+    try:
+        made.update_parameters(**{**defaults, **given}, setup=setup, additional_parameters=additional)
+    except ValueError as error:
+        raise SpecError(f"launch.slurm: {str(error).splitlines()[0]}: name options as submitit does.") from None
+    return made
+
+
+def script(study: StudySpec, directory: Path) -> str:
+    """The batch script that would be submitted, for one job of the array."""
+    made = executor(study, directory)
+    return made._make_submission_file_text(made._submitit_command_str, "0")
+
+
+def submit(study: StudySpec, directory: Path, workdirs: Sequence[Path]) -> None:
+    """Submits one array for `workdirs` and notes in each which task it is."""
+    cloudpickle.register_pickle_by_value(slurm_task)  # a node need not be able to import this folder
+    tasks = [Task(launching.command(workdir, study)) for workdir in workdirs]
+    made = executor(study, directory)
+    with made.batch():
+        submissions = [made.submit(task) for task in tasks]
+    for workdir, job in zip(workdirs, submissions):
+        write_json(workdir / SUBMITTED, {"job": job.job_id})
+        print(f"{workdir.name}: Slurm job {job.job_id}, log {job.paths.stderr}")
+
+
+def submitted(workdir: Path) -> str:
+    """The Slurm job that last had the workdir; empty if there was none."""
+    path = workdir / SUBMITTED
+    return json.loads(path.read_text())["job"] if path.exists() else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

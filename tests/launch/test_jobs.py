@@ -1,0 +1,201 @@
+"""A study as a directory of jobs: it grows by what is new, joins by identity, and says how far it is."""
+
+import json
+import subprocess
+import sys
+
+import made_up_job
+import pytest
+from etils import epath
+from launchers import ROOT
+from small import small_config
+
+from jaxreg import config as configs
+from jaxreg import jobs, launching, results
+from jaxreg.__main__ import main
+from jaxreg.report import data
+from jaxreg.spec import SpecError
+from jaxreg.workdir import claim, is_claimed
+
+SWEEP = [{}, {"optimizer.learning_rate": 0.2}]
+
+
+STUDY = """
+import sys
+sys.path.insert(0, {tests!r})
+from small import small_config
+from jaxreg import sweeps
+
+def get_config():
+    config = small_config()
+    config.launch = {{"jobs": 2}}
+    return config
+
+def sweep():
+    return sweeps.over("optimizer.learning_rate", 0.1, 0.2, 0.4)
+"""
+
+
+def prepare(directory, seeds=2, sweep=SWEEP, count=2, **changes):
+    config = small_config()
+    config.seeds, config.launch = seeds, {"jobs": count}
+    config.update_from_flattened_dict(changes)
+    plain = configs.as_plain(config)
+    study = configs.resolve(plain, sweep)
+    return study, launching.prepare(study, plain, sweep, epath.Path(directory), False)
+
+
+def held(workdir):
+    return json.loads((workdir / "config.json").read_text())
+
+
+def test_every_job_is_a_study_of_its_own(tmp_path):
+    study, workdirs = prepare(tmp_path)
+    assert [w.name[:4] for w in workdirs] == ["000-", "001-"]
+    found = [t for w in workdirs for t in configs.resolve(**held(w)).trials]
+    assert {(t.id, t.hyperparameters) for t in found} == {(t.id, t.hyperparameters) for t in study.trials}
+    assert len(found) == 8
+
+
+def test_a_job_holds_only_the_settings_that_it_needs(tmp_path):
+    _, workdirs = prepare(tmp_path, seeds=1)
+    assert [held(w)["sweep"] for w in workdirs] == [[{}], [{"optimizer.learning_rate": 0.2}]]
+
+
+def test_preparing_again_makes_no_job(tmp_path):
+    _, before = prepare(tmp_path)
+    _, after = prepare(tmp_path, count=7)
+    assert after == before
+
+
+def test_a_study_grows_by_seeds_and_settings_alone(tmp_path):
+    first, before = prepare(tmp_path)
+    old = {w: jobs.trials_in(w) for w in before}
+    more = [*SWEEP, {"optimizer.learning_rate": 0.3}]
+    grown, after = prepare(tmp_path, seeds=3, sweep=more, count=1)
+    assert {w: jobs.trials_in(w) for w in before} == old
+    (new,) = set(after) - set(before)
+    assert set(jobs.trials_in(new)) == {t.id for t in grown.trials} - {t.id for t in first.trials}
+    assert len(jobs.trials_in(new)) == 3 * 2 * 3 - 8
+
+
+def test_a_plain_workdir_grows_into_jobs(tmp_path):
+    plain = configs.as_plain(small_config())
+    (tmp_path / "config.json").write_text(json.dumps({"config": plain, "sweep": [{}]}))
+    _, workdirs = prepare(tmp_path, seeds=3, sweep=[{}], count=1)
+    assert workdirs[0] == tmp_path
+    assert sorted(t.split("-s")[1][0] for t in jobs.trials_in(workdirs[1])) == ["2", "2"]
+
+
+def test_changed_probes_reach_every_job_and_undo_done(tmp_path):
+    _, workdirs = prepare(tmp_path)
+    for workdir in workdirs:
+        jobs.finish(workdir, held(workdir)["config"])
+    assert all(map(jobs.is_done, prepare(tmp_path)[1]))
+    prepare(tmp_path, **{"probes.calibration.bootstrap": 21})
+    assert {held(w)["config"]["probes"]["calibration"]["bootstrap"] for w in workdirs} == {21}
+    assert not any(map(jobs.is_done, workdirs))
+
+
+def test_another_study_is_refused(tmp_path):
+    prepare(tmp_path)
+    with pytest.raises(SpecError, match="holds the study 'small': choose another --workdir for 'large'"):
+        prepare(tmp_path, study="large")
+
+
+def test_a_directory_of_jobs_is_no_workdir(tmp_path, capsys):
+    prepare(tmp_path)
+    assert main(["jaxreg", "train", f"--workdir={tmp_path}"]) == 2
+    assert "holds a study of jobs: go on with launch/local.py" in capsys.readouterr().err
+
+
+def test_the_same_job_has_the_same_name_on_every_machine(tmp_path):
+    one, other = (prepare(tmp_path / name)[1] for name in ("one", "other"))
+    assert [w.name for w in one] == [w.name for w in other]
+
+
+def test_plan_prints_sweep_and_jobs_and_what_is_there(tmp_path, capsys):
+    prepare(tmp_path)
+    (tmp_path / "study.py").write_text(STUDY.format(tests=str(ROOT / "tests")))
+    words = ["jaxreg", "plan", f"--config={tmp_path / 'study.py'}", f"--workdir={tmp_path}"]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "sweep: 3 settings\n  optimizer.learning_rate=0.1\n" in told
+    assert "jobs: 2 of 1 device for 4 trials, 8 trials have theirs already" in told
+    assert "hours: unknown, as no step was measured" in told
+
+
+def test_status_tells_each_jobs_state(tmp_path, capsys):
+    _, (done, stopped, running, waiting) = prepare(tmp_path, count=4)
+    jobs.finish(done, held(done)["config"])
+    for workdir in (done, stopped, running):
+        (workdir / "provenance.json").write_text("{}")
+    program = made_up_job.program_of(held(stopped))
+    (stopped / "checkpoints" / program / "20").mkdir(parents=True)
+    with claim(running):
+        assert main(["jaxreg", "status", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:4] for line in lines[:4]] == [
+        [done.name, "2", "trials", "done"],
+        [stopped.name, "2", "trials", "stopped"],
+        [running.name, "2", "trials", "running"],
+        [waiting.name, "2", "trials", "waiting"],
+    ]
+    assert "step 20 of 40" in lines[1]
+    assert lines[4] == "4 jobs: 1 done, 1 running, 1 stopped, 1 waiting"
+    assert main(["jaxreg", "status", str(tmp_path / "nowhere")]) == 2
+
+
+def test_looking_at_a_lock_does_not_take_it(tmp_path):
+    workdir = epath.Path(tmp_path)
+    assert not is_claimed(workdir)
+    with claim(workdir):
+        assert is_claimed(workdir)
+        hold = f"from jaxreg.workdir import *\nwith claim(epath.Path({str(tmp_path)!r})): pass"
+        done = subprocess.run([sys.executable, "-c", hold], capture_output=True, text=True, cwd=ROOT, check=False)
+        assert "is in use by process" in done.stderr
+    assert not is_claimed(workdir)
+
+
+def test_the_jobs_of_two_machines_join_and_equal_trials_count_once(tmp_path):
+    one = made_up_job.study(tmp_path / "one", [["a", "b"], ["c"]])
+    two = made_up_job.study(tmp_path / "two", [["c", "d"]], first=7)
+    for path in sorted((two / "jobs").iterdir()):
+        path.rename(one / "jobs" / path.name)
+    found = data.load([one])
+    assert sorted(found.trials["trial"]) == ["a", "b", "c", "d"]
+    assert found.frame.groupby("trial").size().to_dict() == dict.fromkeys("abcd", 2)
+    assert found.homes["made-up", "c"].name.startswith("001")
+    assert len(found.curves) == 4
+    assert found.provenance["made-up"]["wall_seconds"] == {"train": 3.0}
+    assert len(found.provenance["made-up"]["runs"]) == 3
+
+
+def test_an_unfinished_job_is_named_and_the_others_reported(tmp_path, capsys):
+    study = made_up_job.study(tmp_path / "study", [["a"], ["b"]])
+    (study / "jobs" / "001-b" / "results.parquet").unlink()
+    (study / "jobs" / "001-b" / "done.json").unlink()
+    assert main(["jaxreg", "report", str(study)]) == 0
+    told = capsys.readouterr()
+    assert "1 jobs are not finished (001-b)" in told.err
+    assert str(study / "report" / "index.html") in told.out
+
+
+def test_results_are_filtered_by_column(tmp_path, capsys):
+    study = made_up_job.study(tmp_path / "study", [["a", "b"], ["c"]])
+    assert main(["jaxreg", "results", str(study), "metric=acc*", "trial=b"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()[1:]
+    assert line.startswith("made-up,program-0,b,none,{},1,test,calibration,accuracy,0.5,10")
+    assert main(["jaxreg", "results", str(study), "seed=2", "metric=e_e"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1  # an underscore is itself
+    for words, message in ((["sed=2"], "no column 'sed'"), (["seed=two"], "seed is a number, got 'two'")):
+        assert main(["jaxreg", "results", str(study), *words]) == 2
+        assert message in capsys.readouterr().err
+    assert results.condition([]) is None
+
+
+def test_a_workdir_goes_on_without_its_config_file(tmp_path, capsys):
+    _, (workdir, _) = prepare(tmp_path)
+    assert main(["jaxreg", "plan", f"--workdir={workdir}", "--config.execution.cpu_devices=3"]) == 0
+    assert "study small: 4 trials in 1 programs" in capsys.readouterr().out
+    assert main(["jaxreg", "train", f"--workdir={workdir}", "--config.sed=3"]) == 2

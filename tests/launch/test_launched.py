@@ -1,0 +1,139 @@
+"""A real study by real launchers: killed, preempted and timed out on the way, it ends equal to the bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cluster
+import pandas as pd
+import pytest
+from etils import epath
+from launchers import ROOT
+
+from jaxreg import jobs, results
+
+TINY = ROOT / "tests" / "launch" / "tiny.py"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("launched")
+
+
+@pytest.fixture(scope="module")
+def environment(place):
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(place / "compiled"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
+    return {**os.environ, "PYTHONPATH": str(ROOT), **cache}
+
+
+def command(script, study, *more):
+    return [sys.executable, str(ROOT / "launch" / script), f"--config={TINY}", f"--workdir={study}", *more]
+
+
+def wait_for(holds, seconds=240):
+    limit = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+    return found
+
+
+def at_work(study, number):
+    """The process id of a job that is past its start."""
+    found = list(study.glob(f"jobs/{number:03d}-*/provenance.json"))
+    return int((found[0].parent / ".lock").read_text()) if found else None
+
+
+def same_numbers(one, other):
+    frames = [results.select(jobs.workdirs(epath.Path(study))) for study in (one, other)]
+    assert len(frames[0]) > 100
+    pd.testing.assert_frame_equal(*frames, check_exact=True)
+
+
+@pytest.fixture(scope="module")
+def local(place, environment):
+    """The study on this machine, one of its three jobs killed once."""
+    words = command("local.py", place / "local", "--jobs=2")
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        os.kill(wait_for(lambda: at_work(place / "local", 0)), signal.SIGKILL)
+        out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, err
+    return out, err
+
+
+def test_a_killed_job_is_started_again_and_all_is_reported(place, local):
+    out, err = local
+    assert "exit code -9, starting it again" in err
+    assert "label_smoothing(epsilon=0.1)  3" in out
+    assert (place / "local" / "report" / "index.html").stat().st_size > 10_000
+    frame = results.select(jobs.workdirs(epath.Path(place / "local")))
+    assert frame["trial"].nunique() == 6
+    assert set(frame["probe"]) == {"calibration"}  # the only one that the config asks for
+
+
+def test_a_second_start_trains_nothing(place, local, environment):
+    def written():
+        return {p: p.stat().st_mtime_ns for p in place.glob("local/jobs/*/*") if p.name in ("log.txt", "checkpoints")}
+
+    before = written()
+    words = command("local.py", place / "local", "--jobs=2")
+    again = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=200, check=True)
+    assert "3 of 3 jobs are done" in again.stderr
+    assert again.stdout == local[0]
+    assert written() == before
+
+
+@pytest.fixture(scope="module")
+def slurm(place, environment):
+    """A Slurm of this machine alone; without one its tests are skipped, and say why."""
+    why = cluster.lacking()
+    if why:
+        pytest.skip(f"no Slurm to test against: {why}")
+    with cluster.cluster(place / "slurm") as variables:
+        yield environment | {key: variables[key] for key in ("SLURM_CONF", "PATH")}
+
+
+def told(words, environment):
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def queued(environment):
+    return told(["squeue", "--array", "--noheader", "--format=%i"], environment).split()
+
+
+def test_slurm_preempts_kills_and_times_out_and_the_study_is_equal(place, local, slurm):
+    study = place / "by_slurm"
+    assert "3 jobs: 3 to submit" in told(command("slurm.py", study), slurm)
+    assert "3 jobs: 0 to submit" in told(command("slurm.py", study), slurm)  # all are queued
+    array = json.loads(next(study.glob("jobs/000-*/slurm.json")).read_text())["job"].split("_")[0]
+    wait_for(lambda: at_work(study, 0))
+    told(["scontrol", "requeue", f"{array}_0"], slurm)  # as a preemption does
+    os.kill(wait_for(lambda: at_work(study, 1)), signal.SIGKILL)
+    wait_for(lambda: at_work(study, 2))
+    told(["scancel", "--signal=USR1", f"{array}_2"], slurm)  # as ahead of a time limit
+    wait_for(lambda: not queued(slurm))
+    states = [jobs.state(workdir).word for workdir in jobs.workdirs(epath.Path(study))]
+    assert states == ["done", "stopped", "done"]
+    assert "3 jobs: 1 to submit" in told(command("slurm.py", study), slurm)  # what was killed, and nothing else
+    wait_for(lambda: not queued(slurm))
+    assert "3 jobs: 3 done" in told([sys.executable, "-m", "jaxreg", "status", str(study)], slurm)
+    logs = {path: path.read_text() for path in study.glob(f"slurm/{array}_*/*.err")}
+    assert sum("CANCELLED" in text and "REQUEUE" in text for text in logs.values()) == 2
+    same_numbers(place / "local", study)
+
+
+def test_a_cancelled_job_is_not_requeued(place, local, slurm):
+    study = place / "cancelled"
+    told(command("slurm.py", study, "--config.seeds=1", "--config.steps=4000"), slurm)
+    wait_for(lambda: list(study.glob("jobs/000-*/checkpoints/*/[0-9]*")))
+    told(["scancel", "--user=root"], slurm)
+    wait_for(lambda: not queued(slurm))
+    time.sleep(1)
+    assert not queued(slurm)
+    (state,) = map(jobs.state, jobs.workdirs(epath.Path(study)))
+    assert state.word == "stopped"
