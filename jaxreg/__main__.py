@@ -13,6 +13,7 @@ COMMANDS = {
     "probe": "measure calibration, robustness and geometry",
     "report": "write the report of this workdir, or of those named after the command",
     "status": "say how far each job of a study is",
+    "export": "write the adversarial examples of studies as .npz with ids, for other toolboxes",
     "results": "print the rows of studies that fit COLUMN=VALUE ..., as CSV",
 }
 USAGE = "python -m jaxreg COMMAND --config=configs/FILE.py[:ARGUMENT] --workdir=DIR [--config.KEY=VALUE ...]"

@@ -16,6 +16,7 @@ from jaxreg import hosts, jobs, launching, parallel, results, study
 from jaxreg.files import explained
 from jaxreg.overview import overview
 from jaxreg.preemption import Preempted, Preemption
+from jaxreg.robustness import export
 from jaxreg.spec import LaunchSpec, SpecError, StudySpec
 
 __all__ = [
@@ -180,6 +181,14 @@ def _status(workdirs: list[str]) -> int:
     return 0
 
 
+def _export(workdirs: list[str]) -> int:
+    if not workdirs:
+        raise SpecError("export needs a workdir: --workdir=DIR, or several after the command.")
+    for workdir in (w for directory in map(absolute, workdirs) for w in study.with_results(directory)):
+        print(*export.of_workdir(workdir), sep="\n")
+    return 0
+
+
 def _results(words: list[str]) -> int:
     """Prints the rows of the named studies that fit every COLUMN=VALUE, as CSV."""
     filters = [word for word in words if "=" in word]
@@ -192,4 +201,9 @@ def _results(words: list[str]) -> int:
     return 0
 
 
-ON_DIRECTORIES: dict[str, Callable[[list[str]], int]] = {"report": _report, "status": _status, "results": _results}
+ON_DIRECTORIES: dict[str, Callable[[list[str]], int]] = {
+    "report": _report,
+    "status": _status,
+    "export": _export,
+    "results": _results,
+}

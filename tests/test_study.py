@@ -155,6 +155,22 @@ def test_another_number_of_devices_gives_the_numbers_to_rounding(place, whole):
             np.testing.assert_allclose(one["logits"], other["logits"], rtol=1e-2, atol=1e-2)
 
 
+def test_adversarial_examples_are_exported_with_their_ids(place, whole, capsys):
+    assert main(["jaxreg", "export", f"--workdir={place / 'whole'}"]) == 0
+    written = capsys.readouterr().out.split()
+    assert len(written) == 4 * 2  # trials, radii
+    for path in written:
+        with (
+            np.load(path) as found,
+            np.load(place / "whole/predictions" / Path(path).parent.name / "test.npz") as clean,
+        ):
+            assert found["adversarial"].shape == (100, 8, 8, 1)
+            np.testing.assert_array_equal(found["ids"], clean["ids"][:100])
+            np.testing.assert_array_equal(found["labels"], clean["labels"][:100])
+    assert main(["jaxreg", "export", f"--workdir={place}"]) == 2
+    assert "holds no results" in capsys.readouterr().err
+
+
 def test_another_config_is_refused_with_its_difference(place, whole, capsys):
     words = command(place, "whole", "--config.optimizer.learning_rate=0.2")[2:]
     assert main(words) == 2
@@ -239,4 +255,4 @@ def test_plan_says_what_would_run(place, capsys):
 
 def test_help_is_quick_and_complete():
     done = subprocess.run([sys.executable, "-m", "jaxreg", "--help"], capture_output=True, text=True, check=True)
-    assert all(name in done.stdout for name in ("study", "plan", "train", "predict", "probe", "report"))
+    assert all(name in done.stdout for name in ("study", "plan", "train", "predict", "probe", "report", "export"))

@@ -1,12 +1,17 @@
 """Adversarial examples as a file for another toolbox, and back."""
 
 import io
+import json
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
 
 from jaxreg.files import write_whole
+from jaxreg.spec import require
+
+WORST = "adversarial/worst/"  # the probe's arrays of adversarial examples, by radius
 
 
 class Exported(NamedTuple):
@@ -39,3 +44,32 @@ def load(path: epath.PathLike) -> Exported:
     with np.load(io.BytesIO(epath.Path(path).read_bytes())) as data:
         arrays = {name: data[name] for name in ("adversarial", "ids", "labels", "robust")}
         return Exported(**arrays, eps=float(data["eps"]), norm=str(data["norm"]))
+
+
+def of_workdir(workdir: epath.Path) -> list[epath.Path]:
+    """Writes exports/TRIAL/worst-EPS.npz for every attacked trial and radius of a workdir; returns their paths.
+
+    Raises: SpecError: if no trial of the workdir was attacked.
+    """
+    probed = sorted((workdir / "probes" / "robustness").glob("*.npz"))
+    require(bool(probed), f"{workdir} holds no adversarial examples: run the robustness probe first.")
+    norm = json.loads((workdir / "config.json").read_text())["config"]["probes"]["robustness"]["norm"]
+    return [path for file in probed for path in _of_trial(workdir, file, norm)]
+
+
+def _of_trial(workdir: epath.Path, probed: epath.Path, norm: str) -> list[epath.Path]:
+    clean = _arrays(workdir / "predictions" / probed.stem / "test.npz", ("ids", "labels"))
+    attacked, written = _arrays(probed), []
+    for name in (name for name in attacked if name.startswith(WORST)):
+        eps, images = name.removeprefix(WORST), attacked[name]
+        robust = attacked[f"robust/worst/{eps}"]
+        path = workdir / "exports" / probed.stem / f"worst-{eps}.npz"
+        ids, labels = (clean[key][: len(images)] for key in ("ids", "labels"))
+        save(path, Exported(images, ids, labels, robust, float(eps), norm))
+        written.append(path)
+    return written
+
+
+def _arrays(path: epath.Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(path.read_bytes())) as stored:
+        return {name: stored[name] for name in stored.files if names is None or name in names}
