@@ -148,6 +148,12 @@ def test_robustness_is_tested_where_the_baseline_is_half_its_accuracy():
     assert set(claims.evaluate(frame).query("claim == 'robustness'")["metric"].str.split("/").str[2]) == {"0.1"}
 
 
+def test_controls_are_no_attacks():
+    frame = trials({"robust_accuracy/transfer/0.1": (0.1, 0.7), "robust_accuracy/noise/0.1": (0.9, 0.95)})
+    metrics = set(claims.evaluate(frame).query("claim == 'robustness'")["metric"])
+    assert metrics == {ATTACK, "robust_accuracy/fgsm/0.1"}
+
+
 def test_correlation_within_trials():
     rng = np.random.default_rng(0)
     cosine = rng.random(200)
