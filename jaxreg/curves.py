@@ -1,11 +1,14 @@
 """Training curves: one table a program for the report, TensorBoard events a trial for the impatient."""
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from etils import epath
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 from jaxreg import hosts
 from jaxreg.files import write_whole
@@ -33,7 +36,7 @@ class Curves:
         self._frames.append(_frame(self.trials, step, means))
         for i, writer in enumerate(self._writers):
             for name in METRICS:
-                writer.add_scalar(f"train/{name}", means[name][i], step)
+                writer.write_event(_event(step, f"train/{name}", means[name][i]))
 
     def save(self) -> None:
         """Writes the table and flushes the events."""
@@ -54,8 +57,22 @@ def read(path: epath.Path) -> pd.DataFrame | None:
     return pd.read_parquet(path) if path.exists() else None
 
 
-def _writer(directory: epath.Path, start: int) -> SummaryWriter:
-    return SummaryWriter(str(directory), purge_step=start + 1 if start else None, flush_secs=30)
+def _writer(directory: epath.Path, start: int) -> EventsWriter:
+    """An event file; TensorBoard hides what an interrupted run wrote after step `start`.
+
+    Written in this thread: one of its own would end at a full disk, and the training wait for it for ever.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    writer = EventsWriter(str(directory / "events"), f".{start}")
+    if start:
+        begun = SessionLog(status=SessionLog.START)
+        writer.write_event(Event(wall_time=time.time(), step=start + 1, session_log=begun))
+    return writer
+
+
+def _event(step: int, name: str, value: float) -> Event:
+    shown = Summary(value=[Summary.Value(tag=name, simple_value=value)])
+    return Event(wall_time=time.time(), step=step, summary=shown)
 
 
 def _frame(trials: Sequence[TrialSpec], step: int, means: dict[str, np.ndarray]) -> pd.DataFrame:

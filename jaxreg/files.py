@@ -8,7 +8,6 @@ from etils import epath
 
 from jaxreg import hosts
 
-
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 

@@ -58,12 +58,19 @@ def truncate(directory):
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
+def flip(directory):
+    for file in (directory / "state").rglob("d/*"):
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 0x10  # one bit
+        file.write_bytes(data)
+
+
 def lose(directory):
     (directory / "state" / "manifest.ocdbt").unlink()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of the reader that gave up
-@pytest.mark.parametrize("harm", [truncate, lose])
+@pytest.mark.parametrize("harm", [truncate, flip, lose])
 def test_a_broken_checkpoint_is_named_and_the_one_before_used(saved, harm, caplog):
     harm(saved / "30")
     with Checkpoints(saved, keep=2) as checkpoints, caplog.at_level(logging.WARNING):

@@ -1,29 +1,36 @@
-"""What goes wrong outside of the program ends with one line and nothing lost: the same command then finishes the study.
+"""What goes wrong outside of the program ends with one line and nothing lost: the same command then finishes.
 
-A kill is shown where it strikes: `Killed` is no `Exception`, so nothing that follows it is cleaned up or caught, as after
-SIGKILL. `test_study.py` sends the real signal in training, prediction and attack.
+A kill is shown where it strikes: `Killed` is no `Exception`, so nothing that follows it is cleaned up or caught, as
+after SIGKILL. `test_study.py` sends the real signal in training, prediction and attack.
 """
 
 import contextlib
 import itertools
-import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 from etils import epath
 from jax.experimental.compilation_cache import compilation_cache
+from small import small_config
 
-from jaxreg import files, results, study, workdir
+from jaxreg import plan, results, study
 from jaxreg.__main__ import main
+from jaxreg.config import resolve
+from jaxreg.curves import Curves
 from jaxreg.preemption import Preemption
 from jaxreg.probe import Measured, Row
 from jaxreg.probes import Probe
+from jaxreg.robustness.loop import Found
+from jaxreg.robustness.resume import remembered
+from jaxreg.train_step import Metrics
 
 CONFIG = """
 import sys
@@ -52,13 +59,17 @@ def accuracy(trained, spec):
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled(tmp_path_factory):
-    """Every command compiles the same programs: once is enough."""
+    """Every command compiles the same programs: once is enough. What commands change of the process is put back."""
+    jax.devices()  # before a command chooses their number
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in names}
     for name, value in zip(names, (str(tmp_path_factory.mktemp("compiled")), 0.1)):
         jax.config.update(name, value)
     compilation_cache.reset_cache()
     yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
@@ -144,9 +155,8 @@ def test_killed_in_any_write_of_the_results_a_study_ends_as_if_it_had_not_been(c
     for number in itertools.count(1):
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(trained, place)
-        with killed(number) as left:
-            with contextlib.suppress(Killed):
-                do("probe", config, place)
+        with killed(number) as left, contextlib.suppress(Killed):
+            do("probe", config, place)
         if left[0] > 0:
             break
         assert do("probe", config, place) == 0
@@ -177,11 +187,92 @@ def fill(path, free):
     (path / "filler").write_bytes(bytes(stat.f_bavail * stat.f_frsize - free))
 
 
+def refused(config, place, capsys, reason, command="probe"):
+    """The command ends with code 2 and one line that holds `reason`."""
+    capsys.readouterr()
+    assert do(command, config, place) == 2
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error:"))
+    assert "cannot write" in line
+    assert reason in line
+    assert "start the same command again" in line
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)  # of those that write asynchronously
 def test_a_full_disk(config, finished, small_disk, capsys):
-    place = small_disk / "study"
-    for free in (0, 50_000, 120_000, 200_000, 400_000):
+    # Too little for the config, for a checkpoint, for predictions, for what a probe finds.
+    for free in (0, 50_000, 120_000, 200_000):
         fill(small_disk, free)
-        capsys.readouterr()
-        print(free, do("probe", config, place))
-        print(capsys.readouterr())
+        refused(config, small_disk / "study", capsys, "No space left on device")
         (small_disk / "filler").unlink()
+    assert do("probe", config, small_disk / "study") == 0
+    same(finished, small_disk / "study")
+
+
+def test_curves_on_a_full_disk_do_not_wait_for_ever(small_disk):
+    program = plan.programs(resolve(small_config()))[0]
+    curves = Curves(small_disk, program, 0)
+    fill(small_disk, 0)
+
+    def add_more_than_a_buffer_holds():
+        for step in range(500):
+            curves.add(step, Metrics(*np.ones((4, len(program.trials), 2))))
+
+    with pytest.raises(OSError, match="No space left"):
+        add_more_than_a_buffer_holds()
+    (small_disk / "filler").unlink()
+    curves.close()
+
+
+def test_a_read_only_workdir(config, trained, finished, small_disk, capsys):
+    place = small_disk / "study"
+    shutil.copytree(trained, place)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    refused(config, place, capsys, "Read-only file system")
+    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    assert do("probe", config, place) == 0
+    same(finished, place)
+
+
+def test_a_clock_that_goes_back(config, finished, tmp_path, monkeypatch):
+    place, asked = tmp_path / "study", itertools.count(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Preemption, "is_due", lambda self: next(asked) == 3)
+        assert do("train", config, place) == 75  # stopped after six of eight steps
+    year, now, started = 365 * 24 * 3600, time.time, time.time()
+    for path in place.rglob("*"):
+        os.utime(path, (now() + year, now() + year))  # written in what is now the future
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: 2 * started - now() - year)  # and the clock runs backwards
+        patch.setattr(time, "time_ns", lambda: int(time.time() * 1e9))
+        assert do("probe", config, place) == 0
+    same(finished, place)
+    (curves,) = (pd.read_parquet(path) for path in (place / "curves").glob("*.parquet"))
+    assert sorted(curves["step"].unique()) == [2, 4, 6, 8]
+
+
+def test_killed_while_a_finished_call_of_an_attack_is_written(tmp_path):
+    shape = {name: np.full((2, 3), place) for place, name in enumerate(Found._fields)}
+    calls = []
+    call = remembered(lambda job, chunk: calls.append(job) or Found(**shape), tmp_path, "pgd")
+    with killed(1), contextlib.suppress(Killed):
+        call(np.ones(3), np.zeros(2))
+    assert [path.suffix for path in tmp_path.iterdir()] == [".part"]  # half of it, under a name that nobody reads
+    for _ in range(2):
+        found = call(np.ones(3), np.zeros(2))
+        jax.tree.map(np.testing.assert_array_equal, found, Found(**shape))
+    assert len(calls) == 2  # the one that was lost, and once again
+
+
+@pytest.mark.parametrize("after", range(1, 4))
+def test_killed_in_the_report_it_is_written_again(after, finished, tmp_path, monkeypatch):
+    place = tmp_path / "study"
+    shutil.copytree(finished, place)
+    assert study.report([epath.Path(place)]) == 0
+    files_of = {path.relative_to(place): path.read_bytes() for path in (place / "report").rglob("*") if path.is_file()}
+    with killed(after) as left, contextlib.suppress(Killed):
+        study.report([epath.Path(place)])
+    assert left[0] == 0
+    assert study.report([epath.Path(place)]) == 0
+    assert {path: (place / path).read_bytes() for path in files_of} == files_of
