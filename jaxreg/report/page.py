@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 from etils import epath
 
-from jaxreg.report import figures, tables, verdicts
+from jaxreg.report import figures, interventions, tables, verdicts
 from jaxreg.report.data import StudyData, load
 from jaxreg.report.text import note
 
@@ -62,6 +62,8 @@ def render(
         trials=tables.trial_lines(data),
         claims=claims,
         verdicts=verdicts.lines(data),
+        interventions=interventions,
+        intervened=interventions.lines(data),
         files=files,
         provenance={
             study: tables.flat(_without(values, "command", "runs")) for study, values in data.provenance.items()

@@ -9,6 +9,7 @@ import pandas as pd
 from etils import epath
 
 from jaxreg import results
+from jaxreg.report import interventions
 from jaxreg.report.columns import Column, cells, main_columns
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import looks
@@ -59,6 +60,8 @@ def save(data: StudyData, claims: Sequence[Mapping[str, Any]], folder: epath.Pat
     """Writes main.csv, summary.csv, trials.csv, and failed.csv and claims.csv if there are any; returns their names."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = {"main": main(data), "summary": results.summary(data.frame), "trials": wide(data)}
+    intervened = interventions.numbers(data)
+    tables |= {} if intervened.empty else {"interventions": intervened}
     tables |= {"failed": pd.DataFrame(data.failed)} if data.failed else {}
     tables |= {"claims": pd.DataFrame(list(claims))} if claims else {}
     for name, table in tables.items():

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxreg.report import data, figures, page, palette, reliability, tables
+from jaxreg.report import data, figures, interventions, page, palette, reliability, tables
 
 CLAIMS = [
     {"claim": "norm", "verdict": "supported", "effect": -1.25, "low": -1.5, "high": -1.0, "n": 3, "test": "paired t"},
@@ -220,3 +220,14 @@ def test_figures_are_the_same_twice(workdir, tmp_path):
     )
     assert first[0] == second[0]
     assert first[1].read_bytes() == second[1].read_bytes()
+
+
+def test_interventions_are_told_with_the_share_that_they_close(tmp_path):
+    study = data.load([made_up.write(tmp_path / "digits", seeds=2)])
+    table = interventions.numbers(study).set_index(["setting", "change", "metric"])
+    row = table.loc["mixup(alpha=1)", "its mean norm", "ECE %"]
+    np.testing.assert_allclose(row[["baseline", "changed", "own"]].astype(float), [10, 11.5, 13])
+    assert row["closed"] == pytest.approx(0.5)
+    assert not table.index.get_level_values("setting").isin(["none"]).any()
+    told = next(line.cells for line in interventions.lines(study) if line.setting.startswith("mixup"))
+    assert told[-2:] == ["50% [50%, 50%]", "2"]
