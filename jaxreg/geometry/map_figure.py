@@ -52,11 +52,11 @@ def draw_rows(rows: Mapping[str, Mapping[str, maps.Space]], plane: str = "two ce
     columns = max(map(len, rows.values()))
     figure = Figure(figsize=(2.3 * columns + 0.4, 2.25 * len(rows) + 0.5), layout="constrained")
     grid = figure.subplots(len(rows), columns, squeeze=False)
-    for line, (name, spaces) in zip(grid, rows.items()):
+    for place, (line, (name, spaces)) in enumerate(zip(grid, rows.items())):
         for axis, (title, space) in zip(line, spaces.items()):
             chosen = maps.PLANES[plane](space)
             draw_map(axis, space, chosen, maps.extent(space, chosen), COARSE)
-            axis.set_title(title if line is grid[0] else "", fontsize=10)
+            axis.set_title(title if place == 0 else "", fontsize=10)
         for unused in line[len(spaces) :]:
             unused.set_axis_off()
         line[0].set_ylabel(name, fontsize=9)

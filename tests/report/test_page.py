@@ -109,7 +109,13 @@ def test_provenance_command_and_claims_are_told(seen):
 
 def test_csv_numbers_equal_the_results(workdir):
     folder, frame = workdir / "report" / "tables", data.load([workdir]).frame
-    assert {p.name for p in folder.iterdir()} == {"main.csv", "summary.csv", "trials.csv", "claims.csv"}
+    assert {p.name for p in folder.iterdir()} == {
+        "main.csv",
+        "summary.csv",
+        "trials.csv",
+        "interventions.csv",
+        "claims.csv",
+    }
     main = pd.read_csv(folder / "main.csv", keep_default_na=False)
     line = main[(main["hyperparameters"] == '{"epsilon": 0.3}') & (main["metric"] == "nll")].iloc[0]
     value = frame[(frame["hyperparameters"] == '{"epsilon": 0.3}') & (frame["metric"] == "nll")]["value"].to_numpy()
@@ -132,7 +138,7 @@ def test_one_colour_a_setting(workdir):
 def test_what_is_absent_is_left_out_in_one_sentence(tmp_path):
     workdir = made_up.write(tmp_path / "w", seeds=1, arrays=False, curves=False)
     seen = Page(page.build([workdir], out=tmp_path / "elsewhere"))
-    assert seen.text.count("Left out") == 2  # geometry, training
+    assert seen.text.count("Left out") == 1  # training
     assert "±" not in "".join(cell for line in tables.main_lines(data.load([workdir]))[1] for cell in line.cells)
     assert not (workdir / "report").exists()
     assert not list((tmp_path / "elsewhere" / "figures").glob("curves.*"))
