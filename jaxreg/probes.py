@@ -233,8 +233,20 @@ def measure_over_training(trained: Trained, spec: GeometrySpec) -> list[Measured
     if not steps:
         return [Measured([], {}) for _ in program.trials]
     kernels, biases = (np.stack(stacks, 1) for stacks in zip(*heads))
-    found = over_training.measure_snapshots(np.stack(features, 1), train.labels, kernels, biases, mesh=run.mesh)
-    return over_training.measured(found, steps, len(train))
+    stacked = np.stack(features, 1)
+    found = over_training.measure_snapshots(stacked, train.labels, kernels, biases, mesh=run.mesh)
+    measured = over_training.measured(found, steps, len(train))
+    for t in _first_seeds(program):
+        arrays = over_training.space_arrays(t, steps, stacked, train.labels, kernels, biases, found["center"])
+        measured[t] = measured[t]._replace(arrays=arrays)
+    return measured
+
+
+def _first_seeds(program: Program) -> list[int]:
+    """The trials of the lowest seed of each setting: one of each is enough to draw."""
+    trials = program.trials
+    lowest = {t.hyperparameters + t.regularizer.name: t.seed for t in sorted(trials, key=lambda t: -t.seed)}
+    return [i for i, t in enumerate(trials) if t.seed == lowest[t.hyperparameters + t.regularizer.name]]
 
 
 class Probe(NamedTuple):

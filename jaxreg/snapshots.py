@@ -25,7 +25,7 @@ def schedule(wanted: Wanted, steps: int, dispatch: int) -> tuple[int, ...]:
         return tuple(sorted({step for step in wanted if step <= steps}))
     if wanted == 0:
         return ()
-    ends = np.geomspace(1, -(-steps // dispatch), wanted - 1).round().astype(int)
+    ends = np.geomspace(-(-steps // dispatch), 1, wanted - 1).round().astype(int)
     return tuple(sorted({0, *(min(int(end) * dispatch, steps) for end in ends), steps}))
 
 

@@ -54,7 +54,16 @@ def robustness(study: Study) -> Iterator[Finding]:
 
 
 def temperature(study: Study) -> Iterator[Finding]:
-    """Scaling features calibrates as temperature does; the soft label's norm closes the baseline's gap of ECE."""
+    """Scaling features does to ECE what temperature does, at every scale and at the best one of each; the soft label's
+    norm closes the baseline's gap of ECE.
+    """
+    for name, values in study.settings.items():
+        scaled = [column for column in values if column.startswith("scaled_ece/")]
+        tempered = [column.replace("scaled", "tempered") for column in scaled]
+        if scaled and set(tempered) <= set(values):
+            apart_S = np.abs(values[scaled].to_numpy() - values[tempered].to_numpy()).mean(1)
+            said = f"ECE of s h and at T = 1/s differ by {np.mean(apart_S):.4f} on average over {len(scaled)} scales"
+            yield findings.level(name, "scaled_ece - tempered_ece", apart_S, ECE_SAME, -1, said)
     for name, values in study.settings.items():
         if {"ece_best_scale", "ece_temperature"} <= set(values):
             both = values["ece_best_scale"].to_numpy(), values["ece_temperature"].to_numpy()
@@ -83,7 +92,9 @@ def origin(study: Study) -> Iterator[Finding]:
     for metric, direction in (("adversarial_radial_cosine", +1), ("adversarial_norm_change", -1)):
         for pair in study.pairs:
             if metric in pair.own:
-                yield findings.level(pair.name, metric, pair.own[metric].to_numpy(), 0.0, direction)
+                means = [side[metric].mean() for side in (pair.own, pair.base) if metric in side]
+                said = " against ".join(f"{mean:.4g}" for mean in means) + (" for none" if len(means) > 1 else "")
+                yield findings.level(pair.name, metric, pair.own[metric].to_numpy(), 0.0, direction, said)
 
 
 def radius(study: Study) -> str:

@@ -6,6 +6,7 @@ The two trials share a seed: `baseline` is the one without a regularizer.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -37,16 +38,19 @@ def turn_toward(features_ND: Array, centers_ND: Array, turn: Array) -> Array:
 
 
 def intervene(features_ND: Array, labels_N: Array, head: Head, centers_KD: Array, change: Change) -> dict[str, Array]:
-    """Calibration of the baseline at another length, its mean signed label margin in another direction: scalars."""
-    swapped = scaling.calibration(change.scale * (features_ND @ head.kernel_DK) + head.bias_K, labels_N)
+    """ECE, NLL, accuracy and mean signed label margin of the baseline at another length, and in another direction.
+
+    Returns: scalars `norm_swap_METRIC` and `turn_METRIC`.
+    """
     turned_ND = turn_toward(features_ND, centers_KD[labels_N], change.turn)
-    margin_N = margins.angular_margin(turned_ND, *head, labels_N)
-    return {
-        "norm_swap_ece": swapped["ece"],
-        "norm_swap_nll": swapped["nll"],
-        "turn_margin": jnp.mean(margin_N),
-        "turn_accuracy": jnp.mean(margin_N > 0),
-    }
+
+    def measure(changed_ND: Array) -> dict[str, Array]:
+        found = scaling.calibration(changed_ND @ head.kernel_DK + head.bias_K, labels_N)
+        return found | {"margin": jnp.mean(margins.angular_margin(changed_ND, *head, labels_N))}
+
+    both = jax.vmap(measure)(jnp.stack([change.scale * features_ND, turned_ND]))
+    names = ("norm_swap", "turn")
+    return {f"{done}_{name}": value[i] for i, done in enumerate(names) for name, value in both.items()}
 
 
 def share_closed(before: float, after: float, goal: float, noise: float) -> float:

@@ -17,6 +17,7 @@ from jaxreg.geometry import maps
 COLOURS = ("#88CCEE", "#CC6677", "#DDCC77", "#332288", "#117733", "#44AA99", "#882255", "#999933", "#AA4499", "#BBBBBB")
 STYLES = {0.5: ":", 0.9: "--", 0.99: "-"}  # lines of equal confidence
 ARROWS = 11  # a side
+COARSE = 120  # cells a side where there are many maps
 SHOWN = 150  # examples on a map
 OUTLINE = [matplotlib.patheffects.withStroke(linewidth=2.5, foreground="white")]
 
@@ -46,6 +47,23 @@ def draw(spaces: Mapping[str, maps.Space], planes: Sequence[str] = tuple(maps.PL
     return figure
 
 
+def draw_rows(rows: Mapping[str, Mapping[str, maps.Space]], plane: str = "two centers") -> Figure:
+    """One plane of many spaces: a row each with maps of its own scale, such as one trial at several steps."""
+    columns = max(map(len, rows.values()))
+    figure = Figure(figsize=(2.3 * columns + 0.4, 2.25 * len(rows) + 0.5), layout="constrained")
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for place, (line, (name, spaces)) in enumerate(zip(grid, rows.items())):
+        for axis, (title, space) in zip(line, spaces.items()):
+            chosen = maps.PLANES[plane](space)
+            draw_map(axis, space, chosen, maps.extent(space, chosen), COARSE)
+            axis.set_title(title if place == 0 else "", fontsize=10)
+        for unused in line[len(spaces) :]:
+            unused.set_axis_off()
+        line[0].set_ylabel(name, fontsize=9)
+    figure.legend(handles=_key(), loc="outside lower center", ncols=6 if columns > 3 else 3, frameon=False, fontsize=8)
+    return figure
+
+
 def _key() -> list[Line2D]:
     lines = [
         Line2D([], [], color="#444444", linewidth=0.9, linestyle=style, label=f"confidence {level:g}")
@@ -58,9 +76,9 @@ def _key() -> list[Line2D]:
     ]
 
 
-def draw_map(axis: Axes, space: maps.Space, plane: maps.Plane, half_side: float) -> None:
-    """One map; ticks in units of features."""
-    found = maps.evaluate(space, plane, half_side)
+def draw_map(axis: Axes, space: maps.Space, plane: maps.Plane, half_side: float, points: int = 240) -> None:
+    """One map of points x points cells; ticks in units of features."""
+    found = maps.evaluate(space, plane, half_side, points)
     side = (-half_side, half_side, -half_side, half_side)
     axis.imshow(_paint(found), extent=side, origin="lower", interpolation="nearest")
     grid = found.coordinates_G

@@ -12,11 +12,14 @@ from jax import Array
 from jaxreg import parallel
 from jaxreg.geometry import centers, collapse, cosines, norms
 from jaxreg.geometry.examples import Head, measure_examples
+from jaxreg.geometry.maps import Space
 from jaxreg.probe import Measured, Row
 
 MEANS = ("feature_norm", "center_cosine", "weight_cosine", "mean_cosine", "cone_fraction", "angular_margin")
 FAR = ("cone_breakpoint", "cone_radius")  # of these what 95 % of the examples stay below
 PREFIX = "over_training/"
+SHOWN = 500  # examples kept for maps
+PARTS = ("features", "kernel", "bias", "center")
 
 
 def measure_snapshots(
@@ -49,7 +52,7 @@ def measure_snapshots(
 
 
 def measured(found: Mapping[str, np.ndarray], steps: Sequence[int], count: int, split: str = "train") -> list[Measured]:
-    """For each trial its curves as rows `over_training/METRIC@STEP`, each over `count` examples."""
+    """For each trial its curves as rows `over_training/METRIC@STEP`, each over `count` examples; no arrays."""
     curves = {name: value for name, value in found.items() if value.ndim == 2}
     return [
         Measured(
@@ -62,6 +65,28 @@ def measured(found: Mapping[str, np.ndarray], steps: Sequence[int], count: int, 
         )
         for t in range(len(found["center"]))
     ]
+
+
+def space_arrays(
+    t: int, steps: Sequence[int], features_TSND: np.ndarray, labels_N: np.ndarray, *vectors: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What maps of trial t need: at every step the first `SHOWN` features, and `vectors`: kernels, biases, centers."""
+    found = {"labels": np.asarray(labels_N)[:SHOWN]}
+    for s, step in enumerate(steps):
+        parts = (features_TSND[t, s, :SHOWN], *(vector[t, s] for vector in vectors))
+        found |= {f"{name}@{step}": np.asarray(part) for name, part in zip(PARTS, parts)}
+    return found
+
+
+def steps_of(arrays: Mapping[str, np.ndarray]) -> list[int]:
+    """The steps whose space `space_arrays` saved, ascending."""
+    return sorted(int(name.split("@")[1]) for name in arrays if name.startswith("features@"))
+
+
+def space(arrays: Mapping[str, np.ndarray], step: int) -> Space:
+    """The space at one of those steps."""
+    features_ND, kernel_DK, bias_K, centers_KD = (arrays[f"{name}@{step}"] for name in PARTS)
+    return Space(features_ND, arrays["labels"], Head(jnp.asarray(kernel_DK), jnp.asarray(bias_K)), centers_KD)
 
 
 @functools.lru_cache(maxsize=4)

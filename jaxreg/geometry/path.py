@@ -67,10 +67,10 @@ def measure_path(
 ) -> list[list[Row]]:
     """For each trial the rows `adversarial_path_norm@STEP` and `adversarial_path_angle@STEP`, in one program.
 
-    Args: images_NHWC: float32 in [0, 1]; params, stats, centers_TKD: stacks [T, ...], the first two on the mesh.
+    Args: images_NHWC: float32 in [0, 1]; params, stats, centers_TKD: stacks [T, ...].
     """
     mesh = parallel.make_mesh() if mesh is None else mesh
-    given = (params, stats, parallel.put_trials(np.asarray(centers_TKD, np.float32), mesh))
+    given = parallel.put_trials((params, stats, np.asarray(centers_TKD, np.float32)), mesh)
     arrays = (np.asarray(images_NHWC, np.float32), np.asarray(labels_N, np.int32), np.float32(eps))
     run = parallel.per_trial(functools.partial(_one_trial, apply=apply, norm=norm), mesh, local)
     both = parallel.fetch(run(given, parallel.put_shared(arrays, mesh)), len(centers_TKD))

@@ -48,18 +48,19 @@ def best_scale(products_NK: Array, bias_K: Array, labels_N: Array) -> Array:
 def measure(fit: tuple[Array, Array], report: tuple[Array, Array], bias_K: Array) -> dict[str, Array]:
     """Calibration of s h on one split (products [N, K], labels [N]); the best s and 1/T fitted on another, compared.
 
-    Returns: `calibration` for each of SCALES [S]; best_scale, inverse_temperature; and METRIC_best_scale,
-      METRIC_temperature, what the two give on the reported split.
+    Returns: `calibration` of s h for each s of SCALES [S], and as `tempered_METRIC` [S] of all logits times s, which is
+      T = 1/s; best_scale, inverse_temperature; and METRIC_best_scale, METRIC_temperature, what the two give on the
+      reported split.
     """
     stacked_2NK = jnp.stack([fit[0], fit[0] + bias_K])
     best_2 = jax.vmap(best_scale, in_axes=(0, 0, None))(stacked_2NK, jnp.stack([bias_K, 0 * bias_K]), fit[1])
     grid_S = jnp.asarray(SCALES) + 0 * best_2[0]
-    scales = jnp.concatenate([grid_S, best_2])
-    found = curve(
-        report[0], bias_K, report[1], scales, jnp.concatenate([0 * grid_S + 1, 0 * best_2[:1] + 1, best_2[1:]])
-    )
+    scales = jnp.concatenate([grid_S, grid_S, best_2])
+    of_bias = jnp.concatenate([0 * grid_S + 1, grid_S, 0 * best_2[:1] + 1, best_2[1:]])
+    found = curve(report[0], bias_K, report[1], scales, of_bias)
     size = len(SCALES)
-    ends = {"best_scale": size, "temperature": size + 1}
+    ends = {"best_scale": 2 * size, "temperature": 2 * size + 1}
     compared = {f"{name}_{end}": value[i] for name, value in found.items() for end, i in ends.items()}
     curves = {name: value[:size] for name, value in found.items()}
+    curves |= {f"tempered_{name}": value[size : 2 * size] for name, value in found.items()}
     return {"best_scale": best_2[0], "inverse_temperature": best_2[1], **curves, **compared}

@@ -45,13 +45,12 @@ def measured(trial: Mapping[str, Any], labels: Mapping[str, np.ndarray]) -> Meas
 
 
 def scaling_rows(found: Mapping[str, Any], labels: Mapping[str, np.ndarray]) -> list[Row]:
-    """`scaled_ece/S` and so on for each scale S, then the numbers of the best scale and of temperature, on test."""
+    """`scaled_ece/S`, `tempered_ece/S` and so on for each scale S, then those of the best scale and of temperature."""
     rows = []
     for name, value in found.items():
         if np.ndim(value):
-            rows += [
-                Row("test", f"scaled_{name}/{s:.3g}", float(v), len(labels["test"])) for s, v in zip(SCALES, value)
-            ]
+            full = name if name.startswith("tempered_") else f"scaled_{name}"
+            rows += [Row("test", f"{full}/{s:.3g}", float(v), len(labels["test"])) for s, v in zip(SCALES, value)]
         else:
             split = "validation" if name in ("best_scale", "inverse_temperature") else "test"
             rows.append(Row(split, name, float(value), len(labels[split])))
@@ -63,15 +62,15 @@ def pair_rows(split: str, found: Mapping[str, Any], own: Mapping[str, Any], base
     count = len(own["examples"][split]["label_margin"])
     rows = [Row(split, name, float(value), count) for name, value in found.items()]
     margins = [float(trial["examples"][split]["label_margin"].mean()) for trial in (base, own)]
-    gaps = {"turn_margin": (margins[0], margins[1], MARGIN_NOISE)}
+    gaps = {"margin": (*margins, MARGIN_NOISE)}
     if own["scaling"]:
         one = SCALES.index(1.0)
         for name in ("ece", "nll"):
-            gaps[f"norm_swap_{name}"] = (base["scaling"][name][one], own["scaling"][name][one], CALIBRATION_NOISE)
+            gaps[name] = (float(base["scaling"][name][one]), float(own["scaling"][name][one]), CALIBRATION_NOISE)
     for name, (before, goal, noise) in gaps.items():
-        rows.append(
-            Row(split, f"{name}_share", share_closed(float(before), float(found[name]), float(goal), noise), count)
-        )
+        for change in ("norm_swap", "turn"):
+            share = share_closed(before, float(found[f"{change}_{name}"]), goal, noise)
+            rows.append(Row(split, f"{change}_{name}_share", share, count))
     return rows
 
 

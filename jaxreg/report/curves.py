@@ -4,10 +4,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from jaxreg.report.data import StudyData
-from jaxreg.report.palette import Look, canvas, grid, looks
+from jaxreg.report.palette import Look, canvas, grid, logarithmic, looks
 
 QUANTITIES = {
     "loss": "training loss",
@@ -32,17 +31,10 @@ def figure(data: StudyData) -> Figure | None:
             _band(axis, data.curves[data.curves["setting"] == setting], name, one)
         axis.set_title(QUANTITIES[name])
         if name in LOGARITHMIC and (data.curves[name].dropna() > 0).all():
-            _logarithmic(axis)
+            logarithmic(axis)
     for axis in axes[-2:]:
         axis.set_xlabel("step")
     return figure
-
-
-def _logarithmic(axis: Axes) -> None:
-    axis.set_yscale("log")
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _band(axis: Axes, curves: pd.DataFrame, name: str, look: Look) -> None:

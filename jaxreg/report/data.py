@@ -52,11 +52,12 @@ class StudyData:
 
     def array(self, probe: str, study: str, trial: str, name: str) -> np.ndarray | None:
         """Returns one per-example array of a trial, or None where the probe saved none of that name."""
+        return self.arrays(probe, study, trial).get(name)
+
+    def arrays(self, probe: str, study: str, trial: str) -> Mapping[str, np.ndarray]:
+        """Returns the arrays that a probe saved of a trial, each read when asked for; none where it saved nothing."""
         path = self.homes[study, trial] / "probes" / probe / f"{trial}.npz"
-        if not path.exists():
-            return None
-        with np.load(io.BytesIO(path.read_bytes())) as arrays:
-            return arrays[name] if name in arrays.files else None
+        return np.load(io.BytesIO(path.read_bytes())) if path.exists() else {}
 
     def by_setting(self, probe: str, *names: str) -> dict[str, list[tuple[np.ndarray, ...]]]:
         """Returns for every setting the named arrays of each of its trials, leaving out trials that lack one."""

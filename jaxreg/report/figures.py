@@ -8,7 +8,20 @@ import matplotlib
 from etils import epath
 from matplotlib.figure import Figure
 
-from jaxreg.report import attacked, calibration, corruptions, curves, geometry, maps, radii, robustness, seeds
+from jaxreg.report import (
+    attacked,
+    calibration,
+    corruptions,
+    curves,
+    displacement,
+    geometry,
+    maps,
+    over_training,
+    radii,
+    robustness,
+    scaling,
+    seeds,
+)
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import STYLE
 from jaxreg.report.pdf import Printer
@@ -105,6 +118,36 @@ FIGURES = {
         "seed of each setting, all on one scale: colours are predicted classes, paler where the network is less sure; "
         "arrows point down the slope of the loss. Regions that are cones meet at the origin. Dots are examples of "
         "these classes, projected.",
+    ),
+    "over_training": Maker(
+        "geometry",
+        over_training.figure,
+        "How the geometry of un-augmented train images comes about: mean over seeds, in a band from the lowest to the "
+        "highest seed. Cone fraction: share of examples whose prediction is final along their ray; t*: where along the "
+        "ray it becomes final (1 is the feature itself, 0 the origin). A last layer whose bias is still zero, as at "
+        "step 0, has cones by construction: fraction 1, t* 0. NC: neural collapse, 0 when complete.",
+    ),
+    "maps_over_training": Maker(
+        "geometry",
+        maps.over_training,
+        "The same plane while the first seed of each setting trains, each map on its own scale: cones are there from "
+        "the start, where the bias is zero, and open around the features of their class.",
+    ),
+    "scaling": Maker(
+        "geometry",
+        scaling.figure,
+        "Calibration of features times s, mean over seeds in a band from the lowest to the highest seed; dotted: "
+        "logits times s, which is temperature 1/s. Where the two lie on each other, shrinking features is temperature "
+        "scaling. Markers: each trial's best s for NLL on validation, where it lies within the scale.",
+    ),
+    "displacement": Maker(
+        "geometry",
+        displacement.figure,
+        "Where the worst attack moved features (d: the displacement). Left: the share of |d|² along the ray to the "
+        "origin, along the label's center, along the center of the strongest rival (each less the ones before), and "
+        "the rest. Middle: the same with their sign, against the norm. Bars are means, dots are seeds. Right: the mean "
+        "path of PGD from the clean images (open) to its last step (filled), thin lines are seeds; left is toward the "
+        "origin, up is away from the label's center.",
     ),
     "curves": Maker(
         "training",

@@ -10,7 +10,7 @@ import jinja2
 from etils import epath
 
 from jaxreg.files import write_whole
-from jaxreg.report import calibration_table, figures, tables, verdicts
+from jaxreg.report import calibration_table, figures, interventions, tables, verdicts
 from jaxreg.report.data import StudyData, load
 from jaxreg.report.text import note
 
@@ -64,6 +64,8 @@ def render(
         trials=tables.trial_lines(data),
         claims=claims,
         verdicts=verdicts.lines(data),
+        interventions=interventions,
+        intervened=interventions.lines(data),
         files=files,
         provenance={
             study: tables.flat(_without(values, "command", "runs")) for study, values in data.provenance.items()

@@ -7,9 +7,11 @@ replaced. Where colours come again, in a second study or from the ninth setting 
 from collections.abc import Collection
 from typing import NamedTuple
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from jaxreg.report.data import StudyData
 
@@ -81,6 +83,21 @@ def grid(figure: Figure, number: int, columns: int, sharex: bool = False, sharey
     for unused in every[number:]:
         unused.set_axis_off()
     return list(every[:number])
+
+
+def band(axis: Axes, lines: "pd.core.groupby.SeriesGroupBy", look: Look) -> None:
+    """Draws the mean of each group against its key, in a band from the least to the greatest."""
+    mean, low, high = lines.mean(), lines.min(), lines.max()
+    axis.plot(mean.index, mean, look.line, color=look.colour)
+    axis.fill_between(mean.index, low, high, color=look.colour, alpha=0.15, linewidth=0)
+
+
+def logarithmic(axis: Axes) -> None:
+    """Makes the y axis logarithmic, with plain numbers at 1, 2 and 5."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _legend_columns(settings: list[str]) -> int:

@@ -9,7 +9,7 @@ import pandas as pd
 from etils import epath
 
 from jaxreg import results
-from jaxreg.report import calibration_table, differences
+from jaxreg.report import calibration_table, differences, interventions
 from jaxreg.report.columns import Column, cells, main_columns
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import looks
@@ -84,6 +84,8 @@ def save(data: StudyData, claims: Sequence[Mapping[str, Any]], folder: epath.Pat
     columns = main_columns(data.frame, data.split) + calibration_table.columns(data.frame, data.split)
     shown = {column.metric for column in columns}
     tables |= {"differences": differences.paired(data.frame, data.split, shown), "trials": wide(data)}
+    intervened = interventions.numbers(data)
+    tables |= {} if intervened.empty else {"interventions": intervened}
     tables |= {"failed": pd.DataFrame(data.failed)} if data.failed else {}
     tables |= {"claims": pd.DataFrame(list(claims))} if claims else {}
     for name, table in tables.items():

@@ -57,6 +57,7 @@ def test_the_norm_swap_closes_all_of_a_gap_made_by_length(pair):
     assert own["norm_swap_nll_share"] == pytest.approx(1, abs=1e-3)
     assert own["norm_swap_ece"] == pytest.approx(own["scaled_ece/1"], abs=1e-5)
     assert base["scaled_ece/0.5"] == pytest.approx(own["scaled_ece/1"], abs=1e-5)
+    assert own["norm_swap_margin"] == pytest.approx(base["label_margin"], abs=1e-4)  # no bias: length changes no angle
     assert math.isnan(own["turn_margin_share"])  # the directions are the same: there is no gap to close
 
 

@@ -1,9 +1,8 @@
 import numpy as np
-import pandas as pd
 import pytest
 from geometry_shapes import CLASSES, LABELS, WIDTH
 
-from jaxreg.geometry import figures, over_training, probe
+from jaxreg.geometry import over_training, probe
 
 TRIALS, SNAPSHOTS = 2, 3
 
@@ -31,7 +30,7 @@ def test_a_snapshot_has_the_numbers_of_the_probe(snapshots, found):
     last = probe.measure(others | {"train": probe.Split(features[:, -1], labels)}, kernel[:, -1], bias[:, -1])
     for t, one in enumerate(last):
         rows = {row.metric: row.value for row in one.rows if row.split == "train"}
-        for name in set(found) - {"accuracy", "cone_radius", "center_residual"}:
+        for name in set(found) - {"accuracy", "center", "center_residual"}:
             np.testing.assert_allclose(found[name][t, -1], rows[name], rtol=2e-4, atol=1e-5, err_msg=name)
 
 
@@ -41,12 +40,23 @@ def test_collapse_is_seen_to_come(found):
     assert (found["center_residual"] < 1e-5).all()
 
 
-def test_curves_can_be_drawn(found):
-    frames = over_training.as_frame(found, [0, 10, 20])
-    named = [f.assign(regularizer=r, seed=0) for f, r in zip(frames, ("none", "mixup"))]
-    rows = named[1][named[1]["metric"] == "nc1"]
-    np.testing.assert_allclose(rows["value"], found["nc1"][1])
-    assert len(figures.over_training(pd.concat(named)).axes) == len(figures.OVER_TRAINING)
+def test_rows_name_metric_and_step(found):
+    measured = over_training.measured(found, [0, 10, 20], 80)
+    assert len(measured) == TRIALS
+    values = {row.metric: row.value for row in measured[1].rows}
+    np.testing.assert_allclose([values[f"over_training/nc1@{s}"] for s in (0, 10, 20)], found["nc1"][1])
+    assert {row.n for row in measured[1].rows} == {80}
+    assert not any("center@" in name for name in values)
+
+
+def test_spaces_for_maps_come_back_as_they_were(snapshots, found):
+    features, labels, kernel, bias = snapshots
+    arrays = over_training.space_arrays(1, [0, 10, 20], features, labels, kernel, bias, found["center"])
+    assert over_training.steps_of(arrays) == [0, 10, 20]
+    space = over_training.space(arrays, 10)
+    np.testing.assert_array_equal(space.features_ND, features[1, 1])
+    np.testing.assert_array_equal(space.head.kernel_DK, kernel[1, 1])
+    np.testing.assert_array_equal(space.centers_KD, found["center"][1, 1])
 
 
 def test_wrong_shapes_are_named(snapshots):

@@ -36,7 +36,7 @@ def write(
     workdir.mkdir(parents=True)
     (workdir / "provenance.json").write_text(json.dumps(PROVENANCE))
     (workdir / "config.json").write_text(json.dumps({"name": study, "seeds": list(range(seeds)), "note": "<b>&</b>"}))
-    tables, steps = {probe: [] for probe in ("calibration", "robustness", "geometry")}, []
+    tables, steps = {probe: [] for probe in ("calibration", "robustness", "geometry", "over_training")}, []
     for i, (name, hyperparameters) in enumerate(settings):
         for seed in range(seeds):
             trial = f"{name}-{i}-{seed}"
@@ -96,6 +96,7 @@ def trial_of(rng, i, eps):
     masks = {f"test/robust/{a}/{e}": mask for (a, e), mask in {**robust, **worst}.items()}
     masks["min_eps"] = np.where(correct, rng.gamma(2 + i, 0.05, EXAMPLES), 0.0)
     geometry = [row("feature_norm", norm.mean()), row("center_cosine", cosine.mean())]
+    geometry += more_geometry(row, i)
     sharpened = confidence ** (1 / (1.2 - 0.05 * i))
     return {
         "calibration": (
@@ -104,7 +105,42 @@ def trial_of(rng, i, eps):
         ),
         "robustness": (robustness, masks),
         "geometry": (geometry, {"test/norm": norm, "test/center_cosine": cosine, "class/center": CENTERS}),
+        "over_training": snapshots_of(rng, i),
     }
+
+
+def more_geometry(row, i):
+    """Scaling, interventions and displacement of one trial."""
+    rows = [
+        row(f"{kind}_{name}/{s:g}", 0.1 * s + 0.01 * i)
+        for kind in ("scaled", "tempered")
+        for name in ("ece", "nll")
+        for s in (0.5, 1, 2)
+    ]
+    rows += [row(name, 1.2) for name in ("best_scale", "ece_best_scale", "nll_best_scale")]
+    rows.append(row("label_margin", 0.2 - 0.02 * i))
+    if i:
+        swapped = {"ece": 0.1 + 0.005 * i, "nll": 0.1, "margin": 0.2}
+        rows += [row(f"{change}_{name}", v) for change in ("norm_swap", "turn") for name, v in swapped.items()]
+        rows += [row(f"{change}_{name}_share", 0.5) for change in ("norm_swap", "turn") for name in swapped]
+    for part in ("radial", "label", "rival", "rest"):
+        rows += [row(f"adversarial_{part}_share", 0.25), row(f"adversarial_{part}_part", 0.5 + i)]
+    path = {"norm": 10 - i, "angle": 1.2}
+    return rows + [row(f"adversarial_path_{name}@{s}", v + 0.1 * s) for name, v in path.items() for s in range(3)]
+
+
+def snapshots_of(rng, i):
+    """Rows and arrays of one trial over training."""
+    names = ("feature_norm", "center_cosine", "cone_fraction", "nc1")
+    rows = [
+        Row("train", f"over_training/{name}@{s}", 0.5 + 0.1 * i + s / 500, 100) for name in names for s in (0, 18, 270)
+    ]
+    labels = rng.integers(0, 3, 60)
+    arrays = {"labels": labels}
+    for step in (0, 18, 270):
+        arrays |= {f"features@{step}": CENTERS[labels] + rng.normal(size=(60, 5)), f"kernel@{step}": CENTERS.T / 8}
+        arrays |= {f"bias@{step}": np.zeros(3), f"center@{step}": CENTERS}
+    return rows, arrays
 
 
 def predictions_of(rng):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from jaxreg.report import data, figures, page, palette, pdf, tables
+from jaxreg.report import data, figures, interventions, page, palette, pdf, tables
 
 CLAIMS = [
     {"claim": "norm", "verdict": "supported", "effect": -1.25, "low": -1.5, "high": -1.0, "n": 3, "test": "paired t"},
@@ -111,7 +111,7 @@ def test_provenance_command_and_claims_are_told(seen):
 def test_csv_numbers_equal_the_results(workdir):
     folder, frame = workdir / "report" / "tables", data.load([workdir]).frame
     assert {p.name for p in folder.iterdir()} == {
-        f"{name}.csv" for name in ("main", "calibration", "differences", "summary", "trials", "claims")
+        f"{name}.csv" for name in ("main", "calibration", "differences", "summary", "trials", "interventions", "claims")
     }
     main = pd.read_csv(folder / "main.csv", keep_default_na=False)
     line = main[(main["hyperparameters"] == '{"epsilon": 0.3}') & (main["metric"] == "nll")].iloc[0]
@@ -146,7 +146,7 @@ def test_one_colour_a_setting(workdir):
 def test_what_is_absent_is_left_out_in_one_sentence(tmp_path):
     workdir = made_up.write(tmp_path / "w", seeds=1, arrays=False, curves=False)
     seen = Page(page.build([workdir], out=tmp_path / "elsewhere"))
-    assert seen.text.count("Left out") == 2  # geometry, training
+    assert seen.text.count("Left out") == 1  # training
     assert "±" not in "".join(cell for line in tables.main_lines(data.load([workdir]))[1] for cell in line.cells)
     assert not (workdir / "report").exists()
     assert not list((tmp_path / "elsewhere" / "figures").glob("curves.*"))
@@ -231,3 +231,14 @@ def test_a_printer_that_fails_says_why(tmp_path):
         pdf.Printer(str(tmp_path / "absent"), {}) as printer,
     ):
         printer.save(Figure(), "g")
+
+
+def test_interventions_are_told_with_the_share_that_they_close(tmp_path):
+    study = data.load([made_up.write(tmp_path / "digits", seeds=2)])
+    table = interventions.numbers(study).set_index(["setting", "change", "metric"])
+    row = table.loc["mixup(alpha=1)", "its mean norm", "ECE %"]
+    np.testing.assert_allclose(row[["baseline", "changed", "own"]].astype(float), [10, 11.5, 13])
+    assert row["closed"] == pytest.approx(0.5)
+    assert not table.index.get_level_values("setting").isin(["none"]).any()
+    told = next(line.cells for line in interventions.lines(study) if line.setting.startswith("mixup"))
+    assert told[-2:] == ["50% [50%, 50%]", "2"]

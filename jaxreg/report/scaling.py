@@ -1,0 +1,42 @@
+"""What length alone does to calibration: the ECE and NLL of features times s, against temperature 1 / s."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from jaxreg.report.data import StudyData
+from jaxreg.report.palette import Look, band, canvas, grid, logarithmic, looks
+
+TICKS = (0.125, 0.25, 0.5, 1, 2, 4, 8)
+TITLES = {"ece": "ECE %", "nll": "NLL"}
+
+
+def figure(data: StudyData) -> Figure | None:
+    """Draws both curves of every setting, a dot at each trial's best s; None where they were not measured."""
+    if not data.frame["metric"].str.startswith("scaled_ece/").any():
+        return None
+    look = looks(data)
+    figure = canvas(3.2, look)
+    for axis, name in zip(grid(figure, 2, 2), TITLES):
+        for setting, one in look.items():
+            _curves(axis, data.frame[data.frame["setting"] == setting], name, one)
+        axis.axvline(1, color="#888888", linewidth=0.8)
+        axis.set(xscale="log", xlabel="s", xlim=(0.11, 9), title=TITLES[name])
+        axis.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+        axis.xaxis.set_minor_locator(NullLocator())
+        logarithmic(axis)
+    return figure
+
+
+def _curves(axis: Axes, rows: pd.DataFrame, name: str, look: Look) -> None:
+    factor = 100 if name == "ece" else 1
+    for kind, one in (("scaled", look), ("tempered", look._replace(line=":"))):
+        chosen = rows[rows["metric"].str.startswith(f"{kind}_{name}/")]
+        scale = chosen["metric"].str.split("/").str[1].astype(float)
+        band(axis, (factor * chosen["value"]).groupby(scale), one)
+    best, value = (
+        rows[rows["metric"] == metric].set_index(["study", "seed"])["value"]
+        for metric in ("best_scale", f"{name}_best_scale")
+    )
+    axis.plot(best, factor * value.reindex(best.index), look.marker, color=look.colour, markersize=4, mec="white")
