@@ -62,7 +62,7 @@ def get_config(variant: str = "") -> ConfigDict:
                 "geometry": {
                     "radius": 0.0,
                     "train_examples": 0,
-                    "snapshots": 8,
+                    "snapshots": 5,
                     "snapshot_examples": 500,
                 },
                 "corruptions": {

@@ -35,6 +35,7 @@ class Maker(NamedTuple):
     section: str
     make: Callable[[StudyData], Figure | None]
     caption: str  # the counts of trials and examples are put behind it
+    counted: str = "accuracy$"  # metrics (a regular expression) measured on the examples that it shows; "": none
 
 
 FIGURES = {
@@ -72,6 +73,7 @@ FIGURES = {
         "Accuracy without attack and under each attack at radius eps (input range [0, 1]): bars are means, dots "
         "are seeds. An example counts as robust only if it is right and no step of the attack fools it; 'worst' "
         "takes the worst of all attacks for each example.",
+        counted="robust_accuracy/",
     ),
     "robust_curves": Maker(
         "robustness",
@@ -79,17 +81,20 @@ FIGURES = {
         "Robust accuracy against the radius of the attack: mean over seeds, in a band from the lowest to the "
         "highest seed. A curve that does not fall to 0 at a large radius is a sign of a failing attack, not of "
         "robustness.",
+        counted="robust_accuracy/",
     ),
     "radii": Maker(
         "robustness",
         radii.curves,
         "The whole robustness curve, from the smallest radius that was seen to fool each example: mean over seeds, in "
         "a band from the lowest to the highest seed.",
+        counted="min_eps",
     ),
     "radii_histogram": Maker(
         "robustness",
         radii.histograms,
         "How many examples fall at which radius, seeds pooled.",
+        counted="min_eps",
     ),
     "attacked": Maker(
         "robustness",
@@ -97,12 +102,14 @@ FIGURES = {
         "Calibration on the worst adversaries of the suite within each radius, raw logits; 0: clean images. A network "
         "that is fooled and stays sure has a large gap between its confidence and its accuracy. Means over seeds, in a "
         "band from the lowest to the highest seed.",
+        counted="attacked_ece",
     ),
     "corruptions": Maker(
         "robustness",
         corruptions.figure,
         "Accuracy and ECE (raw logits) on corrupted test images, by family, mean over the severities measured: dots "
         "are seeds, bars their mean.",
+        counted="corruption_accuracy/",
     ),
     "geometry": Maker(
         "geometry",
@@ -110,6 +117,7 @@ FIGURES = {
         "Features before the last layer, as densities over examples with seeds pooled; thin vertical lines are "
         "means. Norm: the length of the feature. Cosine: between the feature and the point of least loss for its "
         "label (1 where it points straight at the center).",
+        counted="feature_norm$",
     ),
     "maps": Maker(
         "geometry",
@@ -126,12 +134,14 @@ FIGURES = {
         "highest seed. Cone fraction: share of examples whose prediction is final along their ray; t*: where along the "
         "ray it becomes final (1 is the feature itself, 0 the origin). A last layer whose bias is still zero, as at "
         "step 0, has cones by construction: fraction 1, t* 0. NC: neural collapse, 0 when complete.",
+        counted="over_training/",
     ),
     "maps_over_training": Maker(
         "geometry",
         maps.over_training,
         "The same plane while the first seed of each setting trains, each map on its own scale: cones are there from "
         "the start, where the bias is zero, and open around the features of their class.",
+        counted="over_training/",
     ),
     "scaling": Maker(
         "geometry",
@@ -148,6 +158,7 @@ FIGURES = {
         "the rest. Middle: the same with their sign, against the norm. Bars are means, dots are seeds. Right: the mean "
         "path of PGD from the clean images (open) to its last step (filled), thin lines are seeds; left is toward the "
         "origin, up is away from the label's center.",
+        counted="adversarial_norm_change",
     ),
     "curves": Maker(
         "training",
@@ -155,6 +166,7 @@ FIGURES = {
         "Training: mean over seeds, in a band from the lowest to the highest seed. Losses of different "
         "regularizers have different floors and must not be compared; accuracy under mixing is measured on the "
         "dominant label.",
+        counted="",
     ),
 }
 
@@ -177,7 +189,7 @@ def draw(data: StudyData, folder: epath.Path) -> list[Drawn]:
             figure = maker.make(data)
             if figure is not None:
                 printer.save(figure, name)
-                caption = f"{maker.caption} {counts(data)}"
+                caption = f"{maker.caption} {counts(data, maker.counted)}"
                 drawn.append(Drawn(name, maker.section, caption, save(figure, folder, name)))
     return drawn
 
@@ -190,13 +202,16 @@ def save(figure: Figure, folder: epath.Path, name: str) -> bytes:
     return png.getvalue()
 
 
-def counts(data: StudyData) -> str:
-    """Returns how many trials a setting has and how many examples a trial was measured on, as a sentence."""
+def counts(data: StudyData, counted: str = "accuracy$") -> str:
+    """Returns as a sentence how many trials a setting has, and on how many examples `counted` metrics were measured."""
     seeds_ = sorted(data.trials.groupby("setting")["trial"].count().unique())
-    measured = data.frame[data.frame["split"] == data.split]
-    accuracy = measured.loc[measured["metric"] == "accuracy", "n"]
-    examples = sorted((accuracy if len(accuracy) else measured["n"].nlargest(1)).unique())
-    return f"n = {_range(seeds_)} trials a setting, {_range(examples)} {data.split} examples a trial."
+    told = f"n = {_range(seeds_)} trials a setting"
+    measured = data.frame[data.frame["metric"].str.match(counted)] if counted else data.frame.iloc[:0]
+    if (measured["split"] == data.split).any():
+        measured = measured[measured["split"] == data.split]
+    if measured.empty:
+        return f"{told}."
+    return f"{told}, {_range(sorted(measured['n'].unique()))} {measured['split'].iloc[0]} examples a trial."
 
 
 def _range(numbers: list[int]) -> str:

@@ -55,6 +55,7 @@ def render(
         counts=figures.counts(data),
         sections=SECTIONS,
         drawn=drawn,
+        names={figure.name for figure in drawn},
         png=lambda figure: base64.b64encode(figure.png).decode(),
         columns=columns,
         lines=lines,

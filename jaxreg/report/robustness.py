@@ -32,9 +32,10 @@ def bars(data: StudyData) -> Figure | None:
     clean = data.values("accuracy")
     groups = {"clean": clean} if len(clean) else {}
     for (attack, eps), rows in attacked.groupby(["attack", "eps"], sort=False):
-        groups[f"{attack}\neps {eps:g}"] = rows
+        groups[f"{attack.replace('_', chr(10), 1)}\n{eps:.3g}"] = rows
     look = looks(data)
-    each = max(2, BARS // len(look))
+    lines = -(-len(groups) // max(2, BARS // len(look)))
+    each = -(-len(groups) // lines)
     chunks = [dict(list(groups.items())[i : i + each]) for i in range(0, len(groups), each)]
     figure = canvas(2.9 * len(chunks), look)
     for axis, chunk in zip(grid(figure, len(chunks), 1), chunks):

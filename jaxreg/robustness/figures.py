@@ -34,7 +34,7 @@ def curves(min_eps: Mapping[str, np.ndarray], *, norm: str = "linf", limit: floa
     """
     _check(min_eps)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+        figure = Figure(figsize=(9.0, 4.2), layout="constrained")
         axis = figure.subplots()
         finite = np.concatenate([np.ravel(values)[np.isfinite(np.ravel(values))] for values in min_eps.values()])
         radii = np.linspace(0, np.quantile(finite, 0.99) if limit is None else limit, 400)
@@ -90,7 +90,7 @@ def histograms(min_eps: Mapping[str, np.ndarray], *, norm: str = "linf", bins: i
     """
     _check(min_eps)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 1.15 * len(min_eps) + 0.9), layout="constrained")
+        figure = Figure(figsize=(9.0, 1.15 * len(min_eps) + 0.9), layout="constrained")
         axes = np.ravel(figure.subplots(len(min_eps), 1, sharex=True, sharey=True, squeeze=False))
         every = np.concatenate([np.ravel(values) for values in min_eps.values()])
         edges = np.linspace(0, every[np.isfinite(every)].max() * (1 + 1e-6), bins + 1)

@@ -1,5 +1,6 @@
 """The page: whole, alone, honest about what is absent; and its files."""
 
+import dataclasses
 import html.parser
 import json
 import re
@@ -96,8 +97,18 @@ def test_every_figure_is_there_as_png_and_pdf(workdir, seen):
 
 
 def test_captions_and_pictures_tell_n(seen):
-    assert seen.text.count("n = 3 trials a setting, 500 test examples a trial.") >= len(figures.FIGURES)
+    assert seen.text.count("n = 3 trials a setting, 500 test examples a trial.") > len(figures.FIGURES) / 2
+    assert seen.text.count("n = 3 trials a setting") >= len(figures.FIGURES)
     assert "figcaption" in seen.tags
+
+
+def test_captions_tell_the_examples_of_their_own_metric(workdir):
+    loaded = data.load([workdir])
+    few = loaded.frame["metric"].str.startswith("robust_accuracy")
+    other = dataclasses.replace(loaded, frame=loaded.frame.assign(n=loaded.frame["n"].mask(few, 250)))
+    assert figures.counts(other, "robust_accuracy/") == "n = 3 trials a setting, 250 test examples a trial."
+    assert figures.counts(other, "no_such_metric") == figures.counts(other, "") == "n = 3 trials a setting."
+    assert figures.counts(other) == "n = 3 trials a setting, 500 test examples a trial."
 
 
 def test_provenance_command_and_claims_are_told(seen):
