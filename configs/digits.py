@@ -65,6 +65,8 @@ def get_config() -> ConfigDict:
                 "dispatches_per_checkpoint": 5,
                 "keep_checkpoints": 2,
                 "eval_batch_size": 256,
+                "distributed": "",
+                "heartbeat_seconds": 60,
             },
         }
     )

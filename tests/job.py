@@ -52,7 +52,8 @@ class Job:
         self.processes = [self._start(i, place, commands, environment | own) for i, (place, own) in enumerate(places)]
 
     def _start(self, index: int, place: str, commands: list[list[str]], environment: dict[str, str]):
-        own = [[*words, f"--config.execution.distributed={place}"] for words in commands]
+        words = [[word.replace("{index}", str(index)) for word in words] for words in commands]
+        own = [[*words, f"--config.execution.distributed={place}"] for words in words]
         words = [sys.executable, str(ROOT / "tests" / "job.py"), json.dumps(own), "calibration"]
         with (self.folder / f"{index}.out").open("w") as out, (self.folder / f"{index}.err").open("w") as err:
             return subprocess.Popen(words, stdout=out, stderr=err, env=environment, cwd=self.folder)
