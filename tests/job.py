@@ -122,10 +122,11 @@ def compile_once() -> None:
 
 
 if __name__ == "__main__":
-    from jaxreg import study
+    from jaxreg import parallel, study
     from jaxreg.__main__ import main
 
     compile_once()
+    parallel.GATHERED = 2**13  # so that what is fetched comes in several blocks
     study.PROBES = {name: study.PROBES[name] for name in sys.argv[2:]}
     for words in json.loads(sys.argv[1]):
         print("code", main(["jaxreg", *words]), flush=True)
