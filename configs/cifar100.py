@@ -76,6 +76,8 @@ def get_config(model: str = "resnet18") -> ConfigDict:
                 "dispatches_per_checkpoint": 35,
                 "keep_checkpoints": 2,
                 "eval_batch_size": 250,
+                "distributed": "",
+                "heartbeat_seconds": 60,
             },
         }
     )

@@ -79,6 +79,8 @@ def get_config(variant: str = "") -> ConfigDict:
                 "dispatches_per_checkpoint": 5,
                 "keep_checkpoints": 2,
                 "eval_batch_size": 256,
+                "distributed": "",
+                "heartbeat_seconds": 60,
             },
             "launch": {"devices": 1, "jobs": 4 if variant else 0, "memory_gib": 0.0, "hours": 0.0, "slurm": {}},
         }

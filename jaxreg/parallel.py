@@ -147,17 +147,21 @@ def _whole(array: Array | np.ndarray) -> Array | np.ndarray:
     if not isinstance(array, Array) or array.is_fully_addressable:
         return array
     assert isinstance(array.sharding, NamedSharding), array.sharding  # all stacks come from this file
-    copied = _copied(NamedSharding(array.sharding.mesh, P()))
     flat = array.reshape(array.shape[0], -1)
-    columns = max(1, GATHERED // (flat.shape[0] * flat.dtype.itemsize))
-    blocks = (copied(flat[:, low : low + columns]) for low in range(0, flat.shape[1], columns))
-    parts = [np.asarray(block.addressable_data(0)) for block in blocks]
-    return np.concatenate(parts, 1).reshape(array.shape) if parts else np.empty(array.shape, array.dtype)
+    rows, total = flat.shape
+    columns = max(1, min(total, GATHERED // (rows * flat.dtype.itemsize)))
+    block = _block(NamedSharding(array.sharding.mesh, P()), columns)
+    whole = np.empty((rows, total), flat.dtype)
+    for low in range(0, total, columns):
+        low = min(low, total - columns)  # the last block may overlap the one before: all have one shape
+        whole[:, low : low + columns] = block(flat, low).addressable_data(0)
+    return whole.reshape(array.shape)
 
 
 @functools.cache
-def _copied(everywhere: NamedSharding) -> Callable[[Array], Array]:
-    return jax.jit(lambda a: a, out_shardings=everywhere)
+def _block(everywhere: NamedSharding, columns: int) -> Callable[[Array, int], Array]:
+    """(array [T, M], low) -> its columns from `low` on, copied to every device."""
+    return jax.jit(lambda a, low: lax.dynamic_slice_in_dim(a, low, columns, 1), out_shardings=everywhere)
 
 
 def ask_all(flag: bool) -> Callable[[], bool]:

@@ -52,7 +52,8 @@ class Job:
         self.processes = [self._start(i, place, commands, environment | own) for i, (place, own) in enumerate(places)]
 
     def _start(self, index: int, place: str, commands: list[list[str]], environment: dict[str, str]):
-        own = [[*words, f"--config.execution.distributed={place}"] for words in commands]
+        words = [[word.replace("{index}", str(index)) for word in words] for words in commands]
+        own = [[*words, f"--config.execution.distributed={place}"] for words in words]
         words = [sys.executable, str(ROOT / "tests" / "job.py"), json.dumps(own), "calibration"]
         with (self.folder / f"{index}.out").open("w") as out, (self.folder / f"{index}.err").open("w") as err:
             return subprocess.Popen(words, stdout=out, stderr=err, env=environment, cwd=self.folder)
@@ -121,10 +122,11 @@ def compile_once() -> None:
 
 
 if __name__ == "__main__":
-    from jaxreg import study
+    from jaxreg import parallel, study
     from jaxreg.__main__ import main
 
     compile_once()
+    parallel.GATHERED = 2**13  # so that what is fetched comes in several blocks
     study.PROBES = {name: study.PROBES[name] for name in sys.argv[2:]}
     for words in json.loads(sys.argv[1]):
         print("code", main(["jaxreg", *words]), flush=True)

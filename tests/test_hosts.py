@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jaxreg import hosts, results
+from jaxreg.__main__ import BAD_USE
 from jaxreg.hosts import START_AGAIN
 from jaxreg.spec import ExecutionSpec, SpecError
 
@@ -63,12 +64,16 @@ def two(place):
 def four(place, two):
     """Four processes go on with the killed study, are stopped by a signal to one of them, and go on again.
 
-    Then they train with two devices a trial, and process 0, which holds the job together, is killed in a last one.
+    Then they train with two devices a trial, do not agree on a learning rate, and process 0, which holds the job
+    together, is killed in a last study.
     """
     on, last = command(place, "predict", "killed", 1), command(place, "train", "last", 1)
     split = command(place, "predict", "split", 1, "--config.execution.data_devices=2")
+    apart = command(place, "train", "apart", 1, "--config.optimizer.learning_rate=0.{index}1")
     reached = job.newest(place / "killed" / "checkpoints")
-    found = job.Job(place / "job_of_four", 4, [on, on, split, last], job.environment(place / "compiled"), job.slurm)
+    found = job.Job(
+        place / "job_of_four", 4, [on, on, split, apart, last], job.environment(place / "compiled"), job.slurm
+    )
     job.wait_for_checkpoint(found, place / "killed" / "checkpoints", after=reached)
     found.processes[2].send_signal(signal.SIGUSR1)
     job.wait_for_checkpoint(found, place / "last" / "checkpoints")
@@ -112,8 +117,14 @@ def test_a_killed_process_ends_the_job_at_once_with_one_line(two):
 def test_four_processes_go_on_where_two_were_killed_and_end_equal_to_the_bit(one, four, place):
     job_of_four, _ = four
     for index in range(4):
-        assert job_of_four.codes(index)[:3] == [START_AGAIN, 0, 0], job_of_four.errors(index)
+        assert job_of_four.codes(index)[:4] == [START_AGAIN, 0, 0, BAD_USE], job_of_four.errors(index)
     compare(one, place / "killed", np.testing.assert_array_equal)
+
+
+def test_processes_with_different_configs_are_refused_before_anything_is_written(four, place):
+    for index in range(4):
+        assert "process 1 has another config, sweep or version than process 0" in four[0].errors(index)
+    assert not (place / "apart").exists()
 
 
 def test_a_signal_to_one_process_stops_all_at_one_step(four, place):
