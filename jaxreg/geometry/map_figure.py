@@ -17,7 +17,7 @@ from jaxreg.geometry import maps
 COLOURS = ("#88CCEE", "#CC6677", "#DDCC77", "#332288", "#117733", "#44AA99", "#882255", "#999933", "#AA4499", "#BBBBBB")
 STYLES = {0.5: ":", 0.9: "--", 0.99: "-"}  # lines of equal confidence
 ARROWS = 11  # a side
-COARSE = 120  # cells a side where there are many maps
+CELLS = 120  # a side
 SHOWN = 150  # examples on a map
 OUTLINE = [matplotlib.patheffects.withStroke(linewidth=2.5, foreground="white")]
 
@@ -55,7 +55,7 @@ def draw_rows(rows: Mapping[str, Mapping[str, maps.Space]], plane: str = "two ce
     for place, (line, (name, spaces)) in enumerate(zip(grid, rows.items())):
         for axis, (title, space) in zip(line, spaces.items()):
             chosen = maps.PLANES[plane](space)
-            draw_map(axis, space, chosen, maps.extent(space, chosen), COARSE)
+            draw_map(axis, space, chosen, maps.extent(space, chosen))
             axis.set_title(title if place == 0 else "", fontsize=10)
         for unused in line[len(spaces) :]:
             unused.set_axis_off()
@@ -76,9 +76,9 @@ def _key() -> list[Line2D]:
     ]
 
 
-def draw_map(axis: Axes, space: maps.Space, plane: maps.Plane, half_side: float, points: int = 240) -> None:
-    """One map of points x points cells; ticks in units of features."""
-    found = maps.evaluate(space, plane, half_side, points)
+def draw_map(axis: Axes, space: maps.Space, plane: maps.Plane, half_side: float) -> None:
+    """One map; ticks in units of features."""
+    found = maps.evaluate(space, plane, half_side, CELLS)
     side = (-half_side, half_side, -half_side, half_side)
     axis.imshow(_paint(found), extent=side, origin="lower", interpolation="nearest")
     grid = found.coordinates_G

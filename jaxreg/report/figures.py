@@ -122,10 +122,11 @@ FIGURES = {
     "maps": Maker(
         "geometry",
         maps.figure,
-        "Decision regions on the plane through the origin and two class centers, of the first "
-        "seed of each setting, all on one scale: colours are predicted classes, paler where the network is less sure; "
-        "arrows point down the slope of the loss. Regions that are cones meet at the origin. Dots are examples of "
-        "these classes, projected.",
+        "Decision regions on planes of the space of features, of the first seed of each setting, every row on one "
+        "scale: through the origin and two class centers; through three centers; along the two directions of most "
+        "variance; through the origin in random directions. Colours are predicted classes, paler where the network is "
+        "less sure; arrows point down the slope of the loss. Regions that are cones meet at the origin. Dots are "
+        "examples of the plane's classes, projected.",
     ),
     "over_training": Maker(
         "geometry",

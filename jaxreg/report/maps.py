@@ -15,8 +15,7 @@ from jaxreg.predictions import read_arrays
 from jaxreg.report.data import StudyData
 
 SHOWN = 6  # settings side by side: more cannot be read
-PLANES = ("two centers",)
-STEPS = 4  # maps of one trial over training
+STEPS = 3  # maps of one trial over training
 ROWS = 4
 
 
@@ -45,7 +44,7 @@ def figure(data: StudyData) -> Figure | None:
         last = Head(jnp.asarray(head["kernel"]), jnp.asarray(head["bias"]))
         spaces[row.setting] = Space(seen["features"], seen["labels"], last, centers_KD)
     shown = {name: spaces[name] for name in data.settings if name in spaces}
-    return map_figure.draw(dict(list(shown.items())[:SHOWN]), PLANES) if shown else None
+    return map_figure.draw(dict(list(shown.items())[:SHOWN])) if shown else None
 
 
 def _first_trials(data: StudyData) -> Iterable[Any]:
