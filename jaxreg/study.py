@@ -97,7 +97,8 @@ def probe_stage(job: Job) -> None:
                 failed = trained.failed
                 measured = [] if failed.all() else probe.measure(trained, spec)
                 hosts.on_first(functools.partial(_save, job, name, measured, failed))
-            workdir.write_json(marker, _as_json(spec))  # last: a probe with a marker is whole
+            # Last: a probe with a marker is whole.
+            hosts.on_first(functools.partial(workdir.write_json, marker, _as_json(spec)))
 
 
 def _is_measured(marker: epath.Path, spec: Any) -> bool:
