@@ -8,4 +8,5 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 import jax
 
 jax.config.update("jax_num_cpu_devices", 8)
+jax.devices()  # from here on fixed: a command run within a test asks for others in vain
 jax.config.update("jax_legacy_prng_key", "error")
