@@ -50,13 +50,13 @@ class Request(NamedTuple):
 
 def run(argv: Sequence[str]) -> int:
     """Runs the command argv[1]."""
-    values = define(argv)
+    values = define(argv, launched=False)
     command, *others = parse(values, argv)[1:]
     if command in ON_DIRECTORIES:
         return ON_DIRECTORIES[command]([*([values.workdir] if values.workdir else []), *others])
     if others:
         raise SpecError(f"{command} takes no argument {others[0]!r}; settings are flags, such as --config.seeds=8.")
-    asked = request(values)
+    asked = request(values, launched=False)
     hosts.join(asked.spec.execution.distributed, asked.spec.execution.heartbeat_seconds)
     if command == "plan":
         return _plan(asked)
@@ -67,13 +67,13 @@ def run(argv: Sequence[str]) -> int:
     return study.run(command, asked.spec, asked.config, asked.sweep, asked.workdir, preemption)
 
 
-def define(argv: Sequence[str]) -> flags.FlagValues:
-    """The flags of every command; without --config the config is that of the workdir."""
+def define(argv: Sequence[str], launched: bool = True) -> flags.FlagValues:
+    """The flags of every command; without --config the config is that of the workdir, or `launched` there last."""
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "Where the study lives.", flag_values=values)
     flags.DEFINE_bool("measure", False, "Train a few real steps of each program, for hours.", flag_values=values)
     about = "The study's config file."
-    saved = _saved(argv)
+    saved = _saved(argv, launched)
     if saved is None:
         config_flags.DEFINE_config_file("config", None, about, flag_values=values, sys_argv=list(argv))
     else:
@@ -82,23 +82,23 @@ def define(argv: Sequence[str]) -> flags.FlagValues:
     return values
 
 
-def _saved(argv: Sequence[str]) -> configs.Plain | None:
+def _saved(argv: Sequence[str], launched: bool) -> configs.Plain | None:
     """The config of the workdir that the command line names, None if it names a config file or no such workdir."""
     if any(word.lstrip("-").split("=")[0] == "config" for word in argv if word.startswith("-")):
         return None
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "", flag_values=values)
     values(list(argv), known_only=True)
-    held = jobs.saved(absolute(values.workdir)) if values.workdir else None
+    held = jobs.saved(absolute(values.workdir), launched) if values.workdir else None
     return held["config"] if held else None
 
 
-def request(values: flags.FlagValues) -> Request:
+def request(values: flags.FlagValues, launched: bool = True) -> Request:
     """The study that the parsed flags describe, on the devices that it asks for."""
     workdir = absolute(values.workdir) if values.workdir else None
     if values.config is None:
         raise SpecError("--config is missing: name a config file, such as --config=configs/digits.py.")
-    held = jobs.saved(workdir) if workdir else None
+    held = jobs.saved(workdir, launched) if workdir else None
     filename: Any = getattr(values["config"], "config_filename", None)  # no text where the config is the workdir's own
     sweep = configs.load_sweep(filename) if isinstance(filename, str) else held["sweep"] if held else [{}]
     spec, plain = configs.resolve(values.config, sweep), configs.as_plain(values.config)

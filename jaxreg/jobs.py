@@ -44,9 +44,12 @@ def of_jobs(study: epath.Path) -> bool:
     return (study / "jobs").exists()
 
 
-def saved(directory: epath.Path) -> Plain | None:
-    """The config and sweep of a workdir or of a study of jobs, None where there is neither."""
-    for name in ("plan.json", "config.json"):
+def saved(directory: epath.Path, launched: bool = True) -> Plain | None:
+    """The config and sweep of a study of jobs or of a workdir, None where there is neither.
+
+    A directory that is both, a workdir that grew, has those that were `launched` last, and its own.
+    """
+    for name in ("plan.json", "config.json") if launched else ("config.json", "plan.json"):
         if (directory / name).exists():
             return json.loads((directory / name).read_text())
     return None

@@ -79,12 +79,14 @@ def test_a_study_grows_by_seeds_and_settings_alone(tmp_path):
     assert len(jobs.trials_in(new)) == 3 * 2 * 3 - 8
 
 
-def test_a_plain_workdir_grows_into_jobs(tmp_path):
+def test_a_plain_workdir_grows_into_jobs(tmp_path, capsys):
     plain = configs.as_plain(small_config())
     (tmp_path / "config.json").write_text(json.dumps({"config": plain, "sweep": [{}]}))
     _, workdirs = prepare(tmp_path, seeds=3, sweep=[{}], count=1)
     assert workdirs[0] == tmp_path
     assert sorted(t.split("-s")[1][0] for t in jobs.trials_in(workdirs[1])) == ["2", "2"]
+    assert main(["jaxreg", "plan", f"--workdir={tmp_path}"]) == 0  # on its own it is still what it was
+    assert "study small: 4 trials in 1 programs" in capsys.readouterr().out
 
 
 def test_changed_probes_reach_every_job_and_undo_done(tmp_path):
