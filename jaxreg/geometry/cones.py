@@ -29,7 +29,9 @@ def cone(features_ND: Array, kernel_DK: Array, bias_K: Array) -> Cone:
     fall_NK = slopes_NK.max(1, keepdims=True) - slopes_NK
     last_NK = jnp.where(fall_NK == 0, bias_K, -jnp.inf)
     winner_N = jnp.argmax(last_NK, 1)
-    lead_NK = bias_K - last_NK.max(1, keepdims=True)  # not by the winner's index: an arg max nobody asks for is left out
+    lead_NK = bias_K - last_NK.max(
+        1, keepdims=True
+    )  # not by the winner's index: an arg max nobody asks for is left out
     start_NK = jnp.where((lead_NK > 0) & (fall_NK > 0), lead_NK / jnp.where(fall_NK > 0, fall_NK, 1), 0)
     breakpoint_N = start_NK.max(1)
     return Cone(breakpoint_N, breakpoint_N * jnp.linalg.norm(features_ND, axis=1), winner_N)
