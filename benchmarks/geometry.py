@@ -1,144 +1,83 @@
-"""Cones, angular margins and class centers of many trials: jaxreg against loops in NumPy/SciPy and PyTorch.
+"""The geometry of many trials: jaxreg against loops over trials in NumPy/SciPy and in PyTorch.
 
     python benchmarks/geometry.py                                        64 trials x 10,000 examples x 512 x 100
-    python benchmarks/geometry.py --trials 2 --examples 200 --width 16 --classes 5
-    python benchmarks/geometry.py --memory                               peak memory of the whole probe at N, 2N, 4N
+    python benchmarks/geometry.py --trials 2 --examples 200 --width 16 --classes 5 --peer_trials 1
+    python benchmarks/geometry.py --memory                               memory of the whole probe at N, 2N, 4N
 
-All three compute the same numbers, compared before anything is timed: t* of every example, its angular margin, the
-minimal-loss point of every class. The loops run over trials (PyTorch: accelerated descent on all classes of a trial;
-SciPy: SLSQP, a class at a time, and `--scipy_classes` of them, the time multiplied up and said so). Times are the
-median of `--repeats` runs; jaxreg's first run, with compilation, is given apart. PyTorch is left out if not installed.
+Two sets of numbers, in one pass over a trial each: `core` is t* and the angular margin of every example and the
+minimal-loss point of every class; `all` adds norms, cosines to three kinds of center, plain and centred, and neural
+collapse. All values of the first `--peer_trials` trials are compared before anything is timed, and a difference beyond
+`LIMITS` ends the run. jaxreg takes all trials in one call, placed as a study places them; a peer (geometry_peers.py)
+loops over `--peer_trials` of them, and its seconds are those times trials / peer trials, `trials_measured` beside
+them. Times are medians of `--repeats` runs after a first one; jaxreg's first run, with compilation, is given apart.
+PyTorch is left out if not installed.
 
 The floor of the full size, worked out beforehand: reading the features once is 64 x 10,000 x 512 x 4 B = 1.3 GB; W h is
-2 x 64 x 10,000 x 512 x 100 = 66 GFLOP; 2 x 64 million arc cosines for the margins. The centers of a trial take, a step,
-two products of 100 x 100 x 100 in the reduced basis: 4 MFLOP, hence 0.3 TFLOP for 64 trials at a thousand steps.
+2 x 64 x 10,000 x 512 x 100 = 66 GFLOP. The centers of a trial take, a step, two products of 100 x 100 x 100 in the
+reduced basis: 4 MFLOP, hence 0.3 TFLOP for 64 trials at a thousand steps. `all` adds four times W h (means, two in
+collapse, predictions) and the covariance, 2 x 64 x 10,000 x 512 x 512 = 336 GFLOP, most of the work.
 """
 
 import argparse
-import functools
 import json
 import platform
-import resource
 import time
 from collections.abc import Callable
 from typing import Any
 
+import geometry_peers as peers
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import minimize
 
-from jaxreg.geometry import centers, cones, margins, probe
+from jaxreg import parallel
+from jaxreg.geometry import centers, collapse, cones, cosines, margins, norms, probe, trial
+from jaxreg.geometry.examples import Head
+
+LIMITS = {"t_star": 1e-3, "centers": 2e-4, "nc4": 1e-3}  # relative to the largest value; t* divides by differences
+LIMIT = 5e-4  # of the others
+SETS = ("core", "all")
 
 
 def make_trial(seed: int, args: argparse.Namespace) -> tuple[np.ndarray, ...]:
     """Features around the rows of a random head after a ReLU, labels, kernel, bias: float32."""
     rng = np.random.default_rng(seed)
-    kernel = rng.normal(size=(args.width, args.classes)) / np.sqrt(args.width)
+    kernel = rng.standard_normal((args.width, args.classes), np.float32) / np.float32(np.sqrt(args.width))
     labels = np.arange(args.examples) % args.classes
-    features = np.maximum(4 * kernel.T[labels] + rng.normal(size=(args.examples, args.width)) * 0.3 + 0.2, 0)
-    bias = 0.05 * rng.normal(size=args.classes)
-    return features.astype(np.float32), labels, kernel.astype(np.float32), bias.astype(np.float32)
+    noise = rng.standard_normal((args.examples, args.width), np.float32)
+    features = np.maximum(4 * kernel.T[labels] + np.float32(0.3) * noise + np.float32(0.2), 0)
+    return features, labels, kernel, np.float32(0.05) * rng.standard_normal(args.classes, np.float32)
 
 
 # --- jaxreg -----------------------------------------------------------------------------------------------------------
-@jax.jit
-def ours(features_TND: jax.Array, kernel_TDK: jax.Array, bias_TK: jax.Array) -> tuple[jax.Array, ...]:
-    """t* [T, N], margins [T, N], centers [T, K, D], their residuals [T, K]."""
-
-    def one(trial: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        with jax.default_matmul_precision("highest"):
-            features_ND, kernel_DK, bias_K = trial
-            predictions_N = jnp.argmax(features_ND @ kernel_DK + bias_K, 1)
-            radius = jnp.mean(jnp.linalg.norm(features_ND, axis=1))
-            solved = centers.minimal_loss_points(kernel_DK, bias_K, radius)
-            turn_N = margins.angular_margin(features_ND, kernel_DK, bias_K, predictions_N)
-            return cones.cone(features_ND, kernel_DK, bias_K).breakpoint, turn_N, solved.points, solved.residual
-
-    return jax.lax.map(one, (features_TND, kernel_TDK, bias_TK))
-
-
-# --- NumPy and SciPy --------------------------------------------------------------------------------------------------
-def numpy_examples(features: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """t* and margins of one trial, a loop over the rivals."""
-    products, lengths = features @ kernel, np.linalg.norm(features, axis=1)
-    last, predicted = products.argmax(1), (products + bias).argmax(1)
-    start, margin = np.zeros(len(features)), np.full(len(features), np.pi)
-    rows = np.arange(len(features))
-    for j in range(len(bias)):
-        fall = products[rows, last] - products[:, j]
-        lead = bias[j] - bias[last]
-        start = np.maximum(start, np.divide(lead, fall, out=np.zeros_like(fall), where=fall > 0))
-        apart = np.linalg.norm(kernel[:, predicted] - kernel[:, j : j + 1], axis=0) * lengths
-        offset = bias[predicted] - bias[j]
-        other = (predicted != j) & (np.abs(offset) < apart)
-        safe = np.where(other, apart, 1)
-        boundary = np.arccos(np.clip(-offset / safe, -1, 1))
-        here = np.arccos(np.clip((products[rows, predicted] - products[:, j]) / safe, -1, 1))
-        margin = np.where(other, np.minimum(margin, boundary - here), margin)
-    return start, margin
+def core(one: tuple[jax.Array, Head], labels_N: jax.Array) -> dict[str, jax.Array]:
+    """t* [N], margins [N], centers [K, D], and the KKT residual and steps of the centers."""
+    features_ND, head = one
+    with jax.default_matmul_precision("highest"):
+        predictions_N = jnp.argmax(features_ND @ head.kernel_DK + head.bias_K, 1)
+        solved = centers.minimal_loss_points(*head, jnp.mean(norms.norm(features_ND)))
+        return {
+            "t_star": cones.cone(features_ND, *head).breakpoint,
+            "margin": margins.angular_margin(features_ND, *head, predictions_N),
+            "centers": solved.points,
+            "kkt_residual": solved.residual.max(),
+            "center_steps": solved.steps,
+        }
 
 
-def scipy_center(kernel: np.ndarray, bias: np.ndarray, k: int, radius: float) -> np.ndarray:
-    """SLSQP in float64 on the log odds against the class."""
-    gaps_DJ = np.delete(kernel, k, 1).astype(float) - kernel[:, k : k + 1]
-    offsets = np.delete(bias, k).astype(float) - bias[k]
-
-    def loss(z: np.ndarray) -> tuple[float, np.ndarray]:
-        logits = z @ gaps_DJ + offsets
-        weights = np.exp(logits - logits.max())
-        return logits.max() + np.log(weights.sum()), gaps_DJ @ (weights / weights.sum())
-
-    ball = {"type": "ineq", "fun": lambda z: radius**2 - z @ z, "jac": lambda z: -2 * z}
-    start = -gaps_DJ.mean(1)
-    start *= 0.5 * radius / np.linalg.norm(start)
-    options = {"ftol": 1e-12, "maxiter": 500}
-    return minimize(loss, start, jac=True, constraints=[ball], method="SLSQP", options=options).x
-
-
-# --- PyTorch ----------------------------------------------------------------------------------------------------------
-def torch_trial(torch: Any, features: Any, kernel: Any, bias: Any) -> tuple[Any, Any, Any]:
-    """t*, margins and centers of one trial, batched over examples and over classes."""
-    products, lengths = features @ kernel, features.norm(dim=1, keepdim=True)
-    last, predicted = products.argmax(1, keepdim=True), (products + bias).argmax(1, keepdim=True)
-    fall, lead = products.gather(1, last) - products, bias - bias[last]
-    start = torch.where((fall > 0) & (lead > 0), lead / fall.clamp_min(1e-30), 0.0).amax(1)
-    scale = torch.cdist(kernel.T, kernel.T, compute_mode="donot_use_mm_for_euclid_dist")[predicted[:, 0]] * lengths
-    offset = bias[predicted] - bias
-    here = torch.arccos(((products.gather(1, predicted) - products) / scale.clamp_min(1e-30)).clamp(-1, 1))
-    angle = torch.arccos((-offset / scale.clamp_min(1e-30)).clamp(-1, 1)) - here
-    margin = torch.where(offset.abs() < scale, angle, torch.pi).scatter(1, predicted, torch.pi).amin(1)
-    return start, margin, torch_centers(torch, kernel, bias, lengths.mean())
-
-
-def torch_centers(torch: Any, kernel: Any, bias: Any, radius: Any, tolerance: float = 5e-6) -> Any:
-    """Accelerated projected descent with restarts until the same KKT residual."""
-    rows = (kernel - kernel.mean(1, keepdim=True)).T
-    itself = torch.eye(len(bias), dtype=torch.bool, device=kernel.device)
-    spread = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist").max()
-
-    def project(z: Any) -> Any:
-        return z * (radius / z.norm(dim=1, keepdim=True).clamp_min(radius))
-
-    def gradient(z: Any) -> Any:
-        return torch.softmax((z @ rows.T + bias).masked_fill(itself, -torch.inf), 1) @ rows - rows
-
-    points = ahead = project(radius / spread * rows)
-    momentum = torch.ones(len(bias), device=kernel.device)
-    for step in range(2000):
-        slopes = gradient(ahead)
-        new = project(ahead - 4 / spread**2 * slopes)
-        uphill = ((ahead - new) * (new - points)).sum(1) > 0
-        momentum = torch.where(uphill, 1.0, momentum)
-        following = (1 + torch.sqrt(1 + 4 * momentum**2)) / 2
-        push = torch.where(uphill, 0.0, (momentum - 1) / following)[:, None]
-        points, ahead, momentum = new, new + push * (new - points), following
-        if step % 20 == 19:
-            g = gradient(points)
-            moved = project(points - radius / torch.maximum(g.norm(dim=1, keepdim=True), spread / 10) * g)
-            if ((points - moved).norm(dim=1) / radius).max() < tolerance:
-                break
-    return points
+def everything(one: tuple[jax.Array, Head], labels_N: jax.Array) -> dict[str, jax.Array]:
+    """`core`, norms [N], cosines [N], collapse."""
+    features_ND, head = one
+    found = core(one, labels_N)
+    with jax.default_matmul_precision("highest"):
+        means_KD = norms.class_means(features_ND, labels_N, len(head.bias_K))
+        predictions_N = jnp.argmax(features_ND @ head.kernel_DK + head.bias_K, 1)
+        points_KD = found["centers"]
+        vectors = cosines.ClassVectors(points_KD, head.kernel_DK.T, means_KD, points_KD, features_ND.mean(0))
+        near = cosines.label_cosines(features_ND, labels_N, vectors)
+        near = {name.replace("_cosine", ""): value for name, value in near.items() if "soft" not in name}
+        collapsed = collapse.collapse(features_ND, labels_N, head.kernel_DK, predictions_N, means_KD)._asdict()
+        return {**found, "norm": norms.norm(features_ND), **near, **collapsed}
 
 
 # --- measuring --------------------------------------------------------------------------------------------------------
@@ -153,40 +92,53 @@ def seconds(run: Callable[[], Any], repeats: int) -> float:
 
 
 def say(**found: Any) -> None:
-    """One line of JSON, which also says on what it was measured."""
+    """One line of JSON."""
     print(json.dumps({k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in found.items()}), flush=True)
+
+
+def check_equal(peer: str, ours: dict[str, np.ndarray], theirs: list[dict[str, np.ndarray]]) -> None:
+    """Prints the largest difference of each number, relative to its largest value; ends the run at one too large."""
+    apart = {name: max(_apart(name, ours[name][t], one[name]) for t, one in enumerate(theirs)) for name in theirs[0]}
+    say(equal=peer, trials=len(theirs), **apart)
+    wrong = [name for name, value in apart.items() if not value <= LIMITS.get(name, LIMIT)]
+    if wrong:
+        raise SystemExit(f"{peer} and jaxreg differ in {', '.join(wrong)}: nothing was timed.")
+
+
+def _apart(name: str, mine: np.ndarray, other: np.ndarray) -> float:
+    if name == "t_star":  # near a tie of slopes t* has no digits in float32
+        usual = other <= np.quantile(other, 0.99)
+        mine, other = mine[usual], other[usual]
+    return float(np.abs(mine - other).max() / max(np.abs(other).max(), 1e-6))
 
 
 def compare(args: argparse.Namespace) -> None:
     """Equal values first, then times."""
     trials = [make_trial(seed, args) for seed in range(args.trials)]
-    features, _, kernels, biases = (np.stack(arrays) for arrays in zip(*trials))
-    given = [jax.device_put(a) for a in (features, kernels, biases)]
-    begin = time.perf_counter()
-    start, margin, points, residual = (np.asarray(a) for a in ours(*given))
-    first = time.perf_counter() - begin
-    radii = np.linalg.norm(features, axis=2).mean(1)
-    chosen = range(min(args.scipy_classes, args.classes))
-    reference = numpy_examples(features[0], kernels[0], biases[0])
-    solved = np.stack([scipy_center(kernels[0], biases[0], k, radii[0]) for k in chosen])
-    usual = reference[0] < np.quantile(reference[0], 0.99)  # near a tie of slopes t* has no digits in float32
-    say(
-        equal="numpy",
-        t_star=float(np.abs(start[0] - reference[0])[usual].max() / reference[0][usual].max()),
-        margin=float(np.abs(margin[0] - reference[1]).max()),
-        centers=float(np.abs(points[0, : len(solved)] - solved).max() / radii[0]),
-        kkt_residual=float(residual.max()),
-    )
-    mine = seconds(lambda: jax.block_until_ready(ours(*given)), args.repeats)
-    say(name="jaxreg", seconds=mine, first_run=first, device=jax.devices()[0].device_kind)
-    each = seconds(lambda: [numpy_examples(f, k, b) for f, k, b in zip(features, kernels, biases)], args.repeats)
-    one = seconds(lambda: [scipy_center(kernels[0], biases[0], k, radii[0]) for k in chosen], args.repeats)
-    whole = each + one / len(solved) * args.classes * args.trials
-    say(name="numpy/scipy", seconds=whole, examples=each, centers_measured=len(solved), times_slower=whole / mine)
-    compare_torch(args, features, kernels, biases, (start[0], margin[0], points[0]), mine)
+    mesh = parallel.make_mesh()
+    stacks = [np.stack([one[i] for one in trials]) for i in (0, 2, 3)]
+    given = parallel.put_trials((stacks[0], Head(*stacks[1:])), mesh)
+    labels = parallel.put_shared(trials[0][1].astype(np.int32), mesh)
+    some = trials[: args.peer_trials]
+    mine = {}
+    for name, fn in zip(SETS, (core, everything)):
+        program = parallel.per_trial(fn, mesh)
+        begin = time.perf_counter()
+        values = parallel.fetch(program(given, labels), args.trials)
+        first = time.perf_counter() - begin
+        mine[name] = seconds(lambda p=program: jax.block_until_ready(p(given, labels)), args.repeats)
+        say(name="jaxreg", set=name, seconds=mine[name], first_run=first, trials_measured=args.trials)
+    say(kkt_residual=float(values["kkt_residual"].max()), center_steps=int(values["center_steps"].max()))
+    compare_with("numpy/scipy", args, some, values, mine, lambda a: a, numpy_sets())
+    compare_torch(args, some, values, mine)
 
 
-def compare_torch(args: argparse.Namespace, features: Any, kernels: Any, biases: Any, first: Any, mine: float) -> None:
+def numpy_sets() -> dict[str, Callable[..., Any]]:
+    """By set: the function of one trial."""
+    return {"core": peers.numpy_core, "rest": peers.numpy_rest}
+
+
+def compare_torch(args: argparse.Namespace, some: Any, values: Any, mine: dict[str, float]) -> None:
     """The same against PyTorch, on its accelerator where it finds one."""
     try:
         import torch
@@ -194,52 +146,73 @@ def compare_torch(args: argparse.Namespace, features: Any, kernels: Any, biases:
         say(name="torch", skipped="not installed: pip install torch")
         return
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    stacks = [torch.from_numpy(a).to(device) for a in (features, kernels, biases)]
+    moved = [tuple(torch.from_numpy(a).to(device) for a in one) for one in some]
+    sets = {
+        "core": lambda one: peers.torch_core(torch, one),
+        "rest": lambda one, points: peers.torch_rest(torch, one, points),
+    }
+    say(torch=torch.__version__, device=device, threads=torch.get_num_threads())
+    compare_with("torch", args, moved, values, mine, lambda a: a.cpu().numpy(), sets)
 
-    def run() -> list[Any]:
-        return [[a.cpu() for a in torch_trial(torch, *trial)] for trial in zip(*stacks)]
 
-    start, margin, points = (a.numpy() for a in run()[0])
-    usual = start < np.quantile(start, 0.99)
-    radius = float(np.linalg.norm(features[0], axis=1).mean())
-    say(
-        equal="torch",
-        t_star=float(np.abs(first[0] - start)[usual].max() / start[usual].max()),
-        margin=float(np.abs(first[1] - margin).max()),
-        centers=float(np.abs(first[2] - points).max() / radius),
-    )
-    taken = seconds(run, args.repeats)
-    say(name="torch", seconds=taken, device=device, version=torch.__version__, times_slower=taken / mine)
+def compare_with(
+    peer: str,
+    args: argparse.Namespace,
+    some: list[Any],
+    values: dict[str, np.ndarray],
+    mine: dict[str, float],
+    host: Callable[[Any], np.ndarray],
+    sets: dict[str, Callable[..., Any]],
+) -> None:
+    """One peer: equal values, then its seconds for both sets, and how many times slower that is."""
+
+    def one_core(one: Any) -> dict[str, Any]:
+        return {name: host(a) for name, a in sets["core"](one).items()}
+
+    def one_all(one: Any) -> dict[str, Any]:
+        found = sets["core"](one)
+        return {name: host(a) for name, a in {**found, **sets["rest"](one, found["centers"])}.items()}
+
+    check_equal(peer, values, [one_all(one) for one in some])
+    for name, fn in zip(SETS, (one_core, one_all)):
+        taken = seconds(lambda f=fn: [f(one) for one in some], args.repeats)
+        whole = taken / len(some) * args.trials
+        times = {"seconds": whole, "trials_measured": len(some), "times_slower": whole / mine[name]}
+        say(name=peer, set=name, **times)
 
 
 def memory(args: argparse.Namespace) -> None:
-    """Peak memory of the whole probe beside the size of its inputs, as the number of examples doubles twice."""
+    """What the compiled program of the whole probe takes on a device, as the number of examples doubles twice.
+
+    `working_MiB` is what it needs beyond its inputs and results; one trial a device, so that a trial's own is seen.
+    """
+    mesh = parallel.make_mesh()
+    count = mesh.shape["trial"]
+    kernel, bias = np.zeros((count, args.width, args.classes), np.float32), np.zeros((count, args.classes), np.float32)
     for factor in (1, 2, 4):
-        size = argparse.Namespace(**{**vars(args), "examples": factor * args.examples})
-        trials = [make_trial(seed, size) for seed in range(args.trials)]
-        features, _, kernels, biases = (np.stack(arrays) for arrays in zip(*trials))
-        labels = trials[0][1]
-        measure = functools.partial(probe.measure, {"train": probe.Split(features, labels)}, kernels, biases)
-        say(name="probe", seconds=seconds(measure, 1), examples=size.examples, **_peak(features.nbytes))
-
-
-def _peak(inputs: int) -> dict[str, float]:
-    stats = jax.devices()[0].memory_stats() or {}
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    device = {"device_peak_MiB": stats["peak_bytes_in_use"] / 2**20} if "peak_bytes_in_use" in stats else {}
-    return {"inputs_MiB": inputs / 2**20, "host_peak_MiB": host, **device}
+        labels = np.zeros(factor * args.examples, np.int32)
+        features = np.zeros((count, len(labels), args.width), np.float32)
+        given = parallel.put_trials(({"train": features}, Head(kernel, bias), np.zeros(count, np.float32)), mesh)
+        shared = parallel.put_shared(({"train": labels}, np.float32(0)), mesh)
+        compiled = probe._program(trial.measure_trial, mesh).lower(given, shared).compile()
+        used = compiled.memory_analysis()
+        sizes = {"inputs": used.argument_size_in_bytes, "results": used.output_size_in_bytes}
+        sizes |= {"working": used.temp_size_in_bytes}
+        say(name="probe", examples=len(labels), **{f"{name}_MiB": size / 2**20 for name, size in sizes.items()})
 
 
 def main() -> None:
     """Parses sizes, says on what it runs, compares."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    sizes = {"trials": 64, "examples": 10_000, "width": 512, "classes": 100, "repeats": 5, "scipy_classes": 3}
+    sizes = {"trials": 64, "examples": 10_000, "width": 512, "classes": 100, "repeats": 3, "peer_trials": 4}
     for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--memory", action="store_true")
     args = parser.parse_args()
+    parallel.use_cpu_devices(0)
     versions = {"jax": jax.__version__, "numpy": np.__version__, "python": platform.python_version()}
-    say(**vars(args), **versions, machine=platform.machine(), device=jax.devices()[0].device_kind)
+    devices = {"device": jax.devices()[0].device_kind, "devices": len(jax.devices())}
+    say(**vars(args), **versions, machine=platform.machine(), **devices)
     memory(args) if args.memory else compare(args)
 
 

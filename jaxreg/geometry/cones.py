@@ -26,10 +26,12 @@ def cone(features_ND: Array, kernel_DK: Array, bias_K: Array) -> Cone:
     Without bias t* = 0: every region is a cone by construction. A zero feature has t* = 0 too.
     """
     slopes_NK = features_ND @ kernel_DK
-    steepest_NK = slopes_NK == slopes_NK.max(1, keepdims=True)
-    winner_N = jnp.argmax(jnp.where(steepest_NK, bias_K, -jnp.inf), 1)
-    fall_NK = jnp.take_along_axis(slopes_NK, winner_N[:, None], 1) - slopes_NK
-    lead_NK = bias_K - bias_K[winner_N][:, None]
+    fall_NK = slopes_NK.max(1, keepdims=True) - slopes_NK
+    last_NK = jnp.where(fall_NK == 0, bias_K, -jnp.inf)
+    winner_N = jnp.argmax(last_NK, 1)
+    lead_NK = bias_K - last_NK.max(
+        1, keepdims=True
+    )  # not by the winner's index: an arg max nobody asks for is left out
     start_NK = jnp.where((lead_NK > 0) & (fall_NK > 0), lead_NK / jnp.where(fall_NK > 0, fall_NK, 1), 0)
     breakpoint_N = start_NK.max(1)
     return Cone(breakpoint_N, breakpoint_N * jnp.linalg.norm(features_ND, axis=1), winner_N)

@@ -38,12 +38,21 @@ def label_cosines(features_ND: Array, labels_N: Array, vectors: ClassVectors) ->
     Centred: the features lose the mean feature of the training split, the class vectors their mean over classes.
     """
     shifted_ND = features_ND - vectors.mean_D
+    lengths_N, shifted_N = (jnp.linalg.norm(a, axis=1) for a in (features_ND, shifted_ND))
     found = {}
     for name in ("center", "weight", "mean", "soft_center"):
         table_KD = getattr(vectors, name)
-        found[f"{name}_cosine"] = cosine(features_ND, table_KD[labels_N])
-        found[f"{name}_cosine_centred"] = cosine(shifted_ND, (table_KD - table_KD.mean(0))[labels_N])
+        centred_KD = table_KD - table_KD.mean(0)
+        found[f"{name}_cosine"] = _label_cosine(features_ND, lengths_N, table_KD, labels_N)
+        found[f"{name}_cosine_centred"] = _label_cosine(shifted_ND, shifted_N, centred_KD, labels_N)
     return found
+
+
+def _label_cosine(features_ND: Array, lengths_N: Array, table_KD: Array, labels_N: Array) -> Array:
+    """`cosine` to the row of the label, with the length of a row taken once a class and not once an example."""
+    length_N = lengths_N * jnp.linalg.norm(table_KD, axis=1)[labels_N]
+    products_N = jnp.sum(features_ND * table_KD[labels_N], 1)
+    return jnp.clip(products_N / jnp.where(length_N > 0, length_N, 1), -1, 1)
 
 
 def agreement(vectors: ClassVectors) -> dict[str, Array]:

@@ -12,15 +12,7 @@ def rival_angles(features_ND: Array, kernel_DK: Array, bias_K: Array, classes_N:
     difference. Negative where j is ahead of c. A circle that misses the sphere gives +pi (c is ahead all round) or -pi.
     The class itself, and a rival with the same row, give +-pi by the sign of beta (+pi at 0).
     """
-    products_NK = features_ND @ kernel_DK
-    own_N1 = classes_N[:, None]
-    gap_NK = jnp.take_along_axis(products_NK, own_N1, 1) - products_NK
-    beta_NK = bias_K[classes_N][:, None] - bias_K
-    scale_NK = jnp.linalg.norm(features_ND, axis=1)[:, None] * _distances(kernel_DK)[classes_N]
-    safe_NK = jnp.where(scale_NK > 0, scale_NK, 1)
-    turn_NK = jnp.arccos(jnp.clip(-beta_NK / safe_NK, -1, 1)) - jnp.arccos(jnp.clip(gap_NK / safe_NK, -1, 1))
-    missed_NK = jnp.abs(beta_NK) >= scale_NK
-    return jnp.where(missed_NK, jnp.where(beta_NK >= 0, jnp.pi, -jnp.pi), turn_NK)
+    return _angle(_turns(features_ND, kernel_DK, bias_K, classes_N))
 
 
 def angular_margin(features_ND: Array, kernel_DK: Array, bias_K: Array, classes_N: Array) -> Array:
@@ -29,9 +21,35 @@ def angular_margin(features_ND: Array, kernel_DK: Array, bias_K: Array, classes_
     For the predicted class it is the smallest turn that changes the prediction, exactly: the first circle met. For the
     label it is the signed margin, negative on mistakes. pi where no turn at this length changes the class.
     """
-    angles_NK = rival_angles(features_ND, kernel_DK, bias_K, classes_N)
+    turns_NK = _turns(features_ND, kernel_DK, bias_K, classes_N)
     itself_NK = classes_N[:, None] == jnp.arange(kernel_DK.shape[1])
-    return jnp.where(itself_NK, jnp.pi, angles_NK).min(1)
+    return _angle(jnp.where(itself_NK, 2.0, turns_NK).min(1))
+
+
+def _turns(features_ND: Array, kernel_DK: Array, bias_K: Array, classes_N: Array) -> Array:
+    """`rival_angles` on a scale of [-2, 2] that grows with the angle and takes no arc cosine: see `_angle`.
+
+    The sine and cosine of the difference follow from the two cosines; s / (|s| + |c|) grows from -1 at -pi/2 to 1.
+    """
+    products_NK = features_ND @ kernel_DK
+    gap_NK = jnp.take_along_axis(products_NK, classes_N[:, None], 1) - products_NK
+    beta_NK = bias_K[classes_N][:, None] - bias_K
+    scale_NK = jnp.linalg.norm(features_ND, axis=1)[:, None] * _distances(kernel_DK)[classes_N]
+    inverse_NK = 1 / jnp.where(scale_NK > 0, scale_NK, 1)
+    level_NK, here_NK = (jnp.clip(x * inverse_NK, -1, 1) for x in (-beta_NK, gap_NK))
+    level_sine_NK, here_sine_NK = (jnp.sqrt((1 - x) * (1 + x)) for x in (level_NK, here_NK))
+    sine_NK = level_sine_NK * here_NK - level_NK * here_sine_NK
+    cosine_NK = level_NK * here_NK + level_sine_NK * here_sine_NK
+    near_NK = sine_NK / (jnp.abs(sine_NK) + jnp.abs(cosine_NK))
+    turn_NK = jnp.where(cosine_NK >= 0, near_NK, jnp.copysign(2, near_NK) - near_NK)
+    return jnp.where(jnp.abs(beta_NK) >= scale_NK, jnp.where(beta_NK >= 0, 2.0, -2.0), turn_NK)
+
+
+def _angle(turns: Array) -> Array:
+    """Radians of `_turns`: exact at -2, 0 and 2, and as sharp everywhere as the sine and cosine were."""
+    size = jnp.abs(turns)
+    angle = jnp.arctan2(jnp.where(size <= 1, size, 2 - size), 1 - size)
+    return jnp.copysign(jnp.where(size >= 2, jnp.pi, angle), turns)
 
 
 def _distances(kernel_DK: Array) -> Array:
