@@ -51,7 +51,7 @@ def get_config(variant: str = "") -> ConfigDict:
                 "warmup_steps": 0,
             },
             "probes": {
-                "calibration": {"bootstrap": 200},
+                "calibration": {"bootstrap": 200, "human_labels": ""},
                 "robustness": {
                     "suite": "quick",
                     "norm": "linf",

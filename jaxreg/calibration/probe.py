@@ -9,10 +9,10 @@ import jax
 import numpy as np
 
 from jaxreg import parallel
-from jaxreg.calibration import rows
+from jaxreg.calibration import confidences, rows, trial
 from jaxreg.calibration.bins import BINS
 from jaxreg.calibration.check import Split, check
-from jaxreg.calibration.trial import Examples, measure_trial
+from jaxreg.calibration.trial import Examples
 from jaxreg.calibration.uncertainty import REPLICATES
 from jaxreg.data.dataset import key_ids
 from jaxreg.probe import Measured
@@ -31,7 +31,7 @@ def measure(
     human: Mapping[Any, np.ndarray] | None = None,
     mesh: Any = None,
 ) -> list[Measured]:
-    """Measures all trials by one compiled program; everything is fitted on the split "validation" alone.
+    """Measures all trials by two compiled programs; everything is fitted on the split "validation" alone.
 
     Args:
       splits: by name, "validation" among them; rows come for each of them.
@@ -49,20 +49,30 @@ def measure(
     splits = {"validation": splits["validation"]} | dict(splits)
     mesh = parallel.make_mesh() if mesh is None else mesh
     chunks = _chunks(max(len(split.labels) for split in splits.values()))
-    run = _program(bins, replicates, mesh)
+    look, count_up = _programs(bins, replicates, mesh)
     shared = parallel.put_shared((_examples(splits, chunks), np.uint32(seed)), mesh)
-    found = []
+    measured: list[Measured] = []
     for group in _groups(count, splits, chunks, mesh):
         logits = np.stack([_padded(splits, chunks, t) for t in group])
-        results = parallel.fetch(run(parallel.put_trials(logits, mesh), shared), count)
-        found += [jax.tree.map(lambda a, i=i: a[i], results) for i in range(len(set(group)))]
-    return [rows.measured(found[t], splits, t, bins, human) for t in range(count)]
+        found = _each(parallel.fetch(look(parallel.put_trials(logits, mesh), shared)), len(group))
+        seen = np.stack([rows.columns(one, splits, t, human) for one, t in zip(found, group)])
+        numbers = _each(parallel.fetch(count_up(parallel.put_trials(seen, mesh), shared)), len(group))
+        new = [i for i, t in enumerate(group) if t not in group[:i]]
+        measured += [rows.measured(found[i], seen[i], numbers[i], splits, human) for i in new]
+    return measured
+
+
+def _each(stacked: Any, count: int) -> list[Any]:
+    """The results of each of the first `count` trials of stacks."""
+    return [jax.tree.map(lambda a, i=i: a[i], stacked) for i in range(count)]
 
 
 @functools.cache
-def _program(bins: int, replicates: int, mesh: Any) -> Callable[..., Any]:
-    """One compiled program however often `measure` is called with the same shapes."""
-    return parallel.per_trial(functools.partial(measure_trial, bins=bins, replicates=replicates), mesh)
+def _programs(bins: int, replicates: int, mesh: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The compiled programs, from logits and from confidences, however often `measure` is called with same shapes."""
+    bodies = (trial.measure_trial, confidences.measure_trial)
+    look, count_up = (functools.partial(body, bins=bins, replicates=replicates) for body in bodies)
+    return parallel.per_trial(look, mesh), parallel.per_trial(count_up, mesh)
 
 
 def _chunks(examples: int) -> tuple[int, int]:
@@ -87,8 +97,8 @@ def _examples(splits: Mapping[str, Split], chunks: tuple[int, int]) -> Examples:
     return Examples(np.stack(labels), np.stack(mask), np.stack(keys))
 
 
-def _padded(splits: Mapping[str, Split], chunks: tuple[int, int], trial: int) -> np.ndarray:
-    return np.stack([_fill(np.asarray(split.logits[trial], np.float32), chunks) for split in splits.values()])
+def _padded(splits: Mapping[str, Split], chunks: tuple[int, int], place: int) -> np.ndarray:
+    return np.stack([_fill(np.asarray(split.logits[place], np.float32), chunks) for split in splits.values()])
 
 
 def _fill(array: np.ndarray, chunks: tuple[int, int]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """From one trial's sums to rows and arrays: names, suffixes, intervals, and what is computed on the host."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,46 +10,94 @@ from jaxreg.calibration import bins as binning
 from jaxreg.calibration import human as people
 from jaxreg.calibration import metrics, posthoc, uncertainty
 from jaxreg.calibration.check import Split
+from jaxreg.calibration.confidences import Numbers
 from jaxreg.calibration.temperature import Temperature
 from jaxreg.calibration.trial import COLUMNS, VARIANTS, Found
+from jaxreg.calibration.uncertainty import Resampled
 from jaxreg.probe import Measured, Row
 
 SAME_AFTER_TEMPERATURE = ("accuracy", "brier_uncertainty")  # argmax and class frequencies do not move
+ISOTONIC, HUMAN = "_isotonic", ("_human", "_human_ts")  # suffixes of maps of the confidence, behind the VARIANTS
+OF_CONFIDENCE = ("confidence", "confidence_gap", "ece", "ece_debiased", "ece_adaptive", "mce", "aurc", "auroc")
 Human = Mapping[Any, np.ndarray]
+Metric = tuple[Callable[[Resampled], Any], float, float]
+# Against people there are votes instead of labels, and cross-entropy and KL stand in the columns of NLL and Brier.
+AGAINST_PEOPLE: dict[str, Metric] = {
+    "cross_entropy": uncertainty.INTERVALS["nll"],
+    "kl": (lambda sums: sums.brier / sums.count, 0.0, np.inf),
+    **{name: uncertainty.INTERVALS[name] for name in ("ece", "mce", "confidence_gap")},
+}
+
+
+def columns(
+    found: tuple[Temperature, Found], splits: Mapping[str, Split], trial: int, human: Human | None
+) -> np.ndarray:
+    """Returns the columns [S, V, 4, C, B] of one trial's variants, and behind them those of isotonic regression and,
+    with `human`, of the votes of people before and after temperature; 0 where a split has no votes.
+    """
+    known = np.asarray(found[1].columns)  # [S, V, 4, C, B]
+    fitted = known[0, 0].reshape(len(COLUMNS), -1)[:, : len(splits["validation"].labels)]
+    maps = []
+    for own, split in zip(known[:, 0], splits.values()):
+        correct_CB, confidence_CB = own[:2]
+        mapped = posthoc.isotonic(fitted[1], fitted[0], confidence_CB.ravel()).reshape(confidence_CB.shape)
+        nothing = np.zeros_like(mapped)
+        votes = [] if human is None else _votes(split, trial, float(found[0].value), human, mapped.shape)
+        maps.append(np.stack([np.stack([correct_CB, mapped, nothing, nothing]), *votes]))
+    return np.concatenate([known, np.stack(maps).astype(known.dtype)], 1)
+
+
+def _votes(split: Split, trial: int, temperature: float, human: Human, shape: tuple[int, ...]) -> list[np.ndarray]:
+    """The columns [4, C, B] against people, before and after temperature."""
+    if not has_votes(split, human):
+        return [np.zeros((len(COLUMNS), *shape))] * len(HUMAN)
+    logits_NK = np.asarray(split.logits[trial], np.float64)
+    human_NK = people.aligned(human, np.asarray(split.ids), logits_NK.shape[-1])
+    each = [people.agreement(logits_NK / scale, human_NK) for scale in (1.0, temperature)]
+    stacked = [np.stack([one[name] for name in ("vote", "confidence", "cross_entropy", "kl")]) for one in each]
+    missing = int(np.prod(shape)) - len(human_NK)
+    return [np.pad(one, [(0, 0), (0, missing)]).reshape(-1, *shape) for one in stacked]
+
+
+def has_votes(split: Split, human: Human) -> bool:
+    """Whether any example of the split was seen by people: then all must have been."""
+    return any(one in human for one in np.asarray(split.ids).tolist())
 
 
 def measured(
-    found: tuple[Temperature, Found], splits: Mapping[str, Split], trial: int, bins: int, human: Human | None
+    found: tuple[Temperature, Found],
+    seen: np.ndarray,
+    numbers: Numbers,
+    splits: Mapping[str, Split],
+    human: Human | None,
 ) -> Measured:
-    """Returns the rows and arrays of one trial on every split, from what `measure_trial` found (on the host)."""
+    """Returns the rows and arrays of one trial: `found` by `trial`, `seen` by `columns`, `numbers` by `confidences`."""
     (temperature, sums), rows = found, list[Row]()
     arrays: dict[str, np.ndarray] = {}
-    columns = {name: _columns(sums, place, len(split.labels)) for place, (name, split) in enumerate(splits.items())}
-    fitted = columns["validation"]
     for place, (name, split) in enumerate(splits.items()):
-        own = columns[name]
-        rows += _temperature(temperature, name, len(fitted["correct"]))
+        n = len(split.labels)
+        rows += _temperature(temperature, name, len(splits["validation"].labels))
         for variant, suffix in enumerate(VARIANTS):
-            rows += _variant(_at(sums, place, variant), name, suffix, len(split.labels))
-        own["confidence_isotonic"] = posthoc.isotonic(fitted["confidence"], fitted["correct"], own["confidence"])
-        rows += _of_map("_isotonic", name, own["confidence_isotonic"], own["correct"], bins)
-        if human is not None:
-            rows += _human(name, split, trial, float(temperature.value), human, bins)
-        arrays |= {f"{name}/{key}": array for key, array in own.items()} | {f"{name}/id": np.asarray(split.ids)}
+            rows += _variant(_at(sums, place, variant), _at(numbers, place, variant), name, suffix, n)
+        rows += _of_confidence(_at(numbers, place, len(VARIANTS)), name, ISOTONIC, n)
+        for at, suffix in enumerate(HUMAN if human is not None and has_votes(split, human) else ()):
+            rows += _against_people(_at(numbers, place, len(VARIANTS) + 1 + at), name, suffix, n)
+        arrays |= {f"{name}/{key}": array for key, array in _arrays(seen[place], n).items()}
+        arrays[f"{name}/id"] = np.asarray(split.ids)
     return Measured(rows, arrays)
 
 
-def _at(found: Found, place: int, variant: int) -> Found:
+def _at(tree: Any, place: int, variant: int) -> Any:
     """One variant on one split; sums in float64."""
-    return jax.tree.map(lambda array: np.asarray(array[place, variant], np.float64), found)
+    return jax.tree.map(lambda array: np.asarray(array[place, variant], np.float64), tree)
 
 
-def _columns(found: Found, place: int, n: int) -> dict[str, np.ndarray]:
+def _arrays(seen: np.ndarray, n: int) -> dict[str, np.ndarray]:
     """Per-example arrays [N] of one split, without padding, from which every number can be computed again."""
     arrays: dict[str, np.ndarray] = {}
     for variant, suffix in enumerate(VARIANTS):
-        columns_4N = np.moveaxis(found.columns[place, variant], 1, 0).reshape(len(COLUMNS), -1)[:, :n]
-        arrays |= {name + suffix: column_N for name, column_N in zip(COLUMNS, columns_4N)}
+        arrays |= dict(zip((name + suffix for name in COLUMNS), seen[variant].reshape(len(COLUMNS), -1)[:, :n]))
+    arrays["confidence" + ISOTONIC] = seen[len(VARIANTS), COLUMNS.index("confidence")].ravel()[:n]
     del arrays["correct_ts"]  # a label is as right after temperature as before
     return {name: array > 0 if name.startswith("correct") else array for name, array in arrays.items()}
 
@@ -60,43 +108,64 @@ def _temperature(temperature: Temperature, split: str, n: int) -> list[Row]:
     return [Row(split, "temperature", value, n, *interval), Row(split, "temperature_at_bracket", at_bracket, n)]
 
 
-def _variant(found: Found, split: str, suffix: str, n: int) -> list[Row]:
-    """Rows of every metric of one variant of the logits; the n of `mce` is the count of its bin."""
-    with np.errstate(invalid="ignore", divide="ignore"):  # a replicate of few examples may hold none
-        resampled = uncertainty.unpack(found.resampled)
-        intervals = uncertainty.intervals(resampled)
-    data = jax.tree.map(lambda sums_R: sums_R[0], resampled)
-    sums = metrics.Sums(data.count, data.correct, data.confidence, data.nll, data.brier, data.bins, found.classes)
-    values = metrics.summary(sums) | found.ranked | {"ece_adaptive": binning.ece(data.mass)}
-    values["ece_floor"], low, high = uncertainty.floor(found.floor, data.bins)
-    intervals["ece_floor"] = low, high
-    counts = {"mce": round(float(binning.mce_count(data.bins)))}
+def _variant(found: Found, numbers: Numbers, split: str, suffix: str, n: int) -> list[Row]:
+    """Rows of every metric of one variant of the logits."""
+    values, intervals = _numbers(numbers)
+    data = _data(numbers)
+    every = (data.count, data.correct, data.confidence, data.nll, data.brier)
+    values |= metrics.summary(metrics.Sums(*every, data.bins, found.classes))
+    intervals["ece_classwise"] = uncertainty.interval(found.classwise)
     skip = SAME_AFTER_TEMPERATURE if suffix == "_ts" else ()
+    values = {name: value for name, value in values.items() if name not in skip}
+    return _rows(values, intervals, numbers, split, suffix, n)
+
+
+def _of_confidence(numbers: Numbers, split: str, suffix: str, n: int) -> list[Row]:
+    """Rows of the metrics that need the confidence of the top label alone."""
+    values, intervals = _numbers(numbers)
+    shown = (*OF_CONFIDENCE, "smece", "ece_floor")
+    return _rows({name: values[name] for name in shown}, intervals, numbers, split, suffix, n)
+
+
+def _against_people(numbers: Numbers, split: str, suffix: str, n: int) -> list[Row]:
+    """Rows against votes; they have no noise floor: how far votes scatter depends on how many people were asked."""
+    sums, data = uncertainty.unpack(numbers.resampled), _data(numbers)
+    values = {name: metric(data) for name, (metric, *_) in AGAINST_PEOPLE.items()}
+    intervals = {
+        name: uncertainty.interval(metric(sums), *limits) for name, (metric, *limits) in AGAINST_PEOPLE.items()
+    }
+    return _rows(values, intervals, numbers, split, suffix, n)
+
+
+def _numbers(numbers: Numbers) -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]]:
+    """Values and intervals of what confidence and correctness tell."""
+    with np.errstate(invalid="ignore", divide="ignore"):  # a replicate of few examples may hold none
+        intervals = uncertainty.intervals(uncertainty.unpack(numbers.resampled))
+    data = _data(numbers)
+    values = {name: uncertainty.INTERVALS[name][0](data) for name in OF_CONFIDENCE} | numbers.ranked
+    intervals["smece"] = uncertainty.interval(numbers.smece)
+    values["ece_floor"], low, high = uncertainty.floor(numbers.floor, data.bins)
+    intervals["ece_floor"] = low, high
+    return values, intervals
+
+
+def _data(numbers: Numbers) -> Resampled:
+    """The sums of the data themselves: replicate 0."""
+    return jax.tree.map(lambda sums_R: sums_R[0], uncertainty.unpack(numbers.resampled))
+
+
+def _rows(
+    values: Mapping[str, Any],
+    intervals: Mapping[str, Any],
+    numbers: Numbers,
+    split: str,
+    suffix: str,
+    n: int,
+) -> list[Row]:
+    """Rows in the order of `values`; the n of `mce` is the count of its bin; what is not defined has no interval."""
+    counts = {"mce": round(float(binning.mce_count(_data(numbers).bins)))}
+    ends = {name: tuple(map(float, pair)) for name, pair in intervals.items() if np.isfinite(values.get(name, np.nan))}
     return [
-        Row(split, name + suffix, float(value), counts.get(name, n), *map(float, intervals.get(name, ())))
+        Row(split, name + suffix, float(value), counts.get(name, n), *ends.get(name, ()))
         for name, value in values.items()
-        if name not in skip
     ]
-
-
-def _of_map(suffix: str, split: str, confidence_N: np.ndarray, correct_N: np.ndarray, bins: int) -> list[Row]:
-    """Rows of the metrics that need the confidence of the top label alone; `correct_N` may be a share of votes."""
-    sums = binning.on_host(confidence_N, correct_N, bins)
-    gap = float((sums.confidence - sums.correct).sum() / sums.count.sum())
-    values: dict[str, Any] = {"ece": binning.ece(sums), "mce": binning.mce(sums), "confidence_gap": gap}
-    return [Row(split, name + suffix, float(value), len(confidence_N)) for name, value in values.items()]
-
-
-def _human(split_name: str, split: Split, trial: int, temperature: float, human: Human, bins: int) -> list[Row]:
-    """Rows against people's votes, before and after temperature; none where no example of the split has votes."""
-    if not any(one in human for one in np.asarray(split.ids).tolist()):
-        return []
-    logits_NK = np.asarray(split.logits[trial], np.float64)
-    human_NK = people.aligned(human, np.asarray(split.ids), logits_NK.shape[-1])
-    rows = []
-    for suffix, scale in (("_human", 1.0), ("_human_ts", temperature)):
-        each = people.agreement(logits_NK / scale, human_NK)
-        for name in ("cross_entropy", "kl"):
-            rows.append(Row(split_name, name + suffix, float(np.mean(each[name])), len(human_NK)))
-        rows += _of_map(suffix, split_name, each["confidence"], each["vote"], bins)
-    return rows

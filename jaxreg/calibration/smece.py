@@ -8,6 +8,7 @@ from jax import Array
 GRID = 1025  # points on [0, 1]; the smallest bandwidth spans one interval of it
 SMALLEST = 1e-3
 HALVINGS = 14
+WAVES, POINTS = 256, 257  # of replicates: cosines, and places where they are added up
 
 
 def on_grid(values_N: Array, weights_N: Array, grid: int = GRID) -> Array:
@@ -63,3 +64,31 @@ def smece(confidence_N: Array, correct_N: Array, mask_N: Array) -> Array:
     """
     residual_G = on_grid(confidence_N, (confidence_N - correct_N) * mask_N)
     return of_residuals(residual_G, jnp.sum(mask_N))[0]
+
+
+def waves(weight_BR: Array, confidence_B: Array, residual_B: Array) -> Array:
+    """Returns the first cosine coefficients [R, W] of the residuals under each column of weights; batches add."""
+    cosine_BW = jnp.cos(np.pi * confidence_B[:, None] * jnp.arange(WAVES, dtype=jnp.float32))
+    return jnp.matmul(weight_BR.T, cosine_BW * residual_B[:, None], precision=jax.lax.Precision.HIGHEST)
+
+
+def error_of_waves(wave_RW: Array, count_R: Array, sigma: Array) -> Array:
+    """Returns `error_at` [R] from cosine coefficients; waves shorter than 1/128 of [0, 1] are missing."""
+    order = np.arange(WAVES, dtype=np.float32)
+    twice = np.where(order > 0, 2.0, 1.0).astype(np.float32)
+    basis_WP = np.cos(np.pi * order[:, None] * np.linspace(0, 1, POINTS, dtype=np.float32))
+    decay_W = jnp.exp(-((np.pi * sigma * order) ** 2) / 2) * twice
+    density_RP = jnp.matmul(wave_RW * decay_W, basis_WP, precision=jax.lax.Precision.HIGHEST)
+    return jax.vmap(integral)(jnp.abs(density_RP)) / count_R
+
+
+def replicates(wave_RW: Array, count_R: Array, sigma: Array) -> Array:
+    """Returns the smECE [R] of every replicate; replicate 0 holds the data, whose bandwidth is `sigma`.
+
+    The bandwidth of each is found to first order: error and bandwidth are equal, and the error falls with slope s, so
+    that the solution moves by 1 / (1 - s) of the change of the error at `sigma`.
+    """
+    error_R = error_of_waves(wave_RW, count_R, sigma)
+    beside = error_of_waves(wave_RW[:1], count_R[:1], sigma * 1.1)[0]
+    slope = jnp.minimum((beside - error_R[0]) / (0.1 * sigma), 0.0)
+    return error_R[0] + (error_R - error_R[0]) / (1 - slope)

@@ -18,6 +18,7 @@ from jaxreg.calibration.bins import Bins
 from jaxreg.rng import example_keys
 
 REPLICATES = 1000
+GROUPS = 128  # of examples that are drawn together, where drawing them singly would cost too much
 # Every ECE and its noise floor: a difference of ECE below the upper end of the floor is none.
 FLOORS = {f"ece{suffix}": f"ece_floor{suffix}" for suffix in ("", "_ts", "_vector_scaling", "_isotonic")}
 # P(Poisson(1) <= k), k = 0..9: beyond it less than 1e-7 is lost, the resolution of a float32 uniform.
@@ -26,13 +27,18 @@ POISSON_CDF = np.cumsum(np.exp(-1.0) / np.cumprod([1, *range(1, 10)])).astype(np
 
 @flax.struct.dataclass
 class Resampled:
-    """Sums over reweighted examples, [..., R] each; `bins` (equal width) and `mass` (equal mass) [..., R, M]."""
+    """Sums over reweighted examples, [..., R] each; `bins` (equal width) and `mass` (equal mass) [..., R, M].
+
+    `aurc` and `auroc`: of the values of `selective.influence`.
+    """
 
     count: Any
     correct: Any
     confidence: Any
     nll: Any
     brier: Any
+    aurc: Any
+    auroc: Any
     bins: Bins
     mass: Bins
 
@@ -50,24 +56,51 @@ def poisson_weights(uniform_BR: Array) -> Array:
     return jnp.sum(uniform_BR[..., None] >= POISSON_CDF, -1).astype(jnp.float32)
 
 
-def resample(weight_BR: Array, columns_B5: Array, width_BM: Array, mass_BM: Array) -> Array:
-    """Returns the sums [R, 5 + 6 M] of one batch under each column of weights, by matrix products; batches add.
+def resample(weight_BR: Array, columns_B7: Array, width_BM: Array, mass_BM: Array) -> Array:
+    """Returns the sums [R, 7 + 6 M] of one batch under each column of weights, by matrix products; batches add.
 
-    `columns_B5` are mask, correct, confidence, nll, brier, zero where masked; the memberships are of the whole split.
+    `columns_B7` are mask, correct, confidence, nll, brier and the two of `selective.influence`, zero where masked; the
+    memberships are of the whole split.
     """
     binned_B2M = jnp.stack([width_BM, mass_BM], 1)
-    binned_B32M = columns_B5[:, :3, None, None] * binned_B2M[:, None]
-    parts = columns_B5, binned_B32M.reshape(len(columns_B5), -1)
+    binned_B32M = columns_B7[:, :3, None, None] * binned_B2M[:, None]
+    parts = columns_B7, binned_B32M.reshape(len(columns_B7), -1)
     return jnp.concatenate([jnp.matmul(weight_BR.T, part, precision=binning.EXACT) for part in parts], -1)
 
 
 def unpack(total: Any) -> Resampled:
-    """Names the sums [..., 5 + 6 M] of `resample`, merged over batches."""
+    """Names the sums [..., 7 + 6 M] of `resample`, merged over batches."""
     correct_at, confidence_at = 1, 2
-    binned = total[..., 5:].reshape(*total.shape[:-1], 3, 2, -1)
+    binned = total[..., 7:].reshape(*total.shape[:-1], 3, 2, -1)
     width, mass = (Bins(*(binned[..., at, kind, :] for at in (0, confidence_at, correct_at))) for kind in (0, 1))
-    count, correct, confidence, nll, brier = (total[..., at] for at in range(5))
-    return Resampled(count, correct, confidence, nll, brier, width, mass)
+    count, correct, confidence, nll, brier, aurc, auroc = (total[..., at] for at in range(7))
+    return Resampled(count, correct, confidence, nll, brier, aurc, auroc, width, mass)
+
+
+def groups(key_ids_B: Array) -> Array:
+    """Returns the group [B], 0 to `GROUPS` - 1, of each example, by the hash of its id: int32."""
+    return (key_ids_B % GROUPS).astype(jnp.int32)
+
+
+def in_groups(values_B: Array, groups_B: Array) -> Array:
+    """Returns the sums [G] of values in each group."""
+    return jnp.matmul(values_B, jax.nn.one_hot(groups_B, GROUPS), precision=binning.EXACT)
+
+
+def group_weights(key: Array, replicates: int) -> Array:
+    """Returns how often each replicate holds each group, float32 [1 + R, G]; replicate 0 holds each once."""
+    uniform_GR = uniforms(jax.random.fold_in(key, GROUPS), jnp.arange(GROUPS, dtype=jnp.uint32), replicates)
+    return jnp.concatenate([jnp.ones((GROUPS, 1)), poisson_weights(uniform_GR)], -1).T
+
+
+def classwise(group_weights_RG: Array, gaps_GKM: Array, counts_G: Array) -> Array:
+    """Returns the classwise ECE [R] of replicates that draw whole groups of examples instead of single ones.
+
+    So it costs GROUPS rather than N per class and bin; random groups of equal size have the same spread of means.
+    """
+    gaps_RX = jnp.matmul(group_weights_RG, gaps_GKM.reshape(len(gaps_GKM), -1), precision=binning.EXACT)
+    count_R = jnp.matmul(group_weights_RG, counts_G, precision=binning.EXACT)
+    return jnp.sum(jnp.abs(gaps_RX), -1) / (gaps_GKM.shape[1] * count_R)
 
 
 def draw_floor(uniform_BR: Array, confidence_B: Array, mask_B: Array, width_BM: Array) -> Array:
@@ -96,22 +129,25 @@ INTERVALS: dict[str, tuple[Callable[[Resampled], Any], float, float]] = {
     "ece_debiased": (lambda sums: binning.debiased(sums.bins), 0.0, 1.0),
     "ece_adaptive": (lambda sums: binning.ece(sums.mass), 0.0, 1.0),
     "mce": (lambda sums: binning.mce(sums.bins), 0.0, 1.0),
+    "aurc": (lambda sums: sums.aurc / sums.count, 0.0, 1.0),
+    "auroc": (lambda sums: sums.auroc / sums.count, 0.0, 1.0),
 }
 
 
 def intervals(sums: Resampled) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Returns (low, high), 95 %, of every metric of `INTERVALS`; replicate 0 holds the data themselves.
+    """Returns (low, high), 95 %, of every metric of `INTERVALS`; replicate 0 holds the data themselves."""
+    return {name: interval(metric(sums), *limits) for name, (metric, *limits) in INTERVALS.items()}
+
+
+def interval(values_R: Any, least: float = 0.0, most: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (low, high), 95 %, of a metric's values [..., 1 + R], within its limits; the first is the estimate.
 
     Percentiles of the replicates, moved so that their median is the estimate: resampling adds its own noise to a sum
     of absolute gaps, so its plain percentiles lie above the estimate.
     """
-    found = {}
-    for name, (metric, least, most) in INTERVALS.items():
-        values_R = metric(sums)
-        low, middle, high = percentiles(values_R[..., 1:])
-        shift = values_R[..., 0] - middle
-        found[name] = np.clip(low + shift, least, most), np.clip(high + shift, least, most)
-    return found
+    low, middle, high = percentiles(values_R[..., 1:])
+    shift = values_R[..., 0] - middle
+    return np.clip(low + shift, least, most), np.clip(high + shift, least, most)
 
 
 def floor(drawn_RM: Any, bins: Bins) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -29,7 +29,7 @@ def splits():
 
 @functools.cache
 def measured():
-    return measure(splits(), replicates=50)
+    return measure(splits(), replicates=300)
 
 
 def values(found, split="test"):
@@ -94,9 +94,44 @@ def test_rows_carry_counts_and_intervals():
         "confidence_gap",
         "temperature",
         "ece_floor",
+        "ece_floor_isotonic",
+        "ece_isotonic",
+        "ece_classwise",
+        "smece",
+        "smece_isotonic",
+        "aurc",
+        "auroc",
     ):
         assert found[name].low <= found[name].value <= found[name].high, name
-    assert found["smece"].low is None
+    assert found["brier_resolution"].low is None
+
+
+def test_what_is_not_defined_has_no_interval():
+    logits = splits()["test"].logits
+    sure = Split(logits, logits[1].argmax(-1), splits()["test"].ids)  # the second trial makes no error
+    found = values(measure({"validation": splits()["validation"], "test": sure}, replicates=300)[1])
+    assert np.isnan(found["auroc"].value)
+    assert found["auroc"].low is None
+    assert (found["aurc"].value, found["aurc"].high) == (0, 0)
+
+
+@functools.cache
+def one_by_one(replicates=300):
+    """Metrics of the second trial's test split and of its resamples, each computed anew: [1 + R] by name."""
+    test, random = splits()["test"], np.random.default_rng(0)
+    drawn = [np.arange(600), *(random.integers(0, 600, 600) for _ in range(replicates))]
+    found = [by_the_library(test.logits[1][i], test.labels[i]) for i in drawn]
+    return {name: np.array([float(one[name]) for one in found]) for name in found[0]}
+
+
+@pytest.mark.parametrize("metric", ["smece", "ece_classwise", "aurc", "auroc", "ece", "ece_adaptive"])
+def test_intervals_are_those_of_a_bootstrap_that_computes_everything_anew(metric):
+    value_R = one_by_one()[metric]
+    low, middle, high = np.percentile(value_R[1:], [2.5, 50, 97.5])
+    row = values(measured()[1])[metric]
+    assert row.high - row.low == pytest.approx(high - low, rel=0.25)  # an end has a standard error of 7 % of the width
+    shift = value_R[0] - middle
+    np.testing.assert_allclose([row.low, row.high], [low + shift, high + shift], atol=0.2 * (high - low))
 
 
 def test_arrays_recompute_the_numbers():
@@ -109,7 +144,7 @@ def test_arrays_recompute_the_numbers():
 
 def test_the_number_of_devices_and_the_grouping_change_nothing(monkeypatch):
     monkeypatch.setattr("jaxreg.calibration.probe.GROUP_BYTES", 1)  # one trial at a time
-    again = measure(splits(), replicates=50, mesh=parallel.make_mesh(devices=jax.devices()[:1]))
+    again = measure(splits(), replicates=300, mesh=parallel.make_mesh(devices=jax.devices()[:1]))
     for one, other in zip(measured(), again):
         assert [row[:2] for row in one.rows] == [row[:2] for row in other.rows]
         np.testing.assert_allclose([row.value for row in one.rows], [row.value for row in other.rows], atol=1e-5)
@@ -119,7 +154,7 @@ def test_human_votes_add_rows_where_there_are_any():
     test = splits()["test"]
     votes = np.eye(5)[test.labels]  # people agree with the labels: cross-entropy is NLL, soft ECE is ECE
     human = dict(zip(test.ids.tolist(), votes))
-    found = measure(splits(), replicates=50, human=human)
+    found = measure(splits(), replicates=300, human=human)
     here = values(found[0])
     assert here["cross_entropy_human"].value == pytest.approx(here["nll"].value, rel=1e-5)
     assert here["kl_human_ts"].value == pytest.approx(here["nll_ts"].value, rel=1e-5)

@@ -135,12 +135,24 @@ def test_both_forms_of_class_bins_put_every_value_in_the_same_place():
     edges = np.concatenate([np.arange(m + 1, dtype=np.float32) / np.float32(m) for m in (7, 15)])
     values = np.concatenate([edges, np.nextafter(edges, np.float32(2)), np.nextafter(edges, np.float32(-1)), [1e-20]])
     p = np.clip(values, 0, 1).astype(np.float32)[:, None]
+    each = np.arange(len(p), dtype=np.int32)  # every value is a group of its own
     for count in (7, 15):
-        one = np.eye(len(p), dtype=np.float32)  # a mask that leaves one value
-        forms = (jax.jit(jax.vmap(form, (None, 0, None))) for form in (metrics.scattered, metrics.compared))
-        first, second = (form(p, one, jnp.zeros((1, count))) for form in forms)
-        np.testing.assert_array_equal(first[0], second[0])
-        np.testing.assert_array_equal(first[1], second[1])
+        empty = jnp.zeros((len(p), 1, count, 1))
+        first, second = (
+            jax.jit(form)(p, p[..., None] + 1, each, empty) for form in (metrics.scattered, metrics.compared)
+        )
+        np.testing.assert_array_equal(first, second)
+        assert ((first > 0).sum((1, 2, 3)) == 1).all()
+
+
+def test_gaps_of_groups_add_to_those_of_all():
+    logits, labels = draw(9, 64)
+    groups, mask = np.arange(64, dtype=np.int32) % 4, (np.arange(64) < 50).astype(np.float32)
+    gaps = jax.jit(metrics.class_gaps, static_argnums=4)(logits, labels, mask, groups, 4)
+    whole = sums_of(logits, labels, mask, 15).classes
+    np.testing.assert_allclose(gaps.sum(0), whole.confidence - whole.correct, atol=1e-5)
+    third = sums_of(logits, labels, mask * (groups == 2), 15).classes
+    np.testing.assert_allclose(gaps[2], third.confidence - third.correct, atol=1e-5)
 
 
 def test_under_vmap_and_map():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxreg.calibration import bins, metrics, uncertainty
+from jaxreg.calibration import bins, metrics, selective, uncertainty
 from jaxreg.calibration.ranking import rank
 from tests.calibration.data import draw
 
@@ -17,7 +17,10 @@ def resampled(logits, labels, ids):
     each, mask = metrics.examples(logits, labels), jnp.ones(len(labels))
     width = bins.equal_width(each.confidence)
     mass = bins.equal_mass(rank(each.confidence, mask), mask.sum())
-    columns = jnp.stack([mask, each.correct, each.confidence, each.nll, each.brier], -1)
+    order = rank(each.confidence, mask)
+    top = each.confidence, each.correct, mask, order
+    influence = selective.influence(*top[1:], selective.aurc(*top), selective.auroc(*top))
+    columns = jnp.stack([mask, each.correct, each.confidence, each.nll, each.brier, *influence], -1)
     uniform = uncertainty.uniforms(KEY, ids, 400)
     weights = jnp.concatenate([mask[:, None], uncertainty.poisson_weights(uniform)], -1)
     drawn = uncertainty.draw_floor(uniform, each.confidence, mask, width)
