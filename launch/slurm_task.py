@@ -48,7 +48,9 @@ def requeue() -> None:
     """Puts this very task back into the queue, unless it was cancelled or Slurm has done so already."""
     if os.environ.get("SLURM_PROCID", "0") != "0":
         return  # one task of a job over several hosts is enough
-    job = os.environ["SLURM_JOB_ID"]
+    array, own = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    # The last task of an array has the id of the whole array: by that id all of its tasks would be requeued.
+    job = f"{array}_{own}" if array else os.environ["SLURM_JOB_ID"]
     told = subprocess.run(["scontrol", "show", "job", job, "--oneliner"], capture_output=True, text=True, check=False)
     if "JobState=RUNNING" in told.stdout:
         subprocess.run(["scontrol", "requeue", job], check=True, timeout=60)

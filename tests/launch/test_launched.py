@@ -42,9 +42,9 @@ def wait_for(holds, seconds=240):
 
 
 def at_work(study, number):
-    """The process id of a job that is past its start."""
-    found = list(study.glob(f"jobs/{number:03d}-*/provenance.json"))
-    return int((found[0].parent / ".lock").read_text()) if found else None
+    """The process id of a job that is training."""
+    saved = list(study.glob(f"jobs/{number:03d}-*/checkpoints/*/[0-9]*"))
+    return int((saved[0].parents[2] / ".lock").read_text()) if saved else None
 
 
 def same_numbers(one, other):
@@ -74,18 +74,6 @@ def test_a_killed_job_is_started_again_and_all_is_reported(place, local):
     assert set(frame["probe"]) == {"calibration"}  # the only one that the config asks for
 
 
-def test_a_second_start_trains_nothing(place, local, environment):
-    def written():
-        return {p: p.stat().st_mtime_ns for p in place.glob("local/jobs/*/*") if p.name in ("log.txt", "checkpoints")}
-
-    before = written()
-    words = command("local.py", place / "local", "--jobs=2")
-    again = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=200, check=True)
-    assert "3 of 3 jobs are done" in again.stderr
-    assert again.stdout == local[0]
-    assert written() == before
-
-
 @pytest.fixture(scope="module")
 def slurm(place, environment):
     """A Slurm of this machine alone; without one its tests are skipped, and say why."""
@@ -111,9 +99,9 @@ def test_slurm_preempts_kills_and_times_out_and_the_study_is_equal(place, local,
     assert "3 jobs: 3 to submit" in told(command("slurm.py", study), slurm)
     assert "3 jobs: 0 to submit" in told(command("slurm.py", study), slurm)  # all are queued
     array = json.loads(next(study.glob("jobs/000-*/slurm.json")).read_text())["job"].split("_")[0]
+    os.kill(wait_for(lambda: at_work(study, 1)), signal.SIGKILL)
     wait_for(lambda: at_work(study, 0))
     told(["scontrol", "requeue", f"{array}_0"], slurm)  # as a preemption does
-    os.kill(wait_for(lambda: at_work(study, 1)), signal.SIGKILL)
     wait_for(lambda: at_work(study, 2))
     told(["scancel", "--signal=USR1", f"{array}_2"], slurm)  # as ahead of a time limit
     wait_for(lambda: not queued(slurm))
@@ -130,7 +118,7 @@ def test_slurm_preempts_kills_and_times_out_and_the_study_is_equal(place, local,
 def test_a_cancelled_job_is_not_requeued(place, local, slurm):
     study = place / "cancelled"
     told(command("slurm.py", study, "--config.seeds=1", "--config.steps=4000"), slurm)
-    wait_for(lambda: list(study.glob("jobs/000-*/checkpoints/*/[0-9]*")))
+    wait_for(lambda: at_work(study, 0))
     told(["scancel", "--user=root"], slurm)
     wait_for(lambda: not queued(slurm))
     time.sleep(1)

@@ -1,4 +1,4 @@
-"""A study small enough to be launched several times in a test: 2 regularizers x 3 seeds, 6 steps, in three jobs."""
+"""A study small enough to be launched several times in a test: 2 regularizers x 3 seeds, 60 steps, in three jobs."""
 
 from ml_collections import ConfigDict
 
@@ -12,7 +12,7 @@ def get_config() -> ConfigDict:
             "regularizers": (("none", {}), ("label_smoothing", {"epsilon": 0.1})),
             "seeds": 3,
             "batch_size": 32,
-            "steps": 6,
+            "steps": 60,
             "optimizer": {"name": "sgd", "learning_rate": 0.1, "weight_decay": 1e-4},
             "probes": {
                 "only": ("calibration",),
