@@ -4,13 +4,16 @@ BIN := $(VENV)/bin
 CONFIG ?= configs/digits.py
 WORKDIR ?= runs/digits
 
-.PHONY: study test lint format lock clean
+.PHONY: study test test-cluster lint format lock clean
 
 study: $(VENV)/.ready  ## Train, measure and report the digits study.
 	$(BIN)/python -m jaxreg study --config=$(CONFIG) --workdir=$(WORKDIR)
 
 test: $(VENV)/.ready  ## Run the test suite.
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not cluster" $(ARGS)
+
+test-cluster: $(VENV)/.ready  ## Run jobs of many processes, and on a real Slurm where one is installed.
+	$(BIN)/python -m pytest -m cluster $(ARGS)
 
 lint: $(VENV)/.ready  ## Check format, style and types.
 	$(BIN)/ruff format --check .

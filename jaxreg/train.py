@@ -158,8 +158,8 @@ def dispatches(
     lift = functools.partial(parallel.per_trial, mesh=run.mesh, local=run.execution.local_trials, donate=True)
     split, size = dataset.splits["train"], run.execution.steps_per_dispatch
     if program.dataset.residency == "stream":
-        seed = min(t.seed for t in program.trials)
-        chunks = batches(split, batch_size=program.batch_size, seed=seed, start_step=step, steps_a_chunk=size)
+        # One order for all trials, whoever shares their program: the job that a trial is in changes none of its numbers.
+        chunks = batches(split, batch_size=program.batch_size, seed=0, start_step=step, steps_a_chunk=size)
         return _streamed(lift(functools.partial(streamed_steps, fixed=fixed)), chunks, run.mesh, stops, step)
     resident = Batch(*parallel.put_shared((split.images, split.labels, split.key_ids), run.mesh))
     body = functools.partial(resident_steps, fixed=fixed, batch_size=program.batch_size)

@@ -15,6 +15,7 @@ from jaxreg.__main__ import BAD_USE
 from jaxreg.hosts import START_AGAIN
 from jaxreg.spec import ExecutionSpec, SpecError
 
+pytestmark = pytest.mark.cluster
 CONFIG = """
 import sys
 sys.path.insert(0, {tests!r})

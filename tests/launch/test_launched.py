@@ -15,6 +15,7 @@ from launchers import ROOT
 
 from jaxreg import jobs, results
 
+pytestmark = pytest.mark.cluster
 TINY = ROOT / "tests" / "launch" / "tiny.py"
 
 
