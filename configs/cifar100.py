@@ -48,7 +48,7 @@ def get_config(model: str = "resnet18") -> ConfigDict:
                 "warmup_steps": 0,
             },
             "probes": {
-                "calibration": {"bootstrap": 200},
+                "calibration": {"bootstrap": 200, "human_labels": ""},
                 "robustness": {
                     "suite": "pgd",
                     "norm": "linf",

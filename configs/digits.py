@@ -42,7 +42,7 @@ def get_config() -> ConfigDict:
                 "warmup_steps": 0,
             },
             "probes": {
-                "calibration": {"bootstrap": 200},
+                "calibration": {"bootstrap": 200, "human_labels": ""},
                 "robustness": {
                     "suite": "pgd",
                     "norm": "linf",

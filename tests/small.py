@@ -16,7 +16,7 @@ def small_config() -> ConfigDict:
             "steps": 40,
             "optimizer": {"name": "sgd", "learning_rate": 0.1, "weight_decay": 1e-4},
             "probes": {
-                "calibration": {"bootstrap": 20},
+                "calibration": {"bootstrap": 20, "human_labels": ""},
                 "robustness": {
                     "suite": "pgd",
                     "norm": "linf",

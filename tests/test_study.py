@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,6 +156,26 @@ def test_another_number_of_devices_gives_the_numbers_to_rounding(place, whole):
             np.testing.assert_allclose(one["logits"], other["logits"], rtol=1e-2, atol=1e-2)
 
 
+def test_votes_of_people_are_an_option_of_the_config(place, whole):
+    """A finished study, asked for human labels later: it measures calibration again and trains nothing."""
+    shutil.copytree(place / "whole", place / "voted")
+    (path,) = sorted((place / "voted" / "predictions").glob("*/test.npz"))[:1]
+    with np.load(path) as saved:
+        ids, votes = saved["ids"], 9 * np.eye(10, dtype=int)[saved["labels"]]
+    turned = np.random.default_rng(0).permutation(len(ids))
+    np.savez(place / "votes.npz", id=ids[turned], counts=votes[turned])  # another order: aligned by id
+    finish(place, "voted", f"--config.probes.calibration.human_labels={place / 'votes.npz'}", do="probe")
+    finish(place, "voted", f"--config.probes.calibration.human_labels={place / 'votes.npz'}", do="report")
+    frame = results.read(place / "voted" / "results.parquet").set_index(["trial", "split", "metric"])
+    for trial in frame.index.get_level_values("trial").unique():
+        here = frame.loc[trial, "test"]
+        for human, label in (("cross_entropy_human", "nll"), ("ece_human", "ece"), ("ece_human_ts", "ece_ts")):
+            assert here.loc[human, "value"] == pytest.approx(here.loc[label, "value"], abs=1e-4)  # people agree
+            assert here.loc[human, "low"] <= here.loc[human, "value"] <= here.loc[human, "high"]
+        assert not {"ece_human"} & set(frame.loc[trial, "validation"].index)  # nobody voted on these
+    assert "ECE human" in (place / "voted" / "report" / "index.html").read_text()
+
+
 def test_another_config_is_refused_with_its_difference(place, whole, capsys):
     words = command(place, "whole", "--config.optimizer.learning_rate=0.2")[2:]
     assert main(words) == 2
@@ -214,6 +235,10 @@ def test_provenance_tells_code_versions_devices_and_times(place, whole):
         (["report"], "report needs a workdir"),
         (["report", "nowhere"], "nowhere holds no study"),
         (["study", "--config={config}", "--workdir=w", "--config.probes.robustness.suite=pdg"], "Unknown suite 'pdg'"),
+        (
+            ["study", "--config={config}", "--workdir=w", "--config.probes.calibration.human_labels=nowhere.npz"],
+            "there is no file nowhere.npz",
+        ),
         (
             ["study", "--config={config}", "--workdir=w", "--config.execution.data_devices=3"],
             "must divide the",

@@ -34,7 +34,7 @@ def measure_columns(
     order, count = rank(confidence_N, top[2]), jnp.sum(mask_CB)
     error, sigma = smece.of_residuals(smece.on_grid(confidence_N, (confidence_N - correct_N) * top[2]), count)
     ranked = {"smece": error, "aurc": selective.aurc(*top, order), "auroc": selective.auroc(*top, order)}
-    influence_2N = selective.influence(*top, order)
+    influence_2N = selective.influence(*top[1:], order, ranked["aurc"], ranked["auroc"])
 
     def doubt(columns_8B: Array, mask_B: Array, key_ids_B: Array) -> tuple[Tree, None]:
         correct_B, confidence_B, low_B, high_B = columns_8B[0], columns_8B[1], columns_8B[6], columns_8B[7]

@@ -35,8 +35,8 @@ def auroc(confidence_N: Array, correct_N: Array, mask_N: Array, ranking: Ranking
     return (mean_rank - (right + 1) / 2) / wrong
 
 
-def influence(confidence_N: Array, correct_N: Array, mask_N: Array, ranking: Ranking) -> Array:
-    """Returns per-example values [2, N] whose means are AURC and AUROC, and whose weighted means are the replicates'.
+def influence(correct_N: Array, mask_N: Array, ranking: Ranking, risk: Array, area: Array) -> Array:
+    """Returns values [2, N] of examples whose means are AURC `risk` and AUROC `area`, and weighted means replicates.
 
     Each is the number plus the influence of the example on it: what weighting it more would change, to first order.
     AUROC: the share of the other kind that is on the right side of it. AURC = mean of wrong * -ln G, G the share of
@@ -51,11 +51,9 @@ def influence(confidence_N: Array, correct_N: Array, mask_N: Array, ranking: Ran
     below_N = (wrongs[low_N] + wrongs[high_N]) / 2  # ties half, as in AUROC
     ranks_below_N = (low_N + high_N) / 2.0
     beside_N = right_N / right * below_N / wrong + wrong_N / wrong * (1 - (ranks_below_N - below_N) / right)
-    area = jnp.sum(right_N * below_N) / (right * wrong)
     own = beside_N * count - area * (right_N * count / right + wrong_N * count / wrong - 1)
     auroc_N = jnp.where(right * wrong > 0, own, 0.0)
     share_N = jnp.maximum((count - ranks_below_N) / count, 0.5 / count)
     above_N = running_total((wrong_N / share_N)[order_N])[high_N] / count
     moved_N = -wrong_N * jnp.log(share_N) - above_N * mask_N
-    shift = aurc(confidence_N, correct_N, mask_N, ranking) - jnp.sum(moved_N) / count
-    return jnp.stack([moved_N + shift, auroc_N]) * mask_N
+    return jnp.stack([moved_N + risk - jnp.sum(moved_N) / count, auroc_N]) * mask_N

@@ -18,7 +18,8 @@ def resampled(logits, labels, ids):
     width = bins.equal_width(each.confidence)
     mass = bins.equal_mass(rank(each.confidence, mask), mask.sum())
     order = rank(each.confidence, mask)
-    influence = selective.influence(each.confidence, each.correct, mask, order)
+    top = each.confidence, each.correct, mask, order
+    influence = selective.influence(*top[1:], selective.aurc(*top), selective.auroc(*top))
     columns = jnp.stack([mask, each.correct, each.confidence, each.nll, each.brier, *influence], -1)
     uniform = uncertainty.uniforms(KEY, ids, 400)
     weights = jnp.concatenate([mask[:, None], uncertainty.poisson_weights(uniform)], -1)
