@@ -10,6 +10,12 @@ left out of their time, and said. Values are compared before anything is timed. 
 from files on disk to numbers; jaxreg's first run, with compilation, is given apart, and so is the whole probe, which
 adds vector scaling, isotonic regression, smECE, AURC, AUROC, 200 bootstrap replicates and the noise floor. Packages
 that are not installed are left out.
+
+What it must cost at least, a trial of 10,000 x 100, one core: 4 MB of logits a split are read and copied twice (about
+5 ms); the temperature takes about 8 looks at validation, each with 1 M exponentials and three sums (2 to 3 ms);
+before and after it, test takes 1 M exponentials with five sums (2 ms), 1 M additions of pairs to places in a table for
+the classwise ECE (10 ms), and a sort of 10,000 confidences (3 ms). In all about 55 ms, of which the table is a third:
+64 trials on two cores take no less than 1.8 s. Memory: 512 MiB of logits at a time at most, 8 trials here (64 MB).
 """
 
 import argparse
@@ -94,6 +100,15 @@ def fold(array: np.ndarray) -> np.ndarray:
     return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)).reshape(-1, CHUNK, *array.shape[1:])
 
 
+def stacked(files: Files, split: str, group: list[int]) -> np.ndarray:
+    """Logits [T, C, B, K] of a group, padded, each written to its place once."""
+    first = files.load(split, group[0])
+    stack = np.zeros((len(group), -(-len(first) // CHUNK) * CHUNK, first.shape[1]), np.float32)
+    for place, t in enumerate(group):
+        stack[place, : len(first)] = files.load(split, t)
+    return stack.reshape(len(group), -1, CHUNK, first.shape[1])
+
+
 def one_trial(logits: dict[str, jax.Array], shared: dict[str, tuple[jax.Array, jax.Array]]) -> dict[str, jax.Array]:
     """All of `NAMES` before and after temperature."""
     fit = (logits["validation"], *shared["validation"])
@@ -130,7 +145,7 @@ def jaxreg(files: Files) -> Values:
     found, at_once = [], parallel.padded(min(8, files.trials), mesh)
     for first in range(0, files.trials, at_once):
         group = [min(t, files.trials - 1) for t in range(first, first + at_once)]
-        stack = {s: np.stack([fold(files.load(s, t)) for t in group]) for s in files.labels}
+        stack = {s: stacked(files, s, group) for s in files.labels}
         found.append(parallel.fetch(run(parallel.put_trials(stack, mesh), shared)))
     return {name: np.concatenate([part[name] for part in found])[: files.trials].tolist() for name in found[0]}
 
@@ -234,10 +249,15 @@ OTHERS = {  # package that must be there, and what runs
 
 # --- comparison -------------------------------------------------------------------------------------------------------
 def compare(name: str, found: Values, expected: Values) -> None:
-    """Stops unless every number agrees: to 2e-4, T to 0.1 %, MCE to 0.02: one example at an edge moves a small bin."""
+    """Stops unless every number agrees: to 2e-4, T to 0.1 %, MCE to 0.02: one example at an edge moves a small bin.
+
+    Numbers after temperature to 1e-3: confidences move by up to 0.3 of the relative difference of T, and with them some
+    examples cross an edge.
+    """
     for metric, values in found.items():
         scale = expected["temperature"] if metric == "temperature" else 1
-        allowed = {"temperature": 1e-3, "mce": 0.02, "mce_ts": 0.02}.get(metric, 2e-4)
+        usual = 1e-3 if metric.endswith("_ts") else 2e-4
+        allowed = {"temperature": 1e-3, "mce": 0.02, "mce_ts": 0.02}.get(metric, usual)
         worst = np.max(np.abs(np.array(values) - expected[metric]) / scale)
         if not worst <= allowed:
             raise SystemExit(

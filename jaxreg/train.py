@@ -158,7 +158,7 @@ def dispatches(
     lift = functools.partial(parallel.per_trial, mesh=run.mesh, local=run.execution.local_trials, donate=True)
     split, size = dataset.splits["train"], run.execution.steps_per_dispatch
     if program.dataset.residency == "stream":
-        # One order for all trials, whoever shares their program: the job that a trial is in changes none of its numbers.
+        # One order for all, whoever shares the program: the job that a trial is in changes none of its numbers.
         chunks = batches(split, batch_size=program.batch_size, seed=0, start_step=step, steps_a_chunk=size)
         return _streamed(lift(functools.partial(streamed_steps, fixed=fixed)), chunks, run.mesh, stops, step)
     resident = Batch(*parallel.put_shared((split.images, split.labels, split.key_ids), run.mesh))

@@ -53,7 +53,7 @@ def measure(
     shared = parallel.put_shared((_examples(splits, chunks), np.uint32(seed)), mesh)
     measured: list[Measured] = []
     for group in _groups(count, splits, chunks, mesh):
-        logits = np.stack([_padded(splits, chunks, t) for t in group])
+        logits = _logits(splits, chunks, group)
         found = _each(parallel.fetch(look(parallel.put_trials(logits, mesh), shared)), len(group))
         seen = np.stack([rows.columns(one, splits, t, human) for one, t in zip(found, group)])
         numbers = _each(parallel.fetch(count_up(parallel.put_trials(seen, mesh), shared)), len(group))
@@ -97,8 +97,14 @@ def _examples(splits: Mapping[str, Split], chunks: tuple[int, int]) -> Examples:
     return Examples(np.stack(labels), np.stack(mask), np.stack(keys))
 
 
-def _padded(splits: Mapping[str, Split], chunks: tuple[int, int], place: int) -> np.ndarray:
-    return np.stack([_fill(np.asarray(split.logits[place], np.float32), chunks) for split in splits.values()])
+def _logits(splits: Mapping[str, Split], chunks: tuple[int, int], group: list[int]) -> np.ndarray:
+    """Stacks [T, S, C, B, K] of a group's logits, each written to its place once."""
+    classes = np.shape(splits["validation"].logits[0])[-1]
+    stack = np.zeros((len(group), len(splits), math.prod(chunks), classes), np.float32)
+    for place, split in enumerate(splits.values()):
+        for to, t in enumerate(group):
+            stack[to, place, : len(split.labels)] = split.logits[t]
+    return stack.reshape(*stack.shape[:2], *chunks, classes)
 
 
 def _fill(array: np.ndarray, chunks: tuple[int, int]) -> np.ndarray:
