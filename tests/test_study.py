@@ -156,7 +156,6 @@ def test_another_number_of_devices_gives_the_numbers_to_rounding(place, whole):
             np.testing.assert_allclose(one["logits"], other["logits"], rtol=1e-2, atol=1e-2)
 
 
-<<<<<<< HEAD
 def test_adversarial_examples_are_exported_with_their_ids(place, whole, capsys):
     assert main(["jaxreg", "export", f"--workdir={place / 'whole'}"]) == 0
     written = capsys.readouterr().out.split()
@@ -173,8 +172,6 @@ def test_adversarial_examples_are_exported_with_their_ids(place, whole, capsys):
     assert "holds no results" in capsys.readouterr().err
 
 
-=======
->>>>>>> calibration
 def test_votes_of_people_are_an_option_of_the_config(place, whole):
     """A finished study, asked for human labels later: it measures calibration again and trains nothing."""
     shutil.copytree(place / "whole", place / "voted")
