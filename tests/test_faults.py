@@ -42,6 +42,7 @@ def get_config():
     config.regularizers = (("none", {{}}),)
     config.dataset.augment = ()
     config.steps = 8
+    config.probes.only = ("calibration",)
     return config
 """
 

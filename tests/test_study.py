@@ -180,8 +180,9 @@ def test_votes_of_people_are_an_option_of_the_config(place, whole):
         ids, votes = saved["ids"], 9 * np.eye(10, dtype=int)[saved["labels"]]
     turned = np.random.default_rng(0).permutation(len(ids))
     np.savez(place / "votes.npz", id=ids[turned], counts=votes[turned])  # another order: aligned by id
-    finish(place, "voted", f"--config.probes.calibration.human_labels={place / 'votes.npz'}", do="probe")
-    finish(place, "voted", f"--config.probes.calibration.human_labels={place / 'votes.npz'}", do="report")
+    asked = f"--config.probes.calibration.human_labels={place / 'votes.npz'}"
+    assert main(command(place, "voted", asked, do="probe")[2:]) == 0
+    assert main(["jaxreg", "report", f"--workdir={place / 'voted'}"]) == 0
     frame = results.read(place / "voted" / "results.parquet").set_index(["trial", "split", "metric"])
     for trial in frame.index.get_level_values("trial").unique():
         here = frame.loc[trial, "test"]
@@ -210,7 +211,8 @@ def test_a_second_process_is_refused(place, whole, capsys):
 
 
 def test_trials_that_diverge_are_named_and_left_out(place, whole):
-    text = (place / "small.py").read_text() + "\ndef sweep():\n"
+    one_probe = "\ndef get_config():\n    c = small_config()\n    c.probes.only = ('calibration',)\n    return c\n"
+    text = (place / "small.py").read_text().replace(" as get_config", "") + one_probe + "\ndef sweep():\n"
     (place / "half.py").write_text(
         text + "    yield from ({'optimizer.learning_rate': rate} for rate in (0.1, 1e30))\n"
     )
