@@ -182,10 +182,12 @@ def report(directories: list[epath.Path]) -> int:
     claims.save(tested, directories[0] / "report" / "tables")
     path = page.build(directories, claims=claims.summarize(tested))
     (directories[0] / "report" / "tables" / "claims.txt").write_text(claims.as_text(tested) + "\n")
+    shown = found.limited()
     parts = [
-        table(found.frame),
-        calibration(found.frame),
-        verdicts.text(found),
+        table(shown.frame),
+        calibration(shown.frame),
+        verdicts.text(shown),
+        page.left_out(found, shown),
         "\n".join(claims.headlines(tested)),
         f"report: {path}",
     ]

@@ -1,4 +1,5 @@
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,30 @@ def test_effect_is_the_paired_test_of_scipy():
     assert (found.low, found.high) == pytest.approx(tuple(test.confidence_interval(0.95)))
     assert found.p_wilcoxon == pytest.approx(scipy.stats.wilcoxon(SOFT, NONE).pvalue)
     assert found.n == 5
+
+
+@pytest.mark.parametrize("n", [2, 7, 50, 51])
+def test_tests_are_those_of_scipy_for_any_number_of_pairs(n):
+    rng = np.random.default_rng(n)
+    for differences in (*rng.normal(0.3, 1.0, (20, n)), np.r_[0.0, rng.normal(size=n - 1)], np.r_[1.0, -1.0, 2:n]):
+        with warnings.catch_warnings(action="ignore"):
+            found, t = statistics.effect(differences, np.zeros(n)), scipy.stats.ttest_1samp(differences, 0.0)
+            ranked = scipy.stats.wilcoxon(differences).pvalue
+        assert (found.t, found.p) == pytest.approx((t.statistic, t.pvalue))
+        assert found.p_wilcoxon == pytest.approx(ranked)
+
+
+def test_a_missing_seed_and_a_missing_value_are_no_pairs():
+    cells = {
+        ("none", 0): 1.0,
+        ("none", 1): 2.0,
+        ("none", 2): 4.0,
+        ("mixup", 1): 3.0,
+        ("mixup", 2): np.nan,
+        ("mixup", 3): 9.0,
+    }
+    (line,) = statistics.paired(frame(cells), "ece").to_dict("records")
+    assert (line["mean"], line["baseline_mean"], line["difference"], line["n"]) == (3.0, 3.0, 1.0, 1)
 
 
 def test_interval_by_hand():

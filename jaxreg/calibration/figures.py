@@ -60,7 +60,9 @@ def ece_against_accuracy(settings: Mapping[str, Points], looks: Mapping[str, tup
     `looks` is the colour and marker of each setting, by default one of eight.
     """
     looks = looks or dict(zip(settings, itertools.cycle(zip(COLOURS, MARKERS))))
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    told = "noise floor, upper end"
+    columns = max(1, LETTERS // (max(len(name) for name in [*settings, told]) + 6))
+    figure = Figure(figsize=(9, 3.4 + 0.2 * -(-(len(settings) + 1) // columns)), layout="constrained")
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     for axis, kind, title in zip(axes, ("", "_ts"), ("before temperature", "after temperature")):
         for name, points in settings.items():
@@ -78,8 +80,6 @@ def ece_against_accuracy(settings: Mapping[str, Points], looks: Mapping[str, tup
     keys: list[Any] = [
         Line2D([], [], ls="", color=looks[name][0], marker=looks[name][1], ms=7, label=name) for name in settings
     ]
-    told = "noise floor, upper end"
     keys.append(Line2D([], [], ls="", marker="_", color="#555555", ms=16, mew=1.6, label=told))
-    columns = max(1, LETTERS // (max(len(name) for name in [*settings, told]) + 6))
     figure.legend(handles=keys, loc="outside upper left", ncols=columns, frameon=False, fontsize=9)
     return figure

@@ -12,6 +12,8 @@ from etils import epath
 
 from jaxreg import jobs, results
 
+SHOWN = 12  # settings that can be told apart in a figure, and read in a table
+
 
 class Failed(NamedTuple):
     """A trained trial without results, and why."""
@@ -38,6 +40,16 @@ class StudyData:
         names = self.frame.drop_duplicates("setting")
         order = names.assign(place=names["study"].map(list(self.config).index), soft=names["regularizer"] != "none")
         return list(order.sort_values(["place", "soft"], kind="stable")["setting"])
+
+    def limited(self, most: int = SHOWN) -> "StudyData":
+        """Returns the same with at most that many settings: of each regularizer the first in turn."""
+        names = self.frame.drop_duplicates("setting").set_index("setting").loc[self.settings]
+        if len(names) <= most:
+            return self
+        turn = names.groupby(["study", "regularizer"], sort=False).cumcount().sort_values(kind="stable")
+        chosen = set(turn.index[:most])
+        parts = {"frame": self.frame, "curves": self.curves}
+        return dataclasses.replace(self, **{name: one[one["setting"].isin(chosen)] for name, one in parts.items()})
 
     @property
     def trials(self) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """The numbers of every setting against the baseline at the same seed, and which differences of ECE are noise."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import pandas as pd
 
@@ -39,15 +39,19 @@ def noise(frame: pd.DataFrame, split: str) -> set[tuple[str, ...]]:
     return set(chosen[[*results.SETTING, "metric"]].itertuples(index=False, name=None))
 
 
-def _floor_ends(rows: pd.DataFrame) -> dict[tuple[str, ...], float]:
-    """The mean upper end of each noise floor, by study, regularizer, hyperparameters and metric."""
+def _floor_ends(rows: pd.DataFrame) -> dict[tuple[str, str], dict[tuple[str, str], float]]:
+    """The mean upper end of each noise floor, by study and metric, then by setting."""
     chosen = rows[rows["metric"].isin(FLOORS.values()) & rows["high"].notna()]
-    return chosen.groupby([*results.SETTING, "metric"])["high"].mean().to_dict()
+    found: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
+    for (study, *setting, metric), high in chosen.groupby([*results.SETTING, "metric"])["high"].mean().items():
+        found.setdefault((study, metric), {})[setting[0], setting[1]] = high
+    return found
 
 
-def _floor(ends: dict[tuple[str, ...], float], study: str, regularizer: str, given: str, metric: str) -> float:
+def _floor(
+    ends: Mapping[tuple[str, str], dict[tuple[str, str], float]], study: str, regularizer: str, given: str, metric: str
+) -> float:
     """The higher end of a setting's and its baseline's floor; nan where there is none."""
-    floor = FLOORS.get(metric, "")
-    settings = [(key[1], key[2]) for key in ends if key[0] == study and key[3] == floor]
-    sides = [(regularizer, given), statistics.baseline_of((regularizer, given), settings)]
-    return max((ends[study, *side, floor] for side in sides if side in settings), default=float("nan"))
+    own = ends.get((study, FLOORS.get(metric, "")), {})
+    base = statistics.baseline_of((regularizer, given), list(own)) if own else None
+    return max((own[side] for side in ((regularizer, given), base) if side in own), default=float("nan"))

@@ -13,6 +13,7 @@ GAPS = {
     "nll": ("scaled_nll/1", "NLL", 1),
     "margin": ("label_margin", "margin", 1),
 }
+_ENDS = ("", "_share")  # of the metrics of an intervention
 COLUMNS = ("the baseline gets", "metric", "baseline", "changed baseline", "setting", "gap closed", "n")
 NOTE = (
     "The baseline at the same seed is given the mean norm of a setting, or turned toward the class centers by the mean "
@@ -41,9 +42,14 @@ def lines(data: StudyData) -> list[Line]:
 def numbers(data: StudyData) -> pd.DataFrame:
     """Returns the same in numbers: setting, change, metric, baseline, changed, own, closed, least, greatest, n."""
     found = []
-    base = data.frame[(data.frame["regularizer"] == "none") & (data.frame["split"] == data.split)]
-    for setting in data.settings:
-        own = data.frame[(data.frame["setting"] == setting) & (data.frame["split"] == data.split)]
+    wanted = {plain for plain, _, _ in GAPS.values()} | {
+        f"{c}_{g}{end}" for c in CHANGES for g in GAPS for end in _ENDS
+    }
+    rows = data.frame[data.frame["metric"].isin(wanted) & (data.frame["split"] == data.split)]
+    base, by_setting = rows[rows["regularizer"] == "none"], dict(iter(rows.groupby("setting")))
+    changed_ = set(rows.loc[~rows["metric"].isin([plain for plain, _, _ in GAPS.values()]), "setting"])
+    for setting in [name for name in data.settings if name in changed_]:
+        own = by_setting[setting]
         for change, told in CHANGES.items():
             for gap, (plain, title, scale) in GAPS.items():
                 names = (f"{change}_{gap}", plain, f"{change}_{gap}_share")

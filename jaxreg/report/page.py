@@ -37,22 +37,28 @@ def build(
     """
     data = load(workdirs)
     folder = epath.Path(out) if out is not None else epath.Path(workdirs[0]) / "report"
-    drawn = figures.draw(data, folder / "figures")
+    shown = data.limited()
+    drawn = figures.draw(shown, folder / "figures")
     files = tables.save(data, claims, folder / "tables")
-    write_whole(folder / "index.html", render(data, drawn, files, claims).encode())
+    write_whole(folder / "index.html", render(shown, drawn, files, claims, left_out(data, shown)).encode())
     return folder / "index.html"
 
 
 def render(
-    data: StudyData, drawn: Sequence[figures.Drawn], files: Sequence[str], claims: Sequence[Mapping[str, Any]]
+    data: StudyData,
+    drawn: Sequence[figures.Drawn],
+    files: Sequence[str],
+    claims: Sequence[Mapping[str, Any]],
+    limit: str = "",
 ) -> str:
-    """Returns the page as HTML: every value escaped, every picture inside it."""
+    """Returns the page as HTML: every value escaped, every picture inside it; `limit` says what it leaves out."""
     columns, lines = tables.main_lines(data)
     return _template().render(
         title=" + ".join(data.config),
         css=_resource("style.css"),
         data=data,
         counts=figures.counts(data),
+        limit=limit,
         sections=SECTIONS,
         drawn=drawn,
         names={figure.name for figure in drawn},
@@ -75,6 +81,15 @@ def render(
         runs={study: _json(values.get("runs", [])) for study, values in data.provenance.items()},
         config={study: _json(config) for study, config in data.config.items()},
     )
+
+
+def left_out(data: StudyData, shown: StudyData) -> str:
+    """Returns as a sentence that only some of the settings are shown; empty where all are."""
+    if shown is data:
+        return ""
+    one, all_ = len(shown.settings), f"{len(data.settings):,} settings of {len(data.trials):,} trials"
+    told = f"Figures, tables and the list of trials show {one} of {all_}, of each regularizer the first"
+    return f"{told}; the claims are tested on all, and the CSV files hold all."
 
 
 def _without(values: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def figure(data: StudyData) -> Figure | None:
     names = [
         textwrap.fill(setting.replace("(", " (", 1) if len(setting) > 30 else setting, 30) for setting in data.settings
     ]
-    rows, line = -(-len(columns) // 3), 0.3 if max(map(len, names)) <= 30 else 0.42
+    rows, line = -(-len(columns) // 3), max(0.3, 0.06 + 0.18 * max(name.count("\n") + 1 for name in names))
     figure = Figure(figsize=(WIDTH, rows * (0.8 + line * len(names))), layout="constrained")
     axes = grid(figure, len(columns), 3, sharey=True)
     for axis, column in zip(axes, columns):

@@ -196,6 +196,24 @@ def test_studies_attacked_at_different_radii_show_both(tmp_path):
     assert {"robust % 0.1", "robust % 0.03"} < set(titles)
 
 
+def test_a_large_study_shows_some_settings_says_so_and_saves_all(tmp_path, monkeypatch):
+    many = [(name, {"rate": i}) for name in ("none", "label_smoothing", "mixup") for i in range(3)]
+    workdir = made_up.write(tmp_path / "w", settings=many, seeds=2, arrays=False, curves=False)
+    drawn = []
+    monkeypatch.setattr(figures, "draw", lambda shown, folder: drawn.append(shown) or [])
+    monkeypatch.setattr(data.StudyData.limited, "__defaults__", (6,))  # instead of 12
+    html = Page(page.build([workdir]))
+    two_each = [f"{name}(rate={i})" for name in ("none", "label_smoothing", "mixup") for i in range(2)]
+    assert drawn[0].settings == two_each
+    assert drawn[0].limited() is drawn[0]
+    assert "show 6 of 9 settings of 18 trials" in html.text
+    assert "mixup(rate=1)" in html.text
+    assert "rate=2" not in html.text
+    folder = workdir / "report" / "tables"
+    assert len(pd.read_csv(folder / "trials.csv")) == 18
+    assert pd.read_csv(folder / "summary.csv")["hyperparameters"].nunique() == 3
+
+
 def test_failed_trials_are_named(tmp_path):
     workdir = made_up.write(tmp_path / "w", seeds=2, arrays=False)
     path = workdir / "curves" / "program-0.parquet"
