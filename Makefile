@@ -10,7 +10,7 @@ study: $(VENV)/.ready  ## Train, measure and report the digits study.
 	$(BIN)/python -m jaxreg study --config=$(CONFIG) --workdir=$(WORKDIR)
 
 test: $(VENV)/.ready  ## Run the test suite.
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not cluster" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not cluster" $(ARGS)
 
 test-cluster: $(VENV)/.ready  ## Run jobs of many processes, and on a real Slurm where one is installed.
 	$(BIN)/python -m pytest -m cluster $(ARGS)
