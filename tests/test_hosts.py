@@ -25,6 +25,7 @@ def get_config():
     config = small_config()
     config.regularizers = (("none", {{}}), ("label_smoothing", {{"epsilon": 0.1}}))
     config.dataset.augment = ()
+    config.probes.only = ("calibration",)
     config.execution.update(distributed="", heartbeat_seconds=20, dispatches_per_checkpoint=1)
     return config
 """
