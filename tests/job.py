@@ -103,9 +103,13 @@ def wait_for_checkpoint(job: Job, checkpoints: Path, after: int = 0) -> None:
 
 
 def environment(compiled: Path) -> dict[str, str]:
-    """Of a process that compiles nothing that an earlier one has compiled."""
+    """Of a process that compiles nothing that an earlier one has compiled.
+
+    All have as many threads: XLA:CPU splits a matrix product among them, which changes its last bits. By default a
+    process has as many as its devices or the machine's cores, whichever is more.
+    """
     cache = {"JAX_COMPILATION_CACHE_DIR": str(compiled), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
-    return {**os.environ, "PYTHONPATH": str(ROOT), **cache}
+    return {**os.environ, "PYTHONPATH": str(ROOT), "NPROC": "4", **cache}
 
 
 def compile_once() -> None:

@@ -31,11 +31,14 @@ def pooled(x_BHWC: Array) -> Array:
 def max_pool(x_BHWC: Array) -> Array:
     """The maximum of each 2 x 2 window of x >= 0, odd sides padded with 0: [B, H, W, C] -> [B, ⌈H/2⌉, ⌈W/2⌉, C].
 
-    A reshape and a maximum: the gradient of a window reduction is slow on CPU.
+    Maxima of pairs, first over rows: on CPU the gradient of a reduction takes three times as long, and that of a window
+    reduction more. Where values tie, the gradient is shared.
     """
     x_BHWC = jnp.pad(x_BHWC, ((0, 0), (0, x_BHWC.shape[1] % 2), (0, x_BHWC.shape[2] % 2), (0, 0)))
     b, h, w, c = x_BHWC.shape
-    return x_BHWC.reshape(b, h // 2, 2, w // 2, 2, c).max((2, 4))
+    pairs = x_BHWC.reshape(b, h // 2, 2, w // 2, 2, c)
+    rows = jnp.maximum(pairs[:, :, 0], pairs[:, :, 1])
+    return jnp.maximum(rows[:, :, :, 0], rows[:, :, :, 1])
 
 
 def check_image(name: str, image_shape: tuple[int, int, int], smallest: int) -> None:
