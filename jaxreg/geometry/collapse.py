@@ -8,6 +8,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxreg.geometry.chunks import total
+
 
 class Collapse(NamedTuple):
     """All zero at full collapse but the last three. See `collapse` for each."""
@@ -33,36 +35,53 @@ def collapse(features_ND: Array, labels_N: Array, kernel_DK: Array, predictions_
       effective_rank: exp of the entropy of the covariance's eigenvalues, normalised to sum one; in [1, D].
     """
     spread_KD = means_KD - means_KD.mean(0)
-    within_ND = features_ND - means_KD[labels_N]
-    variance, between = jnp.mean(jnp.sum(within_ND**2, 1)), jnp.mean(jnp.sum(spread_KD**2, 1))
-    nearest_N = jnp.argmin(jnp.sum(means_KD**2, 1) - 2 * features_ND @ means_KD.T, 1)
+    axes_RD, inverse_R = whitening(spread_KD)
+    square_K = jnp.sum(means_KD**2, 1)
+
+    def sums(counts_B: Array, features_BD: Array, labels_B: Array, predictions_B: Array) -> tuple[Array, ...]:
+        within_BD = features_BD - means_KD[labels_B]
+        nearest_B = jnp.argmin(square_K - 2 * features_BD @ means_KD.T, 1)
+        whitened_B = (within_BD @ axes_RD.T) ** 2 @ inverse_R
+        each = (jnp.sum(within_BD**2, 1), whitened_B, predictions_B != nearest_B)
+        return tuple(jnp.sum(counts_B * one_B) for one_B in each)
+
+    found = total(sums, features_ND, labels_N, predictions_N)
+    variance, whitened, missed = (one / len(labels_N) for one in found)
+    between = jnp.mean(jnp.sum(spread_KD**2, 1))
     return Collapse(
-        nc1=jnp.mean(whitened(within_ND, spread_KD)) / len(means_KD),
+        nc1=whitened / len(means_KD),
         nc2_norm=_norm_spread(spread_KD),
         nc2_angle=_angle_spread(spread_KD),
         nc3=jnp.linalg.norm(kernel_DK.T / jnp.linalg.norm(kernel_DK) - spread_KD / jnp.linalg.norm(spread_KD)),
-        nc4=jnp.mean(predictions_N != nearest_N),
+        nc4=missed,
         within_class_variance=variance,
         within_class_share=variance / (variance + between),
         effective_rank=effective_rank(features_ND),
     )
 
 
-def whitened(within_ND: Array, spread_KD: Array) -> Array:
-    """d' pinv(S_B) d of each deviation d from its class mean: [N]. Its mean is tr(S_W pinv(S_B))."""
+def whitening(spread_KD: Array) -> tuple[Array, Array]:
+    """Axes [R, D] and weights [R] with sum_r weights_r (axes_r . d)^2 = d' pinv(S_B) d; its mean is tr(S_W pinv(S_B)).
+
+    R = min(K - 1, D).
+    """
     num_classes, width = spread_KD.shape
     rank = min(num_classes - 1, width)
     _, scale, axes = jnp.linalg.svd(spread_KD, full_matrices=False)
     scale, axes = scale[:rank], axes[:rank]
     kept = scale > 1e-6 * scale[0]
-    inverse = jnp.where(kept, num_classes / jnp.where(kept, scale, 1) ** 2, 0)
-    return (within_ND @ axes.T) ** 2 @ inverse
+    return axes, jnp.where(kept, num_classes / jnp.where(kept, scale, 1) ** 2, 0)
 
 
 def effective_rank(features_ND: Array) -> Array:
     """exp(H(p)), p the eigenvalues of the covariance over their sum; 1 for features on a line."""
-    centred_ND = features_ND - features_ND.mean(0)
-    values = jnp.maximum(jnp.linalg.eigvalsh(centred_ND.T @ centred_ND), 0)
+    mean_D = features_ND.mean(0)
+
+    def gram(counts_B: Array, features_BD: Array) -> Array:
+        centred_BD = features_BD - mean_D
+        return (centred_BD * counts_B[:, None]).T @ centred_BD
+
+    values = jnp.maximum(jnp.linalg.eigvalsh(total(gram, features_ND)), 0)
     share = values / jnp.sum(values)
     return jnp.exp(-jnp.sum(jnp.where(share > 0, share * jnp.log(jnp.where(share > 0, share, 1)), 0)))
 

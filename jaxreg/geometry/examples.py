@@ -1,14 +1,13 @@
-"""All per-example numbers of one trial and split in one pass, in chunks: memory does not grow with the examples."""
+"""All per-example numbers of one trial in one pass."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
-from jaxreg.geometry import cones, cosines, margins, norms
-
-CHUNK = 4096  # examples in flight
+from jaxreg.geometry import chunks, cones, cosines, margins, norms
 
 
 class Head(NamedTuple):
@@ -19,16 +18,13 @@ class Head(NamedTuple):
 
 
 def measure_examples(
-    features_ND: Array, labels_N: Array, head: Head, vectors: cosines.ClassVectors
-) -> dict[str, Array]:
-    """Norms, cosines, cones, margins of every example: arrays [N]. Angles in radians."""
+    splits: Mapping[str, tuple[Array, Array]], head: Head, vectors: cosines.ClassVectors
+) -> dict[str, dict[str, Array]]:
+    """Predictions, norms, cosines, cones and margins of every example: arrays [N] by split. Angles in radians.
 
-    def one(example: tuple[Array, Array]) -> dict[str, Array]:
-        return jax.tree.map(lambda a: a[0], _batch(example[0][None], example[1][None], head, vectors))
-
-    if len(labels_N) <= CHUNK:
-        return _batch(features_ND, labels_N, head, vectors)
-    return lax.map(one, (features_ND, labels_N), batch_size=CHUNK)
+    Args: splits: features [N, D] and labels [N] by name.
+    """
+    return chunks.each(lambda *chunk: _batch(*chunk, head, vectors), splits)
 
 
 def _batch(features_ND: Array, labels_N: Array, head: Head, vectors: cosines.ClassVectors) -> dict[str, Array]:
@@ -37,6 +33,7 @@ def _batch(features_ND: Array, labels_N: Array, head: Head, vectors: cosines.Cla
     both_2N = jnp.stack([predictions_N, labels_N.astype(predictions_N.dtype)])
     margin_2N = jax.vmap(lambda classes_N: margins.angular_margin(features_ND, *head, classes_N))(both_2N)
     return {
+        "prediction": predictions_N,
         "correct": predictions_N == labels_N,
         "feature_norm": norms.norm(features_ND),
         "feature_rms": norms.rms(features_ND),

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxreg.geometry import cosines, margins, scaling
+from jaxreg.geometry.chunks import total
 from jaxreg.geometry.examples import Head
 
 NO_BASELINE = -1
@@ -42,15 +43,20 @@ def intervene(features_ND: Array, labels_N: Array, head: Head, centers_KD: Array
 
     Returns: scalars `norm_swap_METRIC` and `turn_METRIC`.
     """
-    turned_ND = turn_toward(features_ND, centers_KD[labels_N], change.turn)
 
-    def measure(changed_ND: Array) -> dict[str, Array]:
-        found = scaling.calibration(changed_ND @ head.kernel_DK + head.bias_K, labels_N)
-        return found | {"margin": jnp.mean(margins.angular_margin(changed_ND, *head, labels_N))}
+    def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> tuple[scaling.Sums, Array]:
+        turned_BD = turn_toward(features_BD, centers_KD[labels_B], change.turn)
 
-    both = jax.vmap(measure)(jnp.stack([change.scale * features_ND, turned_ND]))
-    names = ("norm_swap", "turn")
-    return {f"{done}_{name}": value[i] for i, done in enumerate(names) for name, value in both.items()}
+        def one(changed_BD: Array) -> tuple[scaling.Sums, Array]:
+            margins_B = margins.angular_margin(changed_BD, *head, labels_B)
+            logits_BK = changed_BD @ head.kernel_DK + head.bias_K
+            return scaling.sums_of(counts_B, logits_BK, labels_B), jnp.sum(counts_B * margins_B)
+
+        return jax.vmap(one)(jnp.stack([change.scale * features_BD, turned_BD]))
+
+    calibrated, margin_2 = total(sums, features_ND, labels_N)
+    both = scaling.calibration(calibrated) | {"margin": margin_2 / len(labels_N)}
+    return {f"{done}_{name}": value[i] for i, done in enumerate(("norm_swap", "turn")) for name, value in both.items()}
 
 
 def share_closed(before: float, after: float, goal: float, noise: float) -> float:

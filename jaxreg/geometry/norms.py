@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jax import Array
 
+from jaxreg.geometry.chunks import total
+
 
 def norm(features_ND: Array) -> Array:
     """|h| of each example: [N], in the units of the features."""
@@ -26,5 +28,10 @@ def common_mode(features_ND: Array) -> Array:
 
 def class_means(features_ND: Array, labels_N: Array, num_classes: int) -> Array:
     """Mean feature of each class: [K, D]. A class without examples gets zeros."""
-    onehot_NK = (labels_N[:, None] == jnp.arange(num_classes)).astype(features_ND.dtype)
-    return (onehot_NK.T @ features_ND) / jnp.maximum(onehot_NK.sum(0), 1)[:, None]
+
+    def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> tuple[Array, Array]:
+        onehot_BK = jnp.where(labels_B[:, None] == jnp.arange(num_classes), counts_B[:, None], 0)
+        return onehot_BK.T @ features_BD, onehot_BK.sum(0)
+
+    sums_KD, counts_K = total(sums, features_ND, labels_N)
+    return sums_KD / jnp.maximum(counts_K, 1)[:, None]

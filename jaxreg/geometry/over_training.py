@@ -101,8 +101,7 @@ def _snapshot(snapshot: tuple[Array, Array, Array], labels_N: Array) -> dict[str
         means_KD = norms.class_means(features_ND, labels_N, bias_K.shape[0])
         solved = centers.minimal_loss_points(*head, jnp.mean(norms.norm(features_ND)))
         vectors = cosines.ClassVectors(solved.points, kernel_DK.T, means_KD, solved.points, features_ND.mean(0))
-        examples = measure_examples(features_ND, labels_N, head, vectors)
-        predictions_N = jnp.argmax(features_ND @ kernel_DK + bias_K, 1)
+        examples = measure_examples({"": (features_ND, labels_N)}, head, vectors)[""]
         return {
             **{name: jnp.mean(examples[name]) for name in MEANS},
             **{name: examples[name] for name in FAR},
@@ -111,5 +110,5 @@ def _snapshot(snapshot: tuple[Array, Array, Array], labels_N: Array) -> dict[str
             "center_residual": jnp.max(solved.residual),
             "center": solved.points,
             "cone_by_construction": (jnp.ptp(bias_K) == 0).astype(jnp.float32),
-            **collapse.collapse(features_ND, labels_N, kernel_DK, predictions_N, means_KD)._asdict(),
+            **collapse.collapse(features_ND, labels_N, kernel_DK, examples["prediction"], means_KD)._asdict(),
         }

@@ -6,58 +6,83 @@ import numpy as np
 from jax import Array, lax
 
 from jaxreg.calibration import bins, metrics, temperature
+from jaxreg.geometry.chunks import total
+from jaxreg.geometry.examples import Head
 
 SCALES = tuple(float(2**e) for e in np.arange(-3, 3.5, 0.5))
+Sums = tuple[bins.Bins, Array]  # of the top label in 15 equal-width bins, and of the NLL
 
 
-def calibration(logits_NK: Array, labels_N: Array) -> dict[str, Array]:
-    """ECE (15 equal-width bins), NLL and accuracy of logits: scalars."""
-    each = metrics.examples(logits_NK, labels_N)
-    ones_N = jnp.ones_like(each.confidence)
-    sums = bins.bins_of(bins.equal_width(each.confidence), each.confidence, each.correct, ones_N)
-    return {"ece": bins.ece(sums), "nll": jnp.mean(each.nll), "accuracy": jnp.mean(each.correct)}
+def sums_of(counts_B: Array, logits_BK: Array, labels_B: Array) -> Sums:
+    """Sums over examples, each counted `counts_B` times."""
+    each = metrics.examples(logits_BK, labels_B)
+    top = bins.bins_of(bins.equal_width(each.confidence), each.confidence, each.correct, counts_B)
+    return top, jnp.sum(counts_B * each.nll)
+
+
+def calibration(sums: Sums) -> dict[str, Array]:
+    """ECE (15 equal-width bins), NLL and accuracy: scalars."""
+    top, nll = sums
+    count = top.count.sum(-1)
+    return {"ece": bins.ece(top), "nll": nll / count, "accuracy": top.correct.sum(-1) / count}
 
 
 def curve(
-    products_NK: Array, bias_K: Array, labels_N: Array, scales_S: Array, bias_scales_S: Array
+    features_ND: Array, labels_N: Array, head: Head, scales_S: Array, bias_scales_S: Array
 ) -> dict[str, Array]:
     """`calibration` of s W h + u b for each pair (s, u): arrays [S]. u = 1: s scales features; u = s: T = 1/s."""
 
-    def one(pair: tuple[Array, Array]) -> dict[str, Array]:
-        return calibration(pair[0] * products_NK + pair[1] * bias_K, labels_N)
+    def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> Sums:
+        products_BK = features_BD @ head.kernel_DK
 
-    return lax.map(one, (scales_S, bias_scales_S))
+        def one(pair: tuple[Array, Array]) -> Sums:
+            return sums_of(counts_B, pair[0] * products_BK + pair[1] * head.bias_K, labels_B)
+
+        return lax.map(one, (scales_S, bias_scales_S))
+
+    return calibration(total(sums, features_ND, labels_N))
 
 
-def best_scale(products_NK: Array, bias_K: Array, labels_N: Array) -> Array:
-    """The s in [0.01, 100] with the least NLL of s h: convex in s, as NLL is in 1/T, and found by the same search.
+def best_scales(features_ND: Array, labels_N: Array, head: Head) -> Array:
+    """The s in [0.01, 100] with the least NLL of s h, and 1/T of temperature scaling: [2], equal where the bias is 0.
 
-    With a bias of zero it equals 1/T of temperature scaling.
+    Convex in s, as NLL is in 1/T, and found by the same search.
     """
-    centred_NK = products_NK - jnp.take_along_axis(products_NK, labels_N[:, None], 1)
 
-    def look(log_s: Array) -> temperature.Slope:
-        p_NK = jax.nn.softmax(jnp.exp(log_s) * products_NK + bias_K)
-        mean_N = jnp.sum(p_NK * centred_NK, 1)
-        variance_N = jnp.sum(p_NK * (centred_NK - mean_N[:, None]) ** 2, 1)
-        return temperature.Slope(mean_N.sum(), (mean_N**2).sum(), variance_N.sum(), jnp.ones_like(mean_N).sum())
+    def look(log_s_2: Array) -> temperature.Slope:
+        def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> temperature.Slope:
+            products_BK = features_BD @ head.kernel_DK
+            scaled_2BK = jnp.stack([products_BK, products_BK + head.bias_K])
+            slopes = jax.vmap(_slope, in_axes=(0, 0, 0, None, None))
+            return slopes(log_s_2, scaled_2BK, jnp.stack([head.bias_K, 0 * head.bias_K]), labels_B, counts_B)
 
-    return 1 / temperature.solve(look, products_NK[0, 0]).value
+        return total(sums, features_ND, labels_N)
+
+    return 1 / temperature.solve(look, jnp.zeros(2) + 0 * head.bias_K[0]).value
 
 
-def measure(fit: tuple[Array, Array], report: tuple[Array, Array], bias_K: Array) -> dict[str, Array]:
-    """Calibration of s h on one split (products [N, K], labels [N]); the best s and 1/T fitted on another, compared.
+def _slope(log_s: Array, scaled_BK: Array, kept_K: Array, labels_B: Array, counts_B: Array) -> temperature.Slope:
+    """The sums of `temperature.slope` for the logits s z + kept."""
+    centred_BK = scaled_BK - jnp.take_along_axis(scaled_BK, labels_B[:, None], 1)
+    p_BK = jax.nn.softmax(jnp.exp(log_s) * scaled_BK + kept_K)
+    mean_B = jnp.sum(p_BK * centred_BK, 1)
+    variance_B = jnp.sum(p_BK * (centred_BK - mean_B[:, None]) ** 2, 1)
+    each = (mean_B, mean_B**2, variance_B, jnp.ones_like(mean_B))
+    return temperature.Slope(*(jnp.sum(counts_B * one_B) for one_B in each))
+
+
+def measure(fit: tuple[Array, Array], report: tuple[Array, Array], head: Head) -> dict[str, Array]:
+    """Calibration of s h on one split (features [N, D], labels [N]); the best s and 1/T fitted on another, compared.
 
     Returns: `calibration` of s h for each s of SCALES [S], and as `tempered_METRIC` [S] of all logits times s, which is
       T = 1/s; best_scale, inverse_temperature; and METRIC_best_scale, METRIC_temperature, what the two give on the
       reported split.
     """
-    stacked_2NK = jnp.stack([fit[0], fit[0] + bias_K])
-    best_2 = jax.vmap(best_scale, in_axes=(0, 0, None))(stacked_2NK, jnp.stack([bias_K, 0 * bias_K]), fit[1])
+    best_2 = best_scales(*fit, head)
     grid_S = jnp.asarray(SCALES) + 0 * best_2[0]
     scales = jnp.concatenate([grid_S, grid_S, best_2])
     of_bias = jnp.concatenate([0 * grid_S + 1, grid_S, 0 * best_2[:1] + 1, best_2[1:]])
-    found = curve(report[0], bias_K, report[1], scales, of_bias)
+    found = curve(*report, head, scales, of_bias)
     size = len(SCALES)
     ends = {"best_scale": 2 * size, "temperature": 2 * size + 1}
     compared = {f"{name}_{end}": value[i] for name, value in found.items() for end, i in ends.items()}

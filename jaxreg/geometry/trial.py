@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from jaxreg.geometry import centers, collapse, cosines, norms, scaling
@@ -28,27 +27,17 @@ def measure_trial(trial: tuple[Mapping[str, Array], Head, Array], shared: tuple[
         solved = centers.three_minimal_loss_points(*head, radius, smoothing)
         soft_KD = solved.soft.points
         vectors = cosines.ClassVectors(solved.free.points, head.kernel_DK.T, means_KD, soft_KD, train.mean(0))
-        predictions_N = jnp.argmax(train @ head.kernel_DK + head.bias_K, 1)
+        examples = measure_examples({name: (features[name], labels[name]) for name in features}, head, vectors)
+        of_train = (train, labels["train"], head.kernel_DK, examples["train"]["prediction"], means_KD)
         return {
-            "examples": _all_splits(features, labels, head, vectors),
+            "examples": examples,
             "common_mode": {name: norms.common_mode(features[name]) for name in features},
-            "collapse": collapse.collapse(train, labels["train"], head.kernel_DK, predictions_N, means_KD)._asdict(),
+            "collapse": collapse.collapse(*of_train)._asdict(),
             "centers": _about_centers(head, radius, solved, vectors),
             "scaling": _scaling(features, labels, head),
             "vectors": vectors._asdict(),
             "no_bias": jnp.ptp(head.bias_K) == 0,
         }
-
-
-def _all_splits(features: Mapping[str, Array], labels: Mapping[str, Array], head: Head, vectors: Any) -> Tree:
-    """The examples of all splits as one batch, which compiles once, and apart again."""
-    names = list(features)
-    ends = np.cumsum([len(labels[name]) for name in names])[:-1]
-    features_ND = jnp.concatenate([features[name] for name in names])
-    labels_N = jnp.concatenate([labels[name] for name in names])
-    joined = measure_examples(features_ND, labels_N, head, vectors)
-    parts = {metric: jnp.split(array, ends) for metric, array in joined.items()}
-    return {name: {metric: part[i] for metric, part in parts.items()} for i, name in enumerate(names)}
 
 
 def _about_centers(head: Head, radius: Array, solved: centers.Three, vectors: cosines.ClassVectors) -> Tree:
@@ -73,5 +62,5 @@ def _scaling(features: Mapping[str, Array], labels: Mapping[str, Array], head: H
     """Calibration of s h on test, and the best s against 1/T, both fitted on validation."""
     if not {"validation", "test"} <= set(features):
         return {}
-    fit, report = ((features[name] @ head.kernel_DK, labels[name]) for name in ("validation", "test"))
-    return scaling.measure(fit, report, head.bias_K)
+    fit, report = ((features[name], labels[name]) for name in ("validation", "test"))
+    return scaling.measure(fit, report, head)

@@ -2,7 +2,8 @@
 
 Radii, restarts, targets and examples fold into rows (e, p, n) of one queue. A fixed number of slots works on rows; a
 slot whose row is fooled or out of budget takes the next row. So examples already broken leave the batch at once, ragged
-tails cost nothing, and shapes (hence compilations) depend on capacities alone. A row is skipped once a smaller or equal
+tails cost nothing, and shapes (hence compilations) depend on capacities alone. The last rows, when they are few, go on
+in a batch of an eighth (a second copy of the network to compile, so not for small batches). A row is skipped once a smaller or equal
 radius fooled its example. What is reported does not depend on the schedule: an example counts as fooled at radius e by
 its smallest radius, and there by its lowest pass, and no row before that one can have been skipped.
 """
@@ -20,6 +21,8 @@ from jaxreg.robustness.balls import spread
 Tree = Any
 Logits = Callable[[Array], Array]
 WRONG = -1.0  # the radius that "fools" an example misclassified without any attack
+FEW = 8  # the last rows run in this share of the slots,
+LEAST = 16  # if that is at least so many
 
 
 class Settings(NamedTuple):
@@ -140,13 +143,34 @@ def run(
         book = book._replace(evaluations=book.evaluations + jnp.sum(work.busy_B, dtype=book.evaluations.dtype))
         return lax.cond(jnp.any(work.busy_B), advance, lambda work: work, work), book
 
+    few = slots // FEW if slots >= FEW * LEAST else 0
+
     def unfinished(carry: tuple[Slots, Book]) -> Array:
         work, book = carry
-        return (book.cursor < rows) | jnp.any(work.index_B >= 0)
+        return (book.cursor < rows) | (jnp.sum(work.index_B >= 0) > few)
 
     start = _idle(method, examples, settings, slots), _open(examples, eps_EN)
-    _, book = lax.while_loop(unfinished, step, start)
+    work, book = lax.while_loop(unfinished, step, start)
+    if few:
+        book = _last(advance, _gathered(work, few), book, examples.targets_NP.shape[1])
     return _close(book, eps_EN, examples.targets_NP.shape[1])
+
+
+def _gathered(work: Slots, few: int) -> Slots:
+    """The `few` slots that hold all rows left."""
+    from_F = lax.top_k((work.index_B >= 0).astype(jnp.int32), few)[1]
+    return jax.tree.map(lambda a: a[from_F], work)
+
+
+def _last(advance: Callable[[Slots], Slots], work: Slots, book: Book, most: int) -> Book:
+    """Finishes the rows in the slots, when none wait."""
+
+    def step(carry: tuple[Slots, Array]) -> tuple[Slots, Array]:
+        work, evaluations = carry
+        return advance(work), evaluations + jnp.sum(work.busy_B, dtype=evaluations.dtype)
+
+    work, evaluations = lax.while_loop(lambda carry: jnp.any(carry[0].busy_B), step, (work, book.evaluations))
+    return _flush(work, book._replace(evaluations=evaluations), most)[1]
 
 
 def _open(examples: Examples, eps_EN: Array) -> Book:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from geometry_shapes import CLASSES, LABELS, WIDTH
 
-from jaxreg.geometry import cosines, examples, probe, summary
+from jaxreg.geometry import chunks, probe, summary
 
 TRIALS = 3
 STABLE = {
@@ -88,15 +88,15 @@ def test_a_trial_does_not_see_the_others(study, measured):
 
 
 def test_chunks_change_nothing(study, measured, monkeypatch):
-    monkeypatch.setattr(examples, "CHUNK", 32)
-    splits, kernel, bias = study
-    rng = np.random.default_rng(1)
-    vectors = cosines.ClassVectors(*rng.normal(size=(4, CLASSES, WIDTH)), rng.normal(size=WIDTH))
-    one = (splits["train"].features_TND[0], splits["train"].labels_N, examples.Head(kernel[0], bias[0]), vectors)
-    whole = jax.jit(examples._batch)(*one)
-    chunked = jax.jit(examples.measure_examples)(*one)
-    for name, array in whole.items():
-        np.testing.assert_allclose(array, chunked[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    monkeypatch.setattr(chunks, "CHUNK", 32)  # train has chunks that end in its middle, and a last one that overlaps
+    probe._program.cache_clear()
+    for one, expected in zip(probe.measure(*study), measured):
+        assert [row[:2] for row in one.rows] == [row[:2] for row in expected.rows]
+        for row, whole in zip(one.rows, expected.rows):
+            np.testing.assert_allclose(row.value, whole.value, rtol=1e-3, atol=1e-5, err_msg=row.metric)
+        for name, array in expected.arrays.items():
+            np.testing.assert_allclose(one.arrays[name], array, rtol=1e-4, atol=1e-5, err_msg=name)
+    probe._program.cache_clear()
 
 
 def test_turning_every_space_changes_no_number(study, measured):

@@ -6,6 +6,16 @@ from scipy.optimize import minimize_scalar
 
 from jaxreg.calibration import temperature
 from jaxreg.geometry import scaling
+from jaxreg.geometry.examples import Head
+
+
+def split(products, labels):
+    """Features whose products with the last layer of `head` are these."""
+    return jnp.asarray(products), jnp.asarray(labels)
+
+
+def head(bias):
+    return Head(jnp.eye(len(bias)), jnp.asarray(bias))
 
 
 def data(seed, bias=1.0, count=400, classes=5, sharp=3.0):
@@ -27,7 +37,7 @@ def nll(logits, labels):
 @pytest.mark.parametrize("seed", range(3))
 def test_best_scale_equals_scipy(seed):
     products, bias, labels = data(seed)
-    found = jax.jit(scaling.best_scale)(products, bias, labels)
+    found = jax.jit(scaling.best_scales)(*split(products, labels), head(bias))[0]
     best = minimize_scalar(
         lambda e: nll(np.exp(e) * products + bias, labels),
         bounds=(-4.6, 4.6),
@@ -41,9 +51,10 @@ def test_without_bias_the_best_scale_is_one_over_temperature():
     products, bias, labels = data(3)
     logits = products + bias
     heat = jax.jit(temperature.fit)(logits, labels).value
-    np.testing.assert_allclose(jax.jit(scaling.best_scale)(logits, 0 * bias, labels), 1 / heat, rtol=1e-4)
+    best = jax.jit(scaling.best_scales)(*split(logits, labels), head(0 * bias))
+    np.testing.assert_allclose(best, 1 / heat, rtol=1e-4)
     np.testing.assert_allclose(heat, 3, rtol=0.25)
-    found = jax.jit(scaling.measure)((logits, labels), (logits, labels), 0 * bias)
+    found = jax.jit(scaling.measure)(split(logits, labels), split(logits, labels), head(0 * bias))
     np.testing.assert_allclose(found["best_scale"], found["inverse_temperature"], rtol=1e-5)
     np.testing.assert_allclose(found["ece_best_scale"], found["ece_temperature"], atol=1e-5)
 
@@ -51,7 +62,7 @@ def test_without_bias_the_best_scale_is_one_over_temperature():
 def test_curve_equals_numpy_and_keeps_accuracy_without_bias():
     products, bias, labels = data(4)
     scales = jnp.array([0.2, 1.0, 3.0])
-    found = jax.jit(scaling.curve)(products, bias, labels, scales, jnp.ones(3))
+    found = jax.jit(scaling.curve)(*split(products, labels), head(bias), scales, jnp.ones(3))
     for i, s in enumerate(scales):
         logits = float(s) * products + bias
         np.testing.assert_allclose(found["nll"][i], nll(logits, labels), rtol=1e-4)
@@ -61,13 +72,13 @@ def test_curve_equals_numpy_and_keeps_accuracy_without_bias():
         place = np.clip(np.ceil(confidence * 15) - 1, 0, 14)
         ece = sum(abs(np.sum((right - confidence)[place == m])) for m in range(15)) / len(labels)
         np.testing.assert_allclose(found["ece"][i], ece, atol=1e-5)
-    plain = jax.jit(scaling.curve)(products, 0 * bias, labels, scales, jnp.ones(3))["accuracy"]
+    plain = jax.jit(scaling.curve)(*split(products, labels), head(0 * bias), scales, jnp.ones(3))["accuracy"]
     assert (plain == plain[0]).all()
 
 
 def test_both_ways_are_measured_where_they_were_not_fitted():
     (products, bias, labels), (others, _, other_labels) = data(5), data(6)
-    found = jax.jit(scaling.measure)((products, labels), (others, other_labels), bias)
+    found = jax.jit(scaling.measure)(split(products, labels), split(others, other_labels), head(bias))
     scale, inverse = float(found["best_scale"]), float(found["inverse_temperature"])
     np.testing.assert_allclose(found["nll_best_scale"], nll(scale * others + bias, other_labels), rtol=1e-4)
     np.testing.assert_allclose(found["nll_temperature"], nll(inverse * (others + bias), other_labels), rtol=1e-4)

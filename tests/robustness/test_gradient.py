@@ -65,6 +65,24 @@ def test_results_do_not_depend_on_batch_size_or_order():
         np.testing.assert_allclose(other.adversarial, whole.adversarial[:, rows], atol=1e-6)
 
 
+def test_the_last_rows_run_in_a_small_batch():
+    logits_fn, x = nets.mlp(), nets.images(300)
+    batches = set()
+
+    def seen(x):
+        batches.add(len(x))
+        return logits_fn(x)
+
+    labels = nets.predicted(logits_fn, x)
+    asked = np.where(np.arange(300) < 260, -1, labels)  # 40 rows for 256 slots
+    small = run_attack(seen, x, asked, 0.05, "pgd_ce", key=KEY, slots=256)
+    assert 32 in batches
+    whole = run_attack(logits_fn, x, labels, 0.05, "pgd_ce", key=KEY, slots=64)
+    np.testing.assert_array_equal(small.robust[260:], whole.robust[260:])
+    assert 0 < np.mean(small.robust[260:]) < 1
+    np.testing.assert_allclose(small.adversarial[260:], whole.adversarial[260:], atol=1e-6)
+
+
 def test_radii_together_equal_radii_alone_and_any_order():
     logits_fn, x = nets.mlp(), nets.images(48)
     labels, radii = nets.predicted(logits_fn, x), [0.2, 0.05, 0.1]
