@@ -20,6 +20,7 @@ collapse, predictions) and the covariance, 2 x 64 x 10,000 x 512 x 512 = 336 GFL
 
 import argparse
 import json
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -29,9 +30,10 @@ import geometry_peers as peers
 import jax
 import jax.numpy as jnp
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from jaxreg import parallel
-from jaxreg.geometry import centers, collapse, cones, cosines, margins, norms, probe, trial
+from jaxreg.geometry import centers, chunks, collapse, cones, cosines, margins, norms, probe, trial
 from jaxreg.geometry.examples import Head
 
 LIMITS = {"t_star": 1e-3, "centers": 2e-4, "nc4": 1e-3}  # relative to the largest value; t* divides by differences
@@ -53,12 +55,18 @@ def make_trial(seed: int, args: argparse.Namespace) -> tuple[np.ndarray, ...]:
 def core(one: tuple[jax.Array, Head], labels_N: jax.Array) -> dict[str, jax.Array]:
     """t* [N], margins [N], centers [K, D], and the KKT residual and steps of the centers."""
     features_ND, head = one
+
+    def examples(features_BD: jax.Array) -> dict[str, jax.Array]:
+        predictions_B = jnp.argmax(features_BD @ head.kernel_DK + head.bias_K, 1)
+        return {
+            "t_star": cones.cone(features_BD, *head).breakpoint,
+            "margin": margins.angular_margin(features_BD, *head, predictions_B),
+        }
+
     with jax.default_matmul_precision("highest"):
-        predictions_N = jnp.argmax(features_ND @ head.kernel_DK + head.bias_K, 1)
         solved = centers.minimal_loss_points(*head, jnp.mean(norms.norm(features_ND)))
         return {
-            "t_star": cones.cone(features_ND, *head).breakpoint,
-            "margin": margins.angular_margin(features_ND, *head, predictions_N),
+            **chunks.each(examples, {"": (features_ND,)})[""],
             "centers": solved.points,
             "kkt_residual": solved.residual.max(),
             "center_steps": solved.steps,
@@ -71,13 +79,20 @@ def everything(one: tuple[jax.Array, Head], labels_N: jax.Array) -> dict[str, ja
     found = core(one, labels_N)
     with jax.default_matmul_precision("highest"):
         means_KD = norms.class_means(features_ND, labels_N, len(head.bias_K))
-        predictions_N = jnp.argmax(features_ND @ head.kernel_DK + head.bias_K, 1)
         points_KD = found["centers"]
         vectors = cosines.ClassVectors(points_KD, head.kernel_DK.T, means_KD, points_KD, features_ND.mean(0))
-        near = cosines.label_cosines(features_ND, labels_N, vectors)
-        near = {name.replace("_cosine", ""): value for name, value in near.items() if "soft" not in name}
-        collapsed = collapse.collapse(features_ND, labels_N, head.kernel_DK, predictions_N, means_KD)._asdict()
-        return {**found, "norm": norms.norm(features_ND), **near, **collapsed}
+
+        def examples(features_BD: jax.Array, labels_B: jax.Array) -> dict[str, jax.Array]:
+            near = cosines.label_cosines(features_BD, labels_B, vectors)
+            return {
+                **{name.replace("_cosine", ""): value for name, value in near.items() if "soft" not in name},
+                "norm": norms.norm(features_BD),
+                "predicted": jnp.argmax(features_BD @ head.kernel_DK + head.bias_K, 1),
+            }
+
+        near = chunks.each(examples, {"": (features_ND, labels_N)})[""]
+        of_train = features_ND, labels_N, head.kernel_DK, near.pop("predicted"), means_KD
+        return {**found, **near, **collapse.collapse(*of_train)._asdict()}
 
 
 # --- measuring --------------------------------------------------------------------------------------------------------
@@ -175,7 +190,8 @@ def compare_with(
 
     check_equal(peer, values, [one_all(one) for one in some])
     for name, fn in zip(SETS, (one_core, one_all)):
-        taken = seconds(lambda f=fn: [f(one) for one in some], args.repeats)
+        with threadpool_limits(len(os.sched_getaffinity(0))):  # what jaxreg gave to one device, a peer may use whole
+            taken = seconds(lambda f=fn: [f(one) for one in some], args.repeats)
         whole = taken / len(some) * args.trials
         times = {"seconds": whole, "trials_measured": len(some), "times_slower": whole / mine[name]}
         say(name=peer, set=name, **times)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+import threadpoolctl
 from jax import Array, lax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -34,12 +35,16 @@ def use_cpu_devices(count: int) -> None:
 
     Trials on different cores ran 1.35 times faster than the same trials with all cores on each. Where there is nothing
     but a CPU, programs are compiled at LLVM's level 1: a third less time to compile, and no slower (docs/measured.md).
+    LAPACK gets a device's share of the cores: with all of them for each, eigenvalues of two trials at once took five
+    times as long as of one.
     """
     if not any(importlib.util.find_spec(plugin) for plugin in ACCELERATORS):
         os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with contextlib.suppress(RuntimeError):  # the devices of this process are fixed already
         jax.config.update("jax_num_cpu_devices", count or cores)
+    importlib.import_module("scipy.linalg.lapack")  # whose library XLA calls; only a loaded one can be told
+    threadpoolctl.threadpool_limits(max(1, cores // (count or cores)), user_api="blas")
 
 
 def make_mesh(data: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:

@@ -27,9 +27,7 @@ def calibration(sums: Sums) -> dict[str, Array]:
     return {"ece": bins.ece(top), "nll": nll / count, "accuracy": top.correct.sum(-1) / count}
 
 
-def curve(
-    features_ND: Array, labels_N: Array, head: Head, scales_S: Array, bias_scales_S: Array
-) -> dict[str, Array]:
+def curve(features_ND: Array, labels_N: Array, head: Head, scales_S: Array, bias_scales_S: Array) -> dict[str, Array]:
     """`calibration` of s W h + u b for each pair (s, u): arrays [S]. u = 1: s scales features; u = s: T = 1/s."""
 
     def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> Sums:

@@ -1,6 +1,5 @@
 import math
 
-import jax
 import numpy as np
 import pytest
 from geometry_shapes import CLASSES, LABELS, WIDTH
