@@ -34,17 +34,18 @@ def use_cpu_devices(count: int) -> None:
     """Splits a CPU into `count` virtual devices (0: one a core); without effect once a device was used.
 
     Trials on different cores ran 1.35 times faster than the same trials with all cores on each. Where there is nothing
-    but a CPU, programs are compiled at LLVM's level 1: a third less time to compile, and no slower (docs/measured.md).
-    LAPACK gets a device's share of the cores: with all of them for each, eigenvalues of two trials at once took five
-    times as long as of one.
+    but a CPU, programs are compiled at LLVM's level 1, a third less time to compile, and no slower (docs/measured.md);
+    and LAPACK gets a device's share of the cores: eigenvalues of two trials at once, all cores for each, took five times
+    as long as of one.
     """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    devices = count or cores
     if not any(importlib.util.find_spec(plugin) for plugin in ACCELERATORS):
         os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        importlib.import_module("scipy.linalg.lapack")  # whose library XLA calls; only a loaded one can be told
+        threadpoolctl.threadpool_limits(max(1, cores // devices), user_api="blas")
     with contextlib.suppress(RuntimeError):  # the devices of this process are fixed already
-        jax.config.update("jax_num_cpu_devices", count or cores)
-    importlib.import_module("scipy.linalg.lapack")  # whose library XLA calls; only a loaded one can be told
-    threadpoolctl.threadpool_limits(max(1, cores // (count or cores)), user_api="blas")
+        jax.config.update("jax_num_cpu_devices", devices)
 
 
 def make_mesh(data: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:

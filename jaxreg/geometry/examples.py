@@ -24,7 +24,7 @@ def measure_examples(
 
     Args: splits: features [N, D] and labels [N] by name.
     """
-    return chunks.each(lambda *chunk: _batch(*chunk, head, vectors), splits)
+    return chunks.each(lambda features_BD, labels_B: _batch(features_BD, labels_B, head, vectors), splits)
 
 
 def _batch(features_ND: Array, labels_N: Array, head: Head, vectors: cosines.ClassVectors) -> dict[str, Array]:

@@ -4,7 +4,8 @@ XLA's CPU backend runs the native gradient of a convolution 20 to 150 times slow
 (https://github.com/jax-ml/jax/issues/12868): the transposed operands it meets there miss its fast path. Both gradients
 are therefore written as plain stride-1 NHWC/HWIO convolutions on CPU; other platforms keep the native gradient.
 A convolution of 3 channels is up to six times slower there than one of 4 (to 24 or 32 channels; to others they cost the
-same), so a fourth channel of zeros goes along. The platform is chosen when the program is lowered, so a function traced once may be lowered for CPU and GPU alike.
+same), so a fourth channel of zeros goes along. The platform is chosen when the program is lowered, so a function traced
+once may be lowered for CPU and GPU alike.
 """
 
 import functools

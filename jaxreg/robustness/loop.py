@@ -3,9 +3,10 @@
 Radii, restarts, targets and examples fold into rows (e, p, n) of one queue. A fixed number of slots works on rows; a
 slot whose row is fooled or out of budget takes the next row. So examples already broken leave the batch at once, ragged
 tails cost nothing, and shapes (hence compilations) depend on capacities alone. The last rows, when they are few, go on
-in a batch of an eighth (a second copy of the network to compile, so not for small batches). A row is skipped once a smaller or equal
-radius fooled its example. What is reported does not depend on the schedule: an example counts as fooled at radius e by
-its smallest radius, and there by its lowest pass, and no row before that one can have been skipped.
+in a batch of an eighth (a second copy of the network to compile, so not for small batches). A row is skipped once a
+smaller or equal radius fooled its example. What is reported does not depend on the schedule: an example counts as
+fooled at radius e by its smallest radius, and there by its lowest pass, and no row before that one can have been
+skipped.
 """
 
 import functools
