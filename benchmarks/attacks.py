@@ -7,12 +7,14 @@
 Each arm is a process of its own on the same pinned cores, in its own environment (`--torch_python`: one with torch,
 torchattacks, foolbox, adversarial-robustness-toolbox, pyautoattack; `--foolbox_jax_path`: a folder with foolbox, put
 before this environment's packages), since the packages cannot share one. All read the same weights, images and labels
-from one file; logits are compared first. Nobody stops early in rows of fixed steps. An arm's time is printed only if
+from one file; logits are compared first. Nobody stops early but in `radii_exit` and `ensemble`. An arm's time is printed only if
 its masks agree: what it fools and jaxreg does not must be at most 1 % of the examples, 3 % where starts are random
 (jaxreg also counts points on the way, so it may fool more, which is shown). PyTorch runs with channels_last and
 without, the faster one counts. The first run, with compilation, is apart; then median and minimum of `--repeats` runs.
 A ratio above 1 means jaxreg is faster.
-Radii: eight at once with five restarts each. Ensemble: the standard one on a set where most examples break early.
+radii: eight at once with five restarts each, every one to its end; radii_exit: the same where whoever can may leave out
+what no longer matters (jaxreg does; the others know no such thing). ensemble: the standard one on a set where most
+examples break early.
 """
 
 import argparse
@@ -33,16 +35,16 @@ MODELS = {
     "cnn32": ("cnn", (32, 32, 3), 2 / 255),
     "resnet20": ("resnet20", (32, 32, 3), 1 / 255),
 }
-ROWS = ("pgd10", "pgd40", "apgd100", "radii", "ensemble")
+ROWS = ("pgd10", "pgd40", "apgd100", "radii", "radii_exit", "ensemble")
 ARMS = {
     "jaxreg": ROWS,
-    "torchattacks": ("pgd10", "pgd40", "radii"),
-    "foolbox_torch": ("pgd10", "pgd40", "radii"),
-    "foolbox_jax": ("pgd10", "pgd40", "radii"),
+    "torchattacks": ("pgd10", "pgd40", "radii", "radii_exit"),
+    "foolbox_torch": ("pgd10", "pgd40", "radii", "radii_exit"),
+    "foolbox_jax": ("pgd10", "pgd40", "radii", "radii_exit"),
     "art": ("pgd10", "pgd40"),
     "pyautoattack": ("apgd100", "ensemble"),
 }
-RANDOM = ("radii", "ensemble")  # rows with random starts
+RANDOM = ("radii", "radii_exit", "ensemble")  # rows with random starts
 RESTARTS, RADII = 5, 8
 EARLY = 2  # the ensemble's radius over the usual one: most examples break early
 
@@ -184,7 +186,7 @@ def torch_network(data: dict):
 # --- the arms: each returns run(row) -> fooled mask ---
 def steps_of(row: str) -> int:
     """Steps of a row at fixed steps."""
-    return {"pgd10": 10, "pgd40": 40, "radii": 10, "apgd100": 100}[row]
+    return {"pgd10": 10, "pgd40": 40, "radii": 10, "radii_exit": 10, "apgd100": 100}[row]
 
 
 def radii_of(eps: float) -> list[float]:
@@ -215,11 +217,11 @@ def arm_jaxreg(data: dict, options: dict):
         steps = steps_of(row)
         base = ATTACKS["apgd_ce"] if row == "apgd100" else ATTACKS["pgd_ce"]
         size = base.step_size if row == "apgd100" else 2.5 / steps
-        attack = base._replace(steps=steps, step_size=size, random_start=row == "radii")
-        if row == "radii":
+        attack = base._replace(steps=steps, step_size=size, random_start=row in RANDOM)
+        if row in RANDOM:
             attack = attack._replace(restarts=RESTARTS)
-        radii = radii_of(eps) if row == "radii" else eps
-        found = run_attack(logits_fn, x, y, radii, attack, key=key, slots=slots, early_exit=False)
+        radii = radii_of(eps) if row in RANDOM else eps
+        found = run_attack(logits_fn, x, y, radii, attack, key=key, slots=slots, early_exit=row == "radii_exit")
         return np.asarray(~found.robust)
 
     def ensemble(row):
@@ -268,7 +270,7 @@ def arm_torchattacks(data: dict, options: dict):
 
     def run(row):
         steps = steps_of(row)
-        return over_radii(eps, lambda e: one(e, steps, True)) if row == "radii" else one(eps, steps, False)
+        return over_radii(eps, lambda e: one(e, steps, True)) if row in RANDOM else one(eps, steps, False)
 
     return net(x).detach().cpu().numpy(), run
 
@@ -287,7 +289,7 @@ def arm_foolbox_torch(data: dict, options: dict):
 
     def run(row):
         steps = steps_of(row)
-        return over_radii(eps, lambda e: one(e, steps, True)) if row == "radii" else one(eps, steps, False)
+        return over_radii(eps, lambda e: one(e, steps, True)) if row in RANDOM else one(eps, steps, False)
 
     return net(x).detach().cpu().numpy(), run
 
@@ -314,7 +316,7 @@ def arm_foolbox_jax(data: dict, options: dict):
 
     def run(row):
         steps = steps_of(row)
-        return over_radii(eps, lambda e: one(e, steps, True)) if row == "radii" else one(eps, steps, False)
+        return over_radii(eps, lambda e: one(e, steps, True)) if row in RANDOM else one(eps, steps, False)
 
     return np.asarray(logits_fn(x)), run
 

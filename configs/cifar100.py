@@ -79,5 +79,12 @@ def get_config(model: str = "resnet18") -> ConfigDict:
                 "distributed": "",
                 "heartbeat_seconds": 60,
             },
+            "launch": {
+                "devices": 1,
+                "jobs": 0,
+                "memory_gib": 0.0,
+                "hours": 0.0,
+                "slurm": {"partition": "", "account": "", "gpus_per_node": 0, "mem": "", "time": 60},
+            },
         }
     )

@@ -82,7 +82,13 @@ def get_config(variant: str = "") -> ConfigDict:
                 "distributed": "",
                 "heartbeat_seconds": 60,
             },
-            "launch": {"devices": 1, "jobs": 4 if variant else 0, "memory_gib": 0.0, "hours": 0.0, "slurm": {}},
+            "launch": {
+                "devices": 1,
+                "jobs": 4 if variant else 0,
+                "memory_gib": 0.0,
+                "hours": 0.0,
+                "slurm": {"partition": "", "account": "", "gpus_per_node": 0, "mem": "", "time": 60},
+            },
         }
     )
 

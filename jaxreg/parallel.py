@@ -35,8 +35,8 @@ def use_cpu_devices(count: int) -> None:
 
     Trials on different cores ran 1.35 times faster than the same trials with all cores on each. Where there is nothing
     but a CPU, programs are compiled at LLVM's level 1, a third less time to compile, and no slower (docs/measured.md);
-    and LAPACK gets a device's share of the cores: eigenvalues of two trials at once, all cores for each, took five times
-    as long as of one.
+    and LAPACK gets a device's share of the cores: eigenvalues of two trials at once took five times as long with all
+    cores for each.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     devices = count or cores

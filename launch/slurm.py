@@ -6,7 +6,8 @@
     python -m jaxreg report /shared/cifar10
 
 `launch.slurm` in the config holds options of sbatch, named as submitit names them (`time` in minutes, `mem`,
-`gpus_per_node`, `cpus_per_task`, `account`, `qos`, `constraint`, `array_parallelism`, ...). Ahead of its time limit
+`gpus_per_node`, `cpus_per_task`, `account`, `qos`, `constraint`, `array_parallelism`, ...); what is empty or 0 is left to
+Slurm. As everywhere, the command line can set what the config file names. Ahead of its time limit
 (USR1) and on preemption (TERM) a job saves a checkpoint and is requeued; a cancelled one is not. Logs: WORKDIR/slurm.
 """
 
@@ -67,7 +68,7 @@ def executor(study: StudySpec, directory: Path) -> Any:
     os.environ["SUBMITIT_PREEMPT_SIGNAL"] = SIGNAL  # read when submitit is imported, here and in the job
     from submitit import SlurmExecutor
 
-    given = dict(study.launch.slurm)
+    given = {name: value for name, value in study.launch.slurm if value not in ("", 0)}
     setup = [f"export SUBMITIT_PREEMPT_SIGNAL={SIGNAL}", *given.pop("setup", ())]
     additional = {"requeue": True, **given.pop("additional_parameters", {})}
     defaults = {"job_name": study.name, "cpus_per_task": study.launch.devices, "time": 60}

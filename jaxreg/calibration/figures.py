@@ -13,7 +13,6 @@ from jaxreg.calibration.diagrams import Seen, layout, plain, reliability
 
 __all__ = ["Points", "Seen", "ece_against_accuracy", "histograms", "reliability"]
 
-COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D31")
 MARKERS = "os^Dv<>P"
 RIGHT: dict[str, Any] = {"fc": "#9CC7E2", "ec": "white", "lw": 0.4}
 WRONG: dict[str, Any] = {"fc": "none", "ec": "#1c1e21", "lw": 1.0, "hatch": "/////"}
@@ -54,12 +53,9 @@ class Points(NamedTuple):
     floor_ts: np.ndarray
 
 
-def ece_against_accuracy(settings: Mapping[str, Points], looks: Mapping[str, tuple[str, str]] | None = None) -> Figure:
-    """Draws every seed as a small dot and the mean of its setting as a large one, before and after temperature.
-
-    `looks` is the colour and marker of each setting, by default one of eight.
-    """
-    looks = looks or dict(zip(settings, itertools.cycle(zip(COLOURS, MARKERS))))
+def ece_against_accuracy(settings: Mapping[str, Points], colours: Mapping[str, str]) -> Figure:
+    """Draws every seed as a small dot and the mean of its setting as a large one, before and after temperature."""
+    looks = {name: (colours[name], marker) for name, marker in zip(settings, itertools.cycle(MARKERS))}
     told = "noise floor, upper end"
     columns = max(1, LETTERS // (max(len(name) for name in [*settings, told]) + 6))
     figure = Figure(figsize=(9, 3.4 + 0.2 * -(-(len(settings) + 1) // columns)), layout="constrained")

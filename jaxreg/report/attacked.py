@@ -2,11 +2,10 @@
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxreg.report.data import StudyData
-from jaxreg.report.palette import Look, canvas, grid, looks
+from jaxreg.report.palette import band, canvas, grid, looks
 
 PANELS = (("ece", "ECE %"), ("confidence", "mean confidence %"), ("confidence_gap", "confidence - accuracy, points"))
 
@@ -23,7 +22,8 @@ def figure(data: StudyData) -> Figure | None:
     canvas_ = canvas(2.9, look, only=attacked["ece"]["setting"].unique())
     for axis, (metric, title) in zip(grid(canvas_, len(PANELS), len(PANELS)), PANELS):
         for setting, one in look.items():
-            _line(axis, attacked[metric][attacked[metric]["setting"] == setting], one)
+            rows = attacked[metric][attacked[metric]["setting"] == setting]
+            band(axis, rows.groupby("eps")["value"], one, scale=100, marker=4)
         axis.set(title=title, xlabel="radius")
     return canvas_
 
@@ -36,9 +36,3 @@ def _over_radii(data: StudyData, metric: str) -> pd.DataFrame:
     clean = data.values(metric).assign(eps=0.0)
     joined = pd.concat([clean[clean["trial"].isin(attacked["trial"])], attacked])
     return joined[np.isfinite(joined["value"])]
-
-
-def _line(axis: Axes, rows: pd.DataFrame, look: Look) -> None:
-    over = 100 * rows.groupby("eps")["value"].agg(["mean", "min", "max"])
-    axis.plot(over.index, over["mean"], look.line, marker=look.marker, markersize=4, color=look.colour)
-    axis.fill_between(over.index, over["min"], over["max"], color=look.colour, alpha=0.15, linewidth=0)

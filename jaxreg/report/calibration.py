@@ -1,6 +1,5 @@
 """Confidence against accuracy: reliability diagrams, histograms of confidence, and ECE against accuracy."""
 
-import itertools
 import textwrap
 from collections.abc import Callable, Mapping
 
@@ -51,5 +50,5 @@ def ece_against_accuracy(data: StudyData) -> Figure | None:
         trials = sorted(set.intersection(*(set(values.index) for values in own)))
         if trials:
             points[setting] = Points(*(values.loc[trials].to_numpy() for values in own))
-    drawn = {name: (look[name].colour, marker) for name, marker in zip(points, itertools.cycle(figures.MARKERS))}
-    return figures.ece_against_accuracy(points, drawn) if points else None
+    colours = {name: one.colour for name, one in look.items()}
+    return figures.ece_against_accuracy(points, colours) if points else None

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxreg.report.data import StudyData
-from jaxreg.report.palette import Look, canvas, grid, logarithmic, looks
+from jaxreg.report.palette import Look, band, canvas, grid, logarithmic, looks
 
 QUANTITIES = {
     "loss": "training loss",
@@ -39,8 +39,4 @@ def figure(data: StudyData) -> Figure | None:
 
 def _band(axis: Axes, curves: pd.DataFrame, name: str, look: Look) -> None:
     finite = curves[np.isfinite(curves[name])]
-    steps = finite.groupby("step")[name]
-    scale = 100 if name == "accuracy" else 1
-    mean, low, high = scale * steps.mean(), scale * steps.min(), scale * steps.max()
-    axis.plot(mean.index, mean, look.line, color=look.colour)
-    axis.fill_between(mean.index, low, high, color=look.colour, alpha=0.18, linewidth=0)
+    band(axis, finite.groupby("step")[name], look, scale=100 if name == "accuracy" else 1)

@@ -4,7 +4,7 @@ Colours: Okabe and Ito's set, told apart by people with any common colour blindn
 replaced. Where colours come again, in a second study or from the ninth setting on, line and marker differ.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import pandas as pd
@@ -63,7 +63,7 @@ def looks(data: StudyData) -> dict[str, Look]:
     return found
 
 
-def canvas(height: float, look: dict[str, Look], only: Collection[str] | None = None) -> Figure:
+def canvas(height: float, look: Mapping[str, Look], only: Collection[str] | None = None) -> Figure:
     """Returns a figure `height` inches high below a legend of the settings (`only` those named) over all panels."""
     shown = {setting: one for setting, one in look.items() if only is None or setting in only}
     columns = _legend_columns(list(shown))
@@ -85,10 +85,14 @@ def grid(figure: Figure, number: int, columns: int, sharex: bool = False, sharey
     return list(every[:number])
 
 
-def band(axis: Axes, lines: "pd.core.groupby.SeriesGroupBy", look: Look) -> None:
-    """Draws the mean of each group against its key, in a band from the least to the greatest."""
-    mean, low, high = lines.mean(), lines.min(), lines.max()
-    axis.plot(mean.index, mean, look.line, color=look.colour)
+def band(axis: Axes, lines: "pd.core.groupby.SeriesGroupBy", look: Look, *, scale: float = 1, marker: int = 0) -> None:
+    """Draws the mean of each group against its key, in a band from the least to the greatest, all times `scale`.
+
+    `marker`: size of the setting's marker at each mean; 0: none.
+    """
+    mean, low, high = scale * lines.mean(), scale * lines.min(), scale * lines.max()
+    marked = {"marker": look.marker, "markersize": marker} if marker else {}
+    axis.plot(mean.index, mean, look.line, color=look.colour, **marked)
     axis.fill_between(mean.index, low, high, color=look.colour, alpha=0.15, linewidth=0)
 
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from jaxreg.report.columns import headline_robust
 from jaxreg.report.data import StudyData
-from jaxreg.report.palette import Look, canvas, grid, looks
+from jaxreg.report.palette import Look, band, canvas, grid, looks
 
 MANY = 4  # radii of one attack from which a curve says more than bars
 BARS = 44  # beside one another in one row
@@ -55,9 +55,7 @@ def curves(data: StudyData) -> Figure | None:
     for axis, attack in zip(axes, attacks):
         for setting, one in look.items():
             lines = rows[(rows["attack"] == attack) & (rows["setting"] == setting)].groupby("eps")["value"]
-            mean, low, high = 100 * lines.mean(), 100 * lines.min(), 100 * lines.max()
-            axis.plot(mean.index, mean, one.line, marker=one.marker, markersize=3, color=one.colour)
-            axis.fill_between(mean.index, low, high, color=one.colour, alpha=0.15, linewidth=0)
+            band(axis, lines, one, scale=100, marker=3)
         axis.set(title=attack, xlabel="eps", ylim=(0, 100))
     axes[0].set_ylabel("accuracy %")
     return figure

@@ -63,7 +63,7 @@ def test_histograms_count_every_prediction():
 def test_ece_against_accuracy_shows_every_seed():
     three = np.array([0.9, 0.91, 0.92])
     points = figures.Points(three, 0.1 - three / 10, 0.05 - three / 20, np.full(3, 0.01), np.full(3, 0.008))
-    shown = panels(figures.ece_against_accuracy({"none": points, "mixup": points}))
+    shown = panels(figures.ece_against_accuracy({"none": points, "mixup": points}, {"none": "black", "mixup": "red"}))
     assert set(shown) == {"before temperature", "after temperature"}
     offsets = [group.get_offsets() for group in shown["before temperature"].collections]
     np.testing.assert_allclose(offsets[0], np.stack([90 + np.arange(3), 100 * points.ece], -1))

@@ -1,6 +1,8 @@
 """Packing: every trial in one job beside those it is compared with, no job too large, the dearest one cheap."""
 
 import dataclasses
+import itertools
+import types
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from small import small_config
 
 from jaxreg import config as configs
-from jaxreg import packing, plan, preflight
+from jaxreg import packing, plan, preflight, timing
 from jaxreg.packing import HOUR, Price
 from jaxreg.spec import LaunchSpec, SpecError
 
@@ -100,6 +102,18 @@ def test_an_estimate_counts_memory_and_operations():
     tight = dataclasses.replace(study, launch=LaunchSpec(memory_gib=1e-5))
     with pytest.raises(SpecError, match=r"one trial of cnn needs .* GiB, launch.memory_gib is 1e-05"):
         packing.estimate(plan.programs(study)[0], tight, preflight.check(plan.programs(study)[0]))
+
+
+def test_a_measured_price_is_the_quickest_real_step_times_the_steps(monkeypatch):
+    clock = itertools.accumulate([0.0, 9.0, 0.0, 3.0, 0.0, 2.0, 0.0, 5.0])  # what passes within and between dispatches
+    monkeypatch.setattr(timing, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    study = study_of([{}], seeds=1)
+    (program,) = plan.programs(study)
+    estimated = Price(7.0, 0.0, 12)
+    price = timing.measured(program, study, None, estimated)
+    step = 2.0 / study.execution.steps_per_dispatch
+    assert price == Price(step * program.steps, 9.0 - step, estimated.fits)
+    assert next(clock, None) is None  # a dispatch to compile, and three to measure
 
 
 def test_ten_thousand_trials_are_packed_in_seconds():

@@ -1,0 +1,39 @@
+"""What the Slurm launcher would submit, where there is no Slurm."""
+
+import subprocess
+import sys
+
+import pytest
+from launchers import ROOT
+
+EXPECTED = ("partition=gpu", "gpus-per-node=1", "requeue", "time=60", "job-name=digits-sweep", "signal=USR1@90")
+
+
+def told(tmp_path, *words):
+    script, config = ROOT / "launch" / "slurm.py", f"--config={ROOT}/configs/digits.py:sweep"
+    command = [sys.executable, script, config, f"--workdir={tmp_path / 'study'}", "--dry_run", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_dry_run_prints_script_and_jobs_and_makes_none(tmp_path):
+    done = told(tmp_path, "--config.launch.slurm.partition=gpu", "--config.launch.slurm.gpus_per_node=1")
+    assert done.returncode == 0, done.stderr
+    for line in EXPECTED:
+        assert f"#SBATCH --{line}\n" in done.stdout
+    assert "--account" not in done.stdout  # empty: left to Slurm
+    assert "export SUBMITIT_PREEMPT_SIGNAL=USR1" in done.stdout
+    assert "jobs: 4 of 1 device for 60 trials" in done.stdout
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("--config.launch.slurm.memory=4", "only keys that the config file has can be overridden"),
+        ("--config.seeds=0", "config.seeds must be at least 1"),
+    ],
+)
+def test_bad_use_is_one_line(tmp_path, words, error):
+    done = told(tmp_path, words)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert error in done.stderr
