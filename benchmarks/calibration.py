@@ -15,7 +15,7 @@ What it must cost at least, a trial of 10,000 x 100, one core: 4 MB of logits a 
 5 ms); the temperature takes about 8 looks at validation, each with 1 M exponentials and three sums (2 to 3 ms);
 before and after it, test takes 1 M exponentials with five sums (2 ms), 1 M additions of pairs to places in a table for
 the classwise ECE (10 ms), and a sort of 10,000 confidences (3 ms). In all about 55 ms, of which the table is a third:
-64 trials on two cores take no less than 1.8 s. Memory: 512 MiB of logits at a time at most, 8 trials here (64 MB).
+64 trials on two cores take no less than 1.8 s. Memory: 128 MiB of logits at a time at most, 8 trials here (64 MB).
 """
 
 import argparse

@@ -18,7 +18,7 @@ from jaxreg.data.dataset import key_ids
 from jaxreg.probe import Measured
 
 CHUNK = 512  # at most so many examples in device memory at a time, beyond the logits
-GROUP_BYTES = 2**29  # logits on the devices at a time; at least one trial a device
+GROUP_BYTES = 2**27  # logits on the devices at a time; at least one trial a device
 
 
 def measure(
