@@ -7,11 +7,11 @@
 Each arm is a process of its own on the same pinned cores, in its own environment (`--torch_python`: one with torch,
 torchattacks, foolbox, adversarial-robustness-toolbox, pyautoattack; `--foolbox_jax_path`: a folder with foolbox, put
 before this environment's packages), since the packages cannot share one. All read the same weights, images and labels
-from one file; logits are compared first. Nobody stops early but in `radii_exit` and `ensemble`. An arm's time is printed only if
-its masks agree: what it fools and jaxreg does not must be at most 1 % of the examples, 3 % where starts are random
-(jaxreg also counts points on the way, so it may fool more, which is shown). PyTorch runs with channels_last and
-without, the faster one counts. The first run, with compilation, is apart; then median and minimum of `--repeats` runs.
-A ratio above 1 means jaxreg is faster.
+from one file; logits are compared first. Nobody stops early but in `radii_exit` and `ensemble`. An arm's time is
+printed only if its masks agree: what it fools and jaxreg does not must be at most 1 % of the examples, 3 % where starts
+are random (jaxreg also counts points on the way, so it may fool more, which is shown). PyTorch runs with channels_last
+and without, the faster one counts. The first run, with compilation, is apart; then median and minimum of `--repeats`
+runs. A ratio above 1 means jaxreg is faster.
 radii: eight at once with five restarts each, every one to its end; radii_exit: the same where whoever can may leave out
 what no longer matters (jaxreg does; the others know no such thing). ensemble: the standard one on a set where most
 examples break early.

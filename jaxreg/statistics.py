@@ -60,8 +60,9 @@ def _wilcoxon(difference: np.ndarray) -> float:
     if not difference.any():
         return 1.0
     sizes, n = np.abs(difference), len(difference)
-    if n <= EXACT and sizes.all() and len(np.unique(sizes)) == n:
-        return _exact(n, int(scipy.stats.rankdata(sizes)[difference > 0].sum()))
+    ordered = np.unique(sizes)
+    if n <= EXACT and sizes.all() and len(ordered) == n:
+        return _exact(n, int((1 + np.searchsorted(ordered, sizes[difference > 0])).sum()))
     return float(scipy.stats.wilcoxon(difference).pvalue)
 
 

@@ -180,7 +180,7 @@ def report(directories: list[epath.Path]) -> int:
     _name_unfinished(directories)
     tested = claims.evaluate(found.frame, _cosine_with_radius(found))
     claims.save(tested, directories[0] / "report" / "tables")
-    path = page.build(directories, claims=claims.summarize(tested))
+    path = page.build(directories, claims=claims.summarize(tested), data=found)
     (directories[0] / "report" / "tables" / "claims.txt").write_text(claims.as_text(tested) + "\n")
     shown = found.limited()
     parts = [

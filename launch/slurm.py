@@ -6,9 +6,9 @@
     python -m jaxreg report /shared/cifar10
 
 `launch.slurm` in the config holds options of sbatch, named as submitit names them (`time` in minutes, `mem`,
-`gpus_per_node`, `cpus_per_task`, `account`, `qos`, `constraint`, `array_parallelism`, ...); what is empty or 0 is left to
-Slurm. As everywhere, the command line can set what the config file names. Ahead of its time limit
-(USR1) and on preemption (TERM) a job saves a checkpoint and is requeued; a cancelled one is not. Logs: WORKDIR/slurm.
+`gpus_per_node`, `cpus_per_task`, `account`, `qos`, `constraint`, `array_parallelism`, ...); what is empty or 0 is left
+to Slurm. As everywhere, the command line can set what the config file names. Ahead of its time limit (USR1) and on
+preemption (TERM) a job saves a checkpoint and is requeued; a cancelled one is not. Logs: WORKDIR/slurm.
 """
 
 import json

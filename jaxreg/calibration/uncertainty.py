@@ -4,13 +4,14 @@ Every draw is a function of (seed, replicate, example id) alone, so that order, 
 sums over batches add. All trials use the same draws, so differences between trials are paired.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 from jax import Array
 
 from jaxreg.calibration import bins as binning
@@ -158,6 +159,14 @@ def floor(drawn_RM: Any, bins: Bins) -> tuple[np.ndarray, np.ndarray, np.ndarray
     ece_R = np.abs(drawn_RM - np.asarray(bins.confidence)).sum(-1) / np.asarray(bins.count).sum()
     low, _, high = percentiles(ece_R)
     return ece_R.mean(-1), low, high
+
+
+def floor_ends(rows: pd.DataFrame, by: Sequence[str]) -> dict[tuple[str, ...], float]:
+    """The mean upper end of each noise floor in a results table, by (*by, metric); none where none was measured."""
+    if "high" not in rows:
+        return {}
+    floors = rows[rows["metric"].isin(FLOORS.values()) & rows["high"].notna()]
+    return floors.groupby([*by, "metric"], sort=False)["high"].mean().to_dict()
 
 
 def inside_floor(difference: float, *floors_high: float) -> bool:

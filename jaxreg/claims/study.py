@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from jaxreg.calibration.uncertainty import FLOORS
+from jaxreg.calibration.uncertainty import FLOORS, floor_ends
 from jaxreg.statistics import baseline_of
 
 SOFT = {"label_smoothing", "mixup", "cutmix", "mixup_cutmix"}
 SPLIT = "test"
+SETTING = ["regularizer", "hyperparameters"]  # in one study
 
 
 class Pair(NamedTuple):
@@ -36,14 +37,17 @@ def read(rows: pd.DataFrame, within: Mapping[str, Sequence[float]]) -> Study:
     Raises: ValueError: if a setting has several values of one metric at one seed.
     """
     rows = rows[rows["split"] == SPLIT]
-    groups = dict(iter(rows.groupby(["regularizer", "hyperparameters"], sort=False)))
-    tables = {setting: _table(chosen) for setting, chosen in groups.items()}
+    groups = rows.groupby(SETTING, sort=False)
+    tables, ends = {setting: _table(chosen) for setting, chosen in groups}, floor_ends(rows, SETTING)
     pairs = []
     for setting, own in tables.items():
         base = baseline_of(setting, list(tables)) if is_soft(setting[0]) else None
         if base is not None:
             seeds = own.index.intersection(tables[base].index)
-            floors = {metric: _floor(floor, groups[setting], groups[base]) for metric, floor in FLOORS.items()}
+            floors = {
+                metric: max(ends.get((*side, floor), 0.0) for side in (setting, base))
+                for metric, floor in FLOORS.items()
+            }
             pairs.append(Pair(label(*setting), own.loc[seeds], tables[base].loc[seeds], floors))
     return Study({label(*setting): table for setting, table in tables.items()}, pairs, within)
 
@@ -72,14 +76,6 @@ def _table(rows: pd.DataFrame) -> pd.DataFrame:
         what = f"{twice['metric']!r} of {twice['regularizer']!r} for seed {twice['seed']}"
         raise ValueError(f"a setting must have one trial a seed, got two of {what}: pass the rows of one study.")
     return rows.pivot(index="seed", columns="metric", values="value")
-
-
-def _floor(metric: str, *sides: pd.DataFrame) -> float:
-    """The mean upper end of a noise floor over seeds, the higher of the two sides; 0 where it was not measured."""
-    if "high" not in sides[0]:
-        return 0.0
-    ends = [side.loc[side["metric"] == metric, "high"].mean() for side in sides]
-    return max((float(end) for end in ends if end == end), default=0.0)
 
 
 def _short(value: Any) -> str:

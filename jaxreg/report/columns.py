@@ -60,7 +60,7 @@ def main_columns(frame: pd.DataFrame, split: str) -> list[Column]:
 def headlines(frame: pd.DataFrame, split: str) -> list[str]:
     """Returns the robust accuracies to show first: one that every study has, or else one of each study."""
     studies = [rows for _, rows in frame.groupby("study", sort=False)]
-    shared = set.intersection(*(set(rows["metric"]) for rows in studies)) if studies else set()
+    shared = set.intersection(*(set(rows["metric"].unique()) for rows in studies)) if studies else set()
     common = headline_robust(frame[frame["metric"].isin(shared)], split)
     each = [headline_robust(rows, split) for rows in studies]
     return [common] if common else list(dict.fromkeys(metric for metric in each if metric))
@@ -72,7 +72,9 @@ def headline_robust(frame: pd.DataFrame, split: str) -> str | None:
     Of several such radii the middle one, the larger of two: neither all nor none of the examples should be fooled.
     Without a worst case, the attack with the lowest mean: of the PGD attacks, or if there are none, of all.
     """
-    rows = frame[(frame["split"] == split) & frame["metric"].str.match(r"robust_accuracy/[^/]+/[^/]+$")]
+    names = frame["metric"].drop_duplicates()
+    robust = names[names.str.match(r"robust_accuracy/[^/]+/[^/]+$")]
+    rows = frame[frame["metric"].isin(robust) & (frame["split"] == split)]
     rows = rows.assign(attack=rows["metric"].str.split("/").str[1], eps=rows["metric"].str.split("/").str[2])
     rows = rows[rows["eps"].astype(float) > 0]
     if rows.empty:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 import pandas as pd
 
 from jaxreg import results, statistics
-from jaxreg.calibration.uncertainty import FLOORS, inside_floor
+from jaxreg.calibration.uncertainty import FLOORS, floor_ends, inside_floor
 from jaxreg.statistics import BASELINE
 
 MARK = "≈"  # behind an ECE that differs from the baseline's by no more than perfectly calibrated networks would
@@ -41,9 +41,8 @@ def noise(frame: pd.DataFrame, split: str) -> set[tuple[str, ...]]:
 
 def _floor_ends(rows: pd.DataFrame) -> dict[tuple[str, str], dict[tuple[str, str], float]]:
     """The mean upper end of each noise floor, by study and metric, then by setting."""
-    chosen = rows[rows["metric"].isin(FLOORS.values()) & rows["high"].notna()]
     found: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
-    for (study, *setting, metric), high in chosen.groupby([*results.SETTING, "metric"])["high"].mean().items():
+    for (study, *setting, metric), high in floor_ends(rows, results.SETTING).items():
         found.setdefault((study, metric), {})[setting[0], setting[1]] = high
     return found
 

@@ -26,6 +26,7 @@ def build(
     workdirs: Sequence[epath.PathLike],
     out: epath.PathLike | None = None,
     claims: Sequence[Mapping[str, Any]] = (),
+    data: StudyData | None = None,
 ) -> epath.Path:
     """Writes the report of one or several workdirs and returns the path of its page.
 
@@ -33,9 +34,10 @@ def build(
         workdirs: each holds results.parquet; probes/, curves/, config.json, provenance.json if there are any.
         out: the folder to write to; by default `report` in the first workdir.
         claims: one mapping a claim (claim, statement, verdict, effect, low, high, n, p, test), shown in this order.
+        data: of the workdirs, where somebody has loaded them.
     Raises: ValueError: if a workdir holds no results.
     """
-    data = load(workdirs)
+    data = load(workdirs) if data is None else data
     folder = epath.Path(out) if out is not None else epath.Path(workdirs[0]) / "report"
     shown = data.limited()
     drawn = figures.draw(shown, folder / "figures")

@@ -91,8 +91,8 @@ def band(axis: Axes, lines: "pd.core.groupby.SeriesGroupBy", look: Look, *, scal
     `marker`: size of the setting's marker at each mean; 0: none.
     """
     mean, low, high = scale * lines.mean(), scale * lines.min(), scale * lines.max()
-    marked = {"marker": look.marker, "markersize": marker} if marker else {}
-    axis.plot(mean.index, mean, look.line, color=look.colour, **marked)
+    shape = look.marker if marker else ""
+    axis.plot(mean.index, mean, linestyle=look.line, color=look.colour, marker=shape, markersize=marker)
     axis.fill_between(mean.index, low, high, color=look.colour, alpha=0.15, linewidth=0)
 
 
