@@ -74,15 +74,16 @@ def headline_robust(frame: pd.DataFrame, split: str) -> str | None:
     """
     names = frame["metric"].drop_duplicates()
     robust = names[names.str.match(r"robust_accuracy/[^/]+/[^/]+$")]
-    rows = frame[frame["metric"].isin(robust) & (frame["split"] == split)]
-    rows = rows.assign(attack=rows["metric"].str.split("/").str[1], eps=rows["metric"].str.split("/").str[2])
+    found = frame[frame["metric"].isin(robust) & (frame["split"] == split)].groupby("metric", sort=False)["value"].mean()
+    parts = found.index.str.split("/")
+    rows = pd.DataFrame({"attack": parts.str[1], "eps": parts.str[2], "value": found.to_numpy()})
     rows = rows[rows["eps"].astype(float) > 0]
     if rows.empty:
         return None
     counts = rows.groupby("eps")["attack"].nunique()
     radii = sorted(counts.index[counts == counts.max()], key=float)
     eps = radii[len(radii) // 2]
-    means = rows[rows["eps"] == eps].groupby("attack")["value"].mean()
+    means = rows[rows["eps"] == eps].set_index("attack")["value"]
     pgd = means[means.index.str.startswith("pgd")]
     attack = "worst" if "worst" in means.index else str((pgd if len(pgd) else means).idxmin())
     return f"robust_accuracy/{attack}/{eps}"
