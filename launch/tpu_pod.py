@@ -142,7 +142,7 @@ def until_done(pod: Pod, create: list[str], before: list[list[str]], run: str, r
     """Exit code 0: the study is done, 1: it failed `retries` + 1 times on slices that were there to the end."""
     deaths = 0
     while deaths <= retries:
-        obtain(pod, create)
+        obtain(pod, create, retries)
         if all(_do(words) for words in [*before, pod.ssh(run)]):
             return 0
         lost = _told(pod.state()) != "ACTIVE" or _told(pod.node()) in LOST
@@ -155,14 +155,20 @@ def until_done(pod: Pod, create: list[str], before: list[list[str]], run: str, r
     return 1
 
 
-def obtain(pod: Pod, create: list[str]) -> None:
-    """Waits until the slice is there; asks for it where nobody has, deletes what is left of one that was taken away."""
-    before = None
+def obtain(pod: Pod, create: list[str], retries: int) -> None:
+    """Waits until the slice is there; asks for it where nobody has, deletes what is left of one that was taken away.
+
+    Raises: SpecError: if what was asked for FAILED `retries` + 1 times, as it does without quota.
+    """
+    before, failures = None, 0
     while (state := _told(pod.state())) != "ACTIVE":
         if state != before:
             _say(f"{pod.name}: {state or 'not there, asking for it'}")
         if state in GONE:
+            failures += state == "FAILED"
             _do(pod.delete())
+            why = f"{pod.name} FAILED {failures} times before it was there: is there quota for it?"
+            require(failures <= retries, why)
         elif not state:
             require(_do(create), f"gcloud could not ask for {pod.name}: its own words are above.")
         before = state

@@ -272,6 +272,14 @@ def test_a_preempted_node_of_an_active_resource_is_lost_too(made_up):
     assert calls()[0].count("exec env") == 2
 
 
+def test_a_slice_that_cannot_be_had_ends_the_launcher_and_costs_nothing(made_up, capsys):
+    install, calls = made_up
+    install({"queued-resources describe": states(None, "FAILED", None, "FAILED", None, "ACTIVE")})
+    assert cloud.run(tpu_pod.launch, [*STUDY, *TPU, "--retries=1"]) == 2
+    assert "FAILED 2 times before it was there" in capsys.readouterr().err
+    assert [kind for kind in calls()[0] if kind != ASKED] == ["create", "delete", "create", "delete"]
+
+
 def test_a_study_that_fails_on_a_sound_slice_fails_for_good_and_stops_costing(made_up, capsys):
     install, calls = made_up
     sound = {"queued-resources describe": states("ACTIVE"), "tpu-vm describe": states("READY")}
