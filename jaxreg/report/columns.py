@@ -74,7 +74,8 @@ def headline_robust(frame: pd.DataFrame, split: str) -> str | None:
     """
     names = frame["metric"].drop_duplicates()
     robust = names[names.str.match(r"robust_accuracy/[^/]+/[^/]+$")]
-    found = frame[frame["metric"].isin(robust) & (frame["split"] == split)].groupby("metric", sort=False)["value"].mean()
+    chosen = frame[frame["metric"].isin(robust) & (frame["split"] == split)]
+    found = chosen.groupby("metric", sort=False)["value"].mean()
     parts = found.index.str.split("/")
     rows = pd.DataFrame({"attack": parts.str[1], "eps": parts.str[2], "value": found.to_numpy()})
     rows = rows[rows["eps"].astype(float) > 0]
