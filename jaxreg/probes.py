@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from etils import epath
 
@@ -17,7 +16,7 @@ from jaxreg.geometry.attacked import measure_displacement as measure_moved
 from jaxreg.geometry.path import measure_path
 from jaxreg.models import head as last_layer
 from jaxreg.plan import Program
-from jaxreg.predictions import SPLITS, Head, Predictions
+from jaxreg.predictions import SPLITS
 from jaxreg.probe import Measured, Row
 from jaxreg.progress import Progress
 from jaxreg.robustness import corruption_probe as corruptions
@@ -34,64 +33,12 @@ from jaxreg.spec import (
     ProbesSpec,
     RobustnessSpec,
     SpecError,
-    TrialSpec,
     require,
 )
-from jaxreg.train import Run, snapshots_of
-from jaxreg.train_step import Fixed, TrainState
+from jaxreg.train import snapshots_of
+from jaxreg.trained import Trained
 
 PATH_EXAMPLES = 100  # whose path under attack is followed step by step: only its mean is kept
-
-
-class Trained(NamedTuple):
-    """A trained program: its trials as stacks on the mesh, their saved predictions, and the data they saw."""
-
-    program: Program
-    dataset: data.Dataset
-    fixed: Fixed
-    state: TrainState
-    run: Run
-
-    @property
-    def failed(self) -> np.ndarray:
-        """Which trials froze: bool [T]."""
-        return parallel.fetch(self.state.failed, len(self.program.trials)) >= 0
-
-    @property
-    def measured(self) -> list[TrialSpec]:
-        """The trials to measure, [T]: a healthy one stands in for a frozen one, whose numbers may be anything."""
-        healthy = int(np.argmin(self.failed))
-        return [self.program.trials[healthy if froze else i] for i, froze in enumerate(self.failed)]
-
-    @property
-    def weights(self) -> tuple[Any, Any]:
-        """Parameters and statistics of `measured`, stacks on the mesh."""
-        both, trials = (self.state.params, self.state.stats), self.program.trials
-        if not self.failed.any():
-            return both
-        index = np.array([trials.index(trial) for trial in self.measured])
-        return parallel.put_trials(jax.tree.map(lambda a: a[index], parallel.fetch(both)), self.run.mesh)
-
-    def predictions(self, split: str) -> Predictions:
-        """The saved logits and features of one split, stacked [T, N, ...]."""
-        return predictions.load(self.measured, self.run.directory, split)
-
-    @property
-    def head(self) -> Head:
-        """The last layers, stacked [T, ...]."""
-        return predictions.load_head(self.measured, self.run.directory)
-
-    def arrays(self, probe: str) -> list[dict[str, np.ndarray]]:
-        """What an earlier probe saved of every trial."""
-        folder = self.run.directory / "probes" / probe
-        return [predictions.read_arrays(folder / f"{trial.id}.npz") for trial in self.measured]
-
-    @property
-    def baselines(self) -> list[int]:
-        """For each trial the place of its baseline at the same seed, or `interventions.NO_BASELINE`."""
-        trials = self.program.trials
-        names = ["failed" if froze else t.regularizer.name for t, froze in zip(trials, self.failed)]
-        return interventions.baselines(names, [(t.seed, t.overrides) for t in trials])
 
 
 def splits_of(dataset: data.Dataset, spec: GeometrySpec) -> dict[str, data.Split]:

@@ -19,12 +19,13 @@ from jaxreg.config import Plain
 from jaxreg.predictions import write_arrays
 from jaxreg.preemption import Preemption
 from jaxreg.probe import Measured
-from jaxreg.probes import PROBES, Trained, chosen, splits_of
+from jaxreg.probes import PROBES, chosen, splits_of
 from jaxreg.probes import check as check_probes
 from jaxreg.report.data import StudyData
 from jaxreg.report.text import calibration, table
 from jaxreg.spec import StudySpec, require
 from jaxreg.train import Run, fixed_parts, train
+from jaxreg.trained import Trained
 
 STAGES = ("train", "predict", "probe", "report")
 

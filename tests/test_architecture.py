@@ -38,6 +38,7 @@ ORDER = [
     "robustness",
     "geometry",
     "claims",
+    "trained",
     "probes",
     "results",
     "report",

@@ -1,0 +1,65 @@
+"""A trained program as probes see it: its trials on the mesh, what is saved of them, and the data they saw."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxreg import data, parallel, predictions
+from jaxreg.geometry import interventions
+from jaxreg.plan import Program
+from jaxreg.predictions import Head, Predictions
+from jaxreg.spec import TrialSpec
+from jaxreg.train import Run
+from jaxreg.train_step import Fixed, TrainState
+
+
+class Trained(NamedTuple):
+    """A trained program: its trials as stacks on the mesh, their saved predictions, and the data they saw."""
+
+    program: Program
+    dataset: data.Dataset
+    fixed: Fixed
+    state: TrainState
+    run: Run
+
+    @property
+    def failed(self) -> np.ndarray:
+        """Which trials froze: bool [T]."""
+        return parallel.fetch(self.state.failed, len(self.program.trials)) >= 0
+
+    @property
+    def measured(self) -> list[TrialSpec]:
+        """The trials to measure, [T]: a healthy one stands in for a frozen one, whose numbers may be anything."""
+        healthy = int(np.argmin(self.failed))
+        return [self.program.trials[healthy if froze else i] for i, froze in enumerate(self.failed)]
+
+    @property
+    def weights(self) -> tuple[Any, Any]:
+        """Parameters and statistics of `measured`, stacks on the mesh."""
+        both, trials = (self.state.params, self.state.stats), self.program.trials
+        if not self.failed.any():
+            return both
+        index = np.array([trials.index(trial) for trial in self.measured])
+        return parallel.put_trials(jax.tree.map(lambda a: a[index], parallel.fetch(both)), self.run.mesh)
+
+    def predictions(self, split: str) -> Predictions:
+        """The saved logits and features of one split, stacked [T, N, ...]."""
+        return predictions.load(self.measured, self.run.directory, split)
+
+    @property
+    def head(self) -> Head:
+        """The last layers, stacked [T, ...]."""
+        return predictions.load_head(self.measured, self.run.directory)
+
+    def arrays(self, probe: str) -> list[dict[str, np.ndarray]]:
+        """What an earlier probe saved of every trial."""
+        folder = self.run.directory / "probes" / probe
+        return [predictions.read_arrays(folder / f"{trial.id}.npz") for trial in self.measured]
+
+    @property
+    def baselines(self) -> list[int]:
+        """For each trial the place of its baseline at the same seed, or `interventions.NO_BASELINE`."""
+        trials = self.program.trials
+        names = ["failed" if froze else t.regularizer.name for t, froze in zip(trials, self.failed)]
+        return interventions.baselines(names, [(t.seed, t.overrides) for t in trials])
