@@ -2,7 +2,8 @@
 
 XLA's CPU backend runs the native gradient of a convolution 20 to 150 times slower inside `scan`, `fori_loop` or `map`
 (https://github.com/jax-ml/jax/issues/12868): the transposed operands it meets there miss its fast path. Both gradients
-are therefore written as plain stride-1 NHWC/HWIO convolutions on CPU; other platforms keep the native gradient.
+are therefore written as plain stride-1 NHWC/HWIO convolutions on CPU (that of few channels as a matrix product); other
+platforms keep the native gradient.
 A convolution of 3 channels is up to six times slower there than one of 4 (to 24 or 32 channels; to others they cost the
 same), so a fourth channel of zeros goes along. The platform is chosen when the program is lowered, so a function traced
 once may be lowered for CPU and GPU alike.
@@ -21,6 +22,7 @@ from jaxreg.models.initial import normal
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 Pads = tuple[tuple[int, int], ...]
+FEW = 4  # input channels up to which their gradient is a sum of shifted products
 
 
 def conv_layer(channels: int, width: int, size: int, stride: int = 1, *, dtype: Any, rngs: nnx.Rngs) -> nnx.Conv:
@@ -107,10 +109,29 @@ canonical_conv.defvjp(_forward, _backward)
 
 def input_gradient(x: Array, kernel: Array, g: Array, *, strides: tuple[int, ...], pads: Pads) -> Array:
     """Spreads g to stride 1 and convolves it with the kernel flipped in space and transposed in/out: the shape of x."""
-    sides = zip(x.shape[1:3], kernel.shape[:2], pads)
-    back = [(k - 1 - low, k - 1 - high) for _, k, (low, high) in sides]
+    g = _spread(x, kernel, g, strides, pads)
+    if kernel.shape[2] <= FEW:
+        return _sum_of_shifted(x, kernel, g, pads)
+    back = [(k - 1 - low, k - 1 - high) for k, (low, high) in zip(kernel.shape[:2], pads)]
     flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-    return native_conv(_spread(x, kernel, g, strides, pads), flipped, (1, 1), tuple(back))
+    return native_conv(g, flipped, (1, 1), tuple(back))
+
+
+def _sum_of_shifted(x: Array, kernel: Array, g: Array, pads: Pads) -> Array:
+    """The same, one matrix product for all places of the kernel, whose images are then shifted and added.
+
+    A convolution to so few channels would leave most lanes of a vector empty.
+    """
+    rows, columns, inputs, outputs = kernel.shape
+    flat = lax.dot_general(g.reshape(-1, outputs), kernel.reshape(-1, outputs), (((1,), (1,)), ((), ())))
+    parts = flat.reshape(*g.shape[:3], rows, columns, inputs)
+
+    def shifted(i: int, j: int) -> Array:
+        lows = i - pads[0][0], j - pads[1][0]
+        sides = [(low, n - m - low, 0) for low, n, m in zip(lows, x.shape[1:3], g.shape[1:3])]
+        return lax.pad(parts[:, :, :, i, j], jnp.zeros((), g.dtype), [(0, 0, 0), *sides, (0, 0, 0)])
+
+    return sum(shifted(i, j) for i in range(rows) for j in range(columns))
 
 
 def kernel_gradient(x: Array, kernel: Array, g: Array, *, strides: tuple[int, ...], pads: Pads) -> Array:

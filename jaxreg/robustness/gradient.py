@@ -73,6 +73,11 @@ def step(logits_fn: Logits, row: Row, state: State, k_B: Array, settings: Settin
     return Step(following, state.x, fooled(logits_BK, row))
 
 
+def look(logits_fn: Logits, row: Row, state: State) -> tuple[Array, Array]:
+    """The next point, and whether it is misclassified: a step without its gradient."""
+    return state.x, fooled(logits_fn(state.x), row)
+
+
 def _where(mask_B: Array, a_BHWC: Array, b_BHWC: Array) -> Array:
     return jnp.where(spread(mask_B, a_BHWC), a_BHWC, b_BHWC)
 
@@ -98,4 +103,4 @@ def method(norm: Norm) -> Method:
     def first(row: Row, settings: Settings) -> State:
         return begin(start(row, settings, norm), row, settings)
 
-    return Method(first, functools.partial(step, norm=norm))
+    return Method(first, functools.partial(step, norm=norm), look)

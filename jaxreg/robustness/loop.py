@@ -3,8 +3,8 @@
 Radii, restarts, targets and examples fold into rows (e, p, n) of one queue. A fixed number of slots works on rows; a
 slot whose row is fooled or out of budget takes the next row. So examples already broken leave the batch at once, ragged
 tails cost nothing, and shapes (hence compilations) depend on capacities alone. The last rows, when they are few, go on
-in a batch of an eighth (a second copy of the network to compile, so not for small batches). A row is skipped once a
-smaller or equal radius fooled its example. What is reported does not depend on the schedule: an example counts as
+in a quarter of the slots, then in a sixteenth (each a copy of the network to compile, so not for small batches). A row
+is skipped once a smaller or equal radius fooled its example. What is reported does not depend on the schedule: an example counts as
 fooled at radius e by its smallest radius, and there by its lowest pass, and no row before that one can have been
 skipped.
 """
@@ -22,8 +22,9 @@ from jaxreg.robustness.balls import spread
 Tree = Any
 Logits = Callable[[Array], Array]
 WRONG = -1.0  # the radius that "fools" an example misclassified without any attack
-FEW = 8  # the last rows run in this share of the slots,
-LEAST = 16  # if that is at least so many
+FEW = 4  # the last rows run in this share of the slots, and again,
+LEAST = 16  # down to so many slots,
+LARGE = 128  # where there were so many: elsewhere compiling it would cost more than it saves
 
 
 class Settings(NamedTuple):
@@ -74,10 +75,14 @@ class Step(NamedTuple):
 
 
 class Method(NamedTuple):
-    """An attack's start and its step; all state is per slot, first axis B, derived from the row."""
+    """An attack's start and its step; all state is per slot, first axis B, derived from the row.
+
+    `look`, where a step costs more: the point looked at and whether it is misclassified, for the last evaluation.
+    """
 
     start: Callable[[Row, Settings], Tree]
     step: Callable[[Logits, Row, Tree, Array, Settings], Step]  # (logits_fn, row, state, k_B, settings)
+    look: Callable[[Logits, Row, Tree], tuple[Array, Array]] | None = None
 
 
 class Slots(NamedTuple):
@@ -144,17 +149,25 @@ def run(
         book = book._replace(evaluations=book.evaluations + jnp.sum(work.busy_B, dtype=book.evaluations.dtype))
         return lax.cond(jnp.any(work.busy_B), advance, lambda work: work, work), book
 
-    few = slots // FEW if slots >= FEW * LEAST else 0
+    fewer = _fewer(slots)
 
     def unfinished(carry: tuple[Slots, Book]) -> Array:
         work, book = carry
-        return (book.cursor < rows) | (jnp.sum(work.index_B >= 0) > few)
+        return (book.cursor < rows) | (jnp.sum(work.busy_B) > (fewer[0] if fewer else 0))
 
     start = _idle(method, examples, settings, slots), _open(examples, eps_EN)
     work, book = lax.while_loop(unfinished, step, start)
-    if few:
-        book = _last(advance, _gathered(work, few), book, examples.targets_NP.shape[1])
+    work, book = _flush(work, book, examples.targets_NP.shape[1])
+    for few, least in zip(fewer, (*fewer[1:], 0)):
+        work, book = _go_on(advance, _gathered(work, few), book, least)
+        work, book = _flush(work, book, examples.targets_NP.shape[1])
     return _close(book, eps_EN, examples.targets_NP.shape[1])
+
+
+def _fewer(slots: int) -> list[int]:
+    """The numbers of slots that the last rows go on in."""
+    sizes = [slots // FEW, slots // FEW**2] if slots >= LARGE else []
+    return [size for size in sizes if size >= LEAST]
 
 
 def _gathered(work: Slots, few: int) -> Slots:
@@ -163,15 +176,16 @@ def _gathered(work: Slots, few: int) -> Slots:
     return jax.tree.map(lambda a: a[from_F], work)
 
 
-def _last(advance: Callable[[Slots], Slots], work: Slots, book: Book, most: int) -> Book:
-    """Finishes the rows in the slots, when none wait."""
+def _go_on(advance: Callable[[Slots], Slots], work: Slots, book: Book, least: int) -> tuple[Slots, Book]:
+    """Works on the rows in the slots until at most `least` are left, when none wait."""
 
     def step(carry: tuple[Slots, Array]) -> tuple[Slots, Array]:
         work, evaluations = carry
         return advance(work), evaluations + jnp.sum(work.busy_B, dtype=evaluations.dtype)
 
-    work, evaluations = lax.while_loop(lambda carry: jnp.any(carry[0].busy_B), step, (work, book.evaluations))
-    return _flush(work, book._replace(evaluations=evaluations), most)[1]
+    begin = work, book.evaluations
+    work, evaluations = lax.while_loop(lambda carry: jnp.sum(carry[0].busy_B) > least, step, begin)
+    return work, book._replace(evaluations=evaluations)
 
 
 def _open(examples: Examples, eps_EN: Array) -> Book:
@@ -273,7 +287,7 @@ def _deal(idle_B: Array, open_B: Array) -> tuple[Array, Array, Array]:
 def _advance(
     method: Method, logits_fn: Logits, settings: Settings, early: Array, evaluations: Array | int, work: Slots
 ) -> Slots:
-    out = method.step(logits_fn, work.row, work.state, work.k_B, settings)
+    out = _evaluated(method, logits_fn, settings, jnp.all(~work.busy_B | (work.k_B + 1 >= evaluations)), work)
     now_B = work.busy_B & out.fooled_B
     keep_B = work.busy_B & ~work.hit_B
     over_B = now_B & early if out.over_B is None else out.over_B
@@ -286,6 +300,18 @@ def _advance(
         hit_B=work.hit_B | now_B,
         x_BHWC=jnp.where(spread(keep_B, out.x_BHWC), out.x_BHWC, work.x_BHWC),
     )
+
+
+def _evaluated(method: Method, logits_fn: Logits, settings: Settings, last: Array, work: Slots) -> Step:
+    """A step; where this is the `last` evaluation of all slots, only a look, if there are slots enough to be worth it."""
+
+    def step() -> Step:
+        return method.step(logits_fn, work.row, work.state, work.k_B, settings)
+
+    look = method.look
+    if look is None or len(work.busy_B) < LARGE:
+        return step()
+    return lax.cond(last, lambda: Step(work.state, *look(logits_fn, work.row, work.state)), step)
 
 
 def _close(book: Book, eps_EN: Array, most: int) -> Found:

@@ -40,14 +40,15 @@ def gradients(convolution, strides, padding):
     return jax.value_and_grad(functools.partial(energy, convolve), argnums=(0, 1))
 
 
-def test_gradients_equal_native_in_float64():
+@pytest.mark.parametrize("inputs", [conv.FEW, conv.FEW + 1])  # the two forms of the input gradient
+def test_gradients_equal_native_in_float64(inputs):
     """All in one program: one side odd, one even, and a loss whose gradient depends on the output."""
 
     def everywhere(convolution, arrays):
         return [gradients(convolution, *shape[2:])(x, w) for (x, w), shape in zip(arrays, SHAPES)]
 
     with jax.enable_x64(True):
-        arrays = [draw(size, kernel) for size, kernel, _, _ in SHAPES]
+        arrays = [draw(size, kernel, inputs=inputs) for size, kernel, _, _ in SHAPES]
         quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
         ours = quick(functools.partial(everywhere, conv.conv_general_dilated))(arrays)
         theirs = quick(functools.partial(everywhere, native))(arrays)
@@ -108,9 +109,9 @@ def test_bfloat16_keeps_its_dtype_and_is_close():
         np.testing.assert_allclose(a.astype(jnp.float32), b, rtol=0, atol=2e-2 * float(jnp.abs(b).max()))
 
 
-def lowered(platform):
+def lowered(platform, inputs=3):
     """The program of both gradients inside a loop, as lowered for `platform`, which need not be present."""
-    x, w = draw((8, 8), (3, 3), "float32")
+    x, w = draw((8, 8), (3, 3), "float32", inputs=inputs)
     one = gradients(conv.conv_general_dilated, (2, 2), [(1, 1), (1, 1)])
 
     def descend(state, _):
@@ -120,10 +121,11 @@ def lowered(platform):
     return loop.trace((x, w)).lower(lowering_platforms=(platform,))
 
 
-def test_cpu_program_has_only_canonical_convolutions_and_no_choice_at_run_time():
-    text = lowered("cpu").compile().as_text()
+@pytest.mark.parametrize(("inputs", "convolutions"), [(3, 2), (8, 3)])  # with 3 one gradient is a matrix product
+def test_cpu_program_has_only_canonical_convolutions_and_no_choice_at_run_time(inputs, convolutions):
+    text = lowered("cpu", inputs).compile().as_text()
     lines = [line for line in text.splitlines() if " convolution(" in line]
-    assert len(lines) == 3  # forward, and the two gradients
+    assert len(lines) == convolutions
     assert all("dim_labels=b01f_01io->b01f" in line for line in lines)
     assert not any("lhs_dilate" in line or "rhs_dilate" in line for line in lines)
     assert "conditional(" not in text

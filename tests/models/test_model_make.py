@@ -158,10 +158,10 @@ def test_max_pool_keeps_the_odd_edge():
             np.testing.assert_array_equal(got[:, i, j], window.max((1, 2)))
 
 
-def test_max_pool_gives_its_gradient_to_the_largest_and_shares_it_among_equals():
+def test_max_pool_gives_its_gradient_to_the_largest_and_to_the_first_of_equals():
     x = jnp.asarray([[[1.0, 3.0, 5.0, 5.0], [0.0, 2.0, 5.0, 5.0]]]).reshape(1, 2, 4, 1)
     gradient = jax.grad(lambda x: (max_pool(x)[0, 0, :, 0] * jnp.array([7.0, 8.0])).sum())(x)
-    np.testing.assert_array_equal(gradient[0, :, :, 0], [[0, 7, 2, 2], [0, 0, 2, 2]])
+    np.testing.assert_array_equal(gradient[0, :, :, 0], [[0, 7, 8, 0], [0, 0, 0, 0]])
 
 
 def trial_mesh():

@@ -1,5 +1,6 @@
 """FGSM, BIM, PGD: closed forms on linear models, and the laws of the loop they run in."""
 
+import collections
 import functools
 
 import jax
@@ -65,18 +66,22 @@ def test_results_do_not_depend_on_batch_size_or_order():
         np.testing.assert_allclose(other.adversarial, whole.adversarial[:, rows], atol=1e-6)
 
 
-def test_the_last_rows_run_in_a_small_batch():
+def test_the_last_rows_run_in_smaller_and_smaller_batches():
     logits_fn, x = nets.mlp(), nets.images(300)
-    batches = set()
+    ran = collections.Counter()
 
     def seen(x):
-        batches.add(len(x))
+        jax.debug.callback(lambda: ran.update([len(x)]))
         return logits_fn(x)
 
     labels = nets.predicted(logits_fn, x)
     asked = np.where(np.arange(300) < 260, -1, labels)  # 40 rows for 256 slots
     small = run_attack(seen, x, asked, 0.05, "pgd_ce", key=KEY, slots=256)
-    assert 32 in batches
+    jax.effects_barrier()
+    assert ran[256] <= 3  # the clean images and the first points
+    assert ran[64] + ran[16] >= 20  # steps of the 40 rows, and of the 16 that are left after some
+    assert ran[64] > 0
+    assert ran[16] > 0
     whole = run_attack(logits_fn, x, labels, 0.05, "pgd_ce", key=KEY, slots=64)
     np.testing.assert_array_equal(small.robust[260:], whole.robust[260:])
     assert 0 < np.mean(small.robust[260:]) < 1
@@ -101,6 +106,30 @@ def test_early_exit_changes_cost_and_no_mask():
     np.testing.assert_array_equal(fast.robust, slow.robust)
     assert slow.evaluations == 3 * 48 * 21
     assert fast.evaluations < 0.7 * slow.evaluations
+
+
+def test_the_last_evaluation_of_a_full_batch_takes_no_gradient():
+    logits_fn, x = nets.mlp(), nets.images(128)
+    labels, passes = nets.predicted(logits_fn, x), collections.Counter()
+
+    @jax.custom_vjp
+    def watched(x):
+        jax.debug.callback(lambda: passes.update(["forward"]))
+        return logits_fn(x)
+
+    def backward(x, g):
+        jax.debug.callback(lambda: passes.update(["backward"]))
+        return jax.vjp(logits_fn, x)[1](g)
+
+    watched.defvjp(lambda x: (watched(x), x), backward)
+    attack = ATTACKS["pgd_ce"]._replace(steps=5)
+    got = run_attack(watched, x, labels, 0.05, attack, key=KEY, slots=128, early_exit=False)
+    jax.effects_barrier()
+    assert passes == {"forward": 7, "backward": 5}  # the clean images, then 5 steps from the start
+    few = run_attack(logits_fn, x, labels, 0.05, attack, key=KEY, slots=64, early_exit=False)
+    np.testing.assert_array_equal(got.robust, few.robust)
+    np.testing.assert_allclose(got.adversarial, few.adversarial, atol=1e-6)
+    assert got.evaluations == few.evaluations == 128 * 6
 
 
 def test_restarts_only_help_and_the_first_is_the_single_run():
