@@ -1,7 +1,7 @@
 """The tables of a report: as CSV files, and as the rows that the page prints."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,8 @@ from jaxreg.report import calibration_table, differences, interventions
 from jaxreg.report.columns import Column, cells, main_columns
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import looks
+
+CLAIMS = ("claims.csv", "claims.json", "claims.txt")  # a row a test; each claim with its tests; in words
 
 
 class Line(NamedTuple):
@@ -77,8 +79,11 @@ def calibration(data: StudyData) -> pd.DataFrame:
     return results.summary(frame).merge(ends, how="left", validate="1:1")
 
 
-def save(data: StudyData, claims: Sequence[Mapping[str, Any]], folder: epath.Path) -> list[str]:
-    """Writes main, calibration, differences, summary, trials.csv; failed, claims.csv if there are any: their names."""
+def save(data: StudyData, folder: epath.Path) -> list[str]:
+    """Writes main, calibration, differences, summary, trials.csv, failed.csv if there are any, and returns their names.
+
+    The files of the claims, which `claims.save` has written before, are named too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tables = {"main": main(data), "calibration": calibration(data), "summary": results.summary(data.frame)}
     columns = main_columns(data.frame, data.split) + calibration_table.columns(data.frame, data.split)
@@ -87,12 +92,11 @@ def save(data: StudyData, claims: Sequence[Mapping[str, Any]], folder: epath.Pat
     intervened = interventions.numbers(data)
     tables |= {} if intervened.empty else {"interventions": intervened}
     tables |= {"failed": pd.DataFrame(data.failed)} if data.failed else {}
-    tables |= {"claims": pd.DataFrame(list(claims))} if claims else {}
     for name, table in tables.items():
         buffer = io.StringIO()
         table.to_csv(buffer, index=False)
         (folder / f"{name}.csv").write_text(buffer.getvalue())
-    return [f"{name}.csv" for name in tables]
+    return [f"{name}.csv" for name in tables] + [name for name in CLAIMS if (folder / name).exists()]
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

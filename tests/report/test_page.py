@@ -122,7 +122,7 @@ def test_provenance_command_and_claims_are_told(seen):
 def test_csv_numbers_equal_the_results(workdir):
     folder, frame = workdir / "report" / "tables", data.load([workdir]).frame
     assert {p.name for p in folder.iterdir()} == {
-        f"{name}.csv" for name in ("main", "calibration", "differences", "summary", "trials", "interventions", "claims")
+        f"{name}.csv" for name in ("main", "calibration", "differences", "summary", "trials", "interventions")
     }
     main = pd.read_csv(folder / "main.csv", keep_default_na=False)
     line = main[(main["hyperparameters"] == '{"epsilon": 0.3}') & (main["metric"] == "nll")].iloc[0]
