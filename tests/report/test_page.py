@@ -271,3 +271,22 @@ def test_interventions_are_told_with_the_share_that_they_close(tmp_path):
     assert not table.index.get_level_values("setting").isin(["none"]).any()
     told = next(line.cells for line in interventions.lines(study) if line.setting.startswith("mixup"))
     assert told[-2:] == ["50% [50%, 50%]", "2"]
+
+
+def test_a_gap_inside_the_noise_has_no_share(tmp_path):
+    study = data.load([made_up.write(tmp_path / "digits", seeds=2, arrays=False, curves=False)])
+    closed = interventions.numbers(study).set_index(["setting", "change", "metric"])[["closed", "least"]]
+    assert closed.loc["label_smoothing(epsilon=0.1)", "its mean norm", "ECE %"].isna().all()  # 1 %, the floor is 2 %
+    assert closed.loc["mixup(alpha=1)", "its mean norm", "ECE %"].notna().all()  # 3 %
+    assert closed.loc["label_smoothing(epsilon=0.1)", "its mean norm", "NLL"].notna().all()  # no floor is known of it
+    told = next(line.cells for line in interventions.lines(study) if line.setting == "label_smoothing(epsilon=0.1)")
+    assert told[-2] == "–"
+
+
+def test_a_sweep_is_compared_with_the_baseline_of_its_overrides(tmp_path):
+    settings = [(name, {"rate": rate}) for rate in (0.1, 1.0) for name in ("none", "mixup")]
+    study = data.load([made_up.write(tmp_path / "digits", settings=settings, seeds=2, arrays=False, curves=False)])
+    table = interventions.numbers(study)
+    ece = table[(table["metric"] == "ECE %") & (table["change"] == "its mean norm")].set_index("setting")["baseline"]
+    np.testing.assert_allclose(ece["mixup(rate=0.1)"], 10)  # made-up setting 0 is `none` at the first rate,
+    np.testing.assert_allclose(ece["mixup(rate=1)"], 12)  # setting 2 is `none` at the second
