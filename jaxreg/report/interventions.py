@@ -99,10 +99,11 @@ def _numbers(
     sides = pd.concat([before, changed, after], axis=1, keys=["before", "changed", "after"]).dropna()
     if sides.empty:
         return None
-    means = sides.mean()
-    shares = [share_closed(*line, noise) for line in sides.itertuples(index=False)]
+    means = sides.to_numpy().mean(0)
+    closed = share_closed(means[0], means[1], means[2], noise)
+    shares = [share_closed(one, moved, other, noise) for one, moved, other in sides.to_numpy()]
     range_ = (min(shares), max(shares)) if np.isfinite(shares).all() else (np.nan, np.nan)
-    return (*(scale * means), share_closed(*means, noise), *range_, len(sides))
+    return (*(scale * means), closed, *range_, len(sides))
 
 
 def _texts(row: NamedTuple) -> list[str]:
