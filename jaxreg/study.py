@@ -53,7 +53,7 @@ class Job:
     @functools.cached_property
     def splits(self) -> dict[str, data.Split]:
         """What its trials are to say something of."""
-        return splits_of(self.dataset, self.study.probes.geometry)
+        return splits_of(self.dataset, self.study.probes)
 
     @property
     def is_predicted(self) -> bool:

@@ -150,7 +150,8 @@ FIGURES = {
         scaling.figure,
         "Calibration of features times s, mean over seeds in a band from the lowest to the highest seed; dotted: "
         "logits times s, which is temperature 1/s. Where the two lie on each other, shrinking features is temperature "
-        "scaling. Markers: each trial's best s for NLL on validation, where it lies within the scale.",
+        "scaling. Markers: each trial's best s for NLL on validation, where it lies within the scale; open ones on its "
+        "edge: the search ended at its bracket, because validation has no mistake to learn from.",
     ),
     "displacement": Maker(
         "geometry",

@@ -75,6 +75,7 @@ def render(
         claims=claims,
         claim_table=claim_table,
         verdicts=verdicts.lines(data),
+        geometry=tables.geometry_lines(data),
         interventions=interventions,
         intervened=interventions.lines(data),
         files=files,

@@ -122,7 +122,8 @@ def test_provenance_command_and_claims_are_told(seen):
 def test_csv_numbers_equal_the_results(workdir):
     folder, frame = workdir / "report" / "tables", data.load([workdir]).frame
     assert {p.name for p in folder.iterdir()} == {
-        f"{name}.csv" for name in ("main", "calibration", "differences", "summary", "trials", "interventions")
+        *(f"{name}.csv" for name in ("main", "calibration", "differences", "summary", "trials", "interventions")),
+        *("regime.csv", "directions.csv", "cones.csv"),
     }
     main = pd.read_csv(folder / "main.csv", keep_default_na=False)
     line = main[(main["hyperparameters"] == '{"epsilon": 0.3}') & (main["metric"] == "nll")].iloc[0]
@@ -290,3 +291,20 @@ def test_a_sweep_is_compared_with_the_baseline_of_its_overrides(tmp_path):
     ece = table[(table["metric"] == "ECE %") & (table["change"] == "its mean norm")].set_index("setting")["baseline"]
     np.testing.assert_allclose(ece["mixup(rate=0.1)"], 10)  # made-up setting 0 is `none` at the first rate,
     np.testing.assert_allclose(ece["mixup(rate=1)"], 12)  # setting 2 is `none` at the second
+
+
+def test_the_regime_and_the_tables_of_geometry(workdir, seen):
+    tables_ = {table.name: (heads, lines) for table, heads, lines in tables.geometry_lines(data.load([workdir]))}
+    assert set(tables_) == {"regime", "directions", "cones"} <= set(seen.ids)
+    told = {
+        name: [[c.title for c in heads], *(line.cells[1:] for line in lines)]
+        for name, (heads, lines) in tables_.items()
+    }
+    regime = [dict(zip(told["regime"][0], line)) for line in told["regime"][1:]]
+    assert [line["train loss"] for line in regime] == ["0.4000 ± 0.0000"] * 3 + ["n/a"]  # the last one mixes
+    assert [line["its floor"] for line in regime] == ["0.0000", "0.2000", "0.4000", "0.6000"]
+    assert (regime[0]["D"], regime[0]["K"], regime[0]["s at bracket %"]) == ("5", "3", "100")
+    cones = [dict(zip(told["cones"][0], line)) for line in told["cones"][1:]]
+    assert [line["b = 0"] for line in cones] == ["yes", "no", "no", "no"]
+    saved = pd.read_csv(workdir / "report" / "tables" / "cones.csv")
+    assert saved[saved["metric"] == "nc1"]["mean"].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4])
