@@ -55,12 +55,13 @@ def make_trial(seed: int, args: argparse.Namespace) -> tuple[np.ndarray, ...]:
 def core(one: tuple[jax.Array, Head], labels_N: jax.Array) -> dict[str, jax.Array]:
     """t* [N], margins [N], centers [K, D], and the KKT residual and steps of the centers."""
     features_ND, head = one
+    apart_KK = margins.distances(head.kernel_DK)
 
     def examples(features_BD: jax.Array) -> dict[str, jax.Array]:
         predictions_B = jnp.argmax(features_BD @ head.kernel_DK + head.bias_K, 1)
         return {
             "t_star": cones.cone(features_BD, *head).breakpoint,
-            "margin": margins.angular_margin(features_BD, *head, predictions_B),
+            "margin": margins.angular_margin(features_BD, *head, predictions_B, apart_KK),
         }
 
     with jax.default_matmul_precision("highest"):

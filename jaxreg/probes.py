@@ -10,7 +10,7 @@ from etils import epath
 from jaxreg import data, parallel, predictions
 from jaxreg.calibration import human
 from jaxreg.calibration import probe as calibration
-from jaxreg.geometry import interventions, over_training
+from jaxreg.geometry import interventions, norms, over_training
 from jaxreg.geometry import probe as geometry
 from jaxreg.geometry.attacked import measure_displacement as measure_moved
 from jaxreg.geometry.path import measure_path
@@ -19,6 +19,7 @@ from jaxreg.plan import Program
 from jaxreg.predictions import SPLITS
 from jaxreg.probe import Measured, Row
 from jaxreg.progress import Progress
+from jaxreg.regularizers import Regularizer, compose
 from jaxreg.robustness import corruption_probe as corruptions
 from jaxreg.robustness import probe as robustness
 from jaxreg.robustness.attack import check as check_attack
@@ -41,11 +42,23 @@ from jaxreg.trained import Trained
 PATH_EXAMPLES = 100  # whose path under attack is followed step by step: only its mean is kept
 
 
-def splits_of(dataset: data.Dataset, spec: GeometrySpec) -> dict[str, data.Split]:
-    """The splits to predict: all of validation and test, and as much of train as the geometry probe looks at."""
-    splits = dict(dataset.splits)
-    train = splits["train"]
-    return splits | {"train": train[: spec.train_examples or len(train)]}
+def splits_of(dataset: data.Dataset, spec: ProbesSpec) -> dict[str, data.Split]:
+    """The splits to predict: all of validation and test, and as much of train as the geometry probe looks at.
+
+    Raises: SpecError: if a probe would look at train images that lack a class.
+    """
+    splits, train, looked = dict(dataset.splits), dataset.splits["train"], spec.geometry
+    sizes = {"geometry": ("train_examples", looked.train_examples)}
+    if looked.snapshots:
+        sizes["over_training"] = ("snapshot_examples", looked.snapshot_examples)
+    for name, (setting, size) in sizes.items():
+        if name in chosen(spec):
+            try:
+                norms.check_classes(train[: size or len(train)].labels, len(dataset.classes))
+            except ValueError as error:
+                cure = f"raise it from {size}, or leave {name} out of probes.only"
+                raise SpecError(f"probes.geometry.{setting}: {error}: {cure}.") from None
+    return splits | {"train": train[: looked.train_examples or len(train)]}
 
 
 def measure_calibration(trained: Trained, spec: CalibrationSpec) -> list[Measured]:
@@ -122,15 +135,23 @@ def measure_geometry(trained: Trained, spec: GeometrySpec) -> list[Measured]:
     found = {name: trained.predictions(name) for name in SPLITS}
     splits = {name: geometry.Split(p.features, p.labels) for name, p in found.items()}
     smoothing = [dict(t.regularizer.hyperparameters).get("epsilon", 0.0) for t in trained.measured]
+    floor_known = [_has_floor(t.regularizer.name) for t in trained.measured]
     return geometry.measure(
         splits,
         trained.head.kernel,
         trained.head.bias,
         radius=spec.radius,
         smoothing_T=smoothing,
+        floor_known_T=floor_known,
         baselines=trained.baselines,
         mesh=trained.run.mesh,
     )
+
+
+def _has_floor(regularizer: str) -> bool:
+    """Whether its loss is the cross-entropy to targets of the label alone: it cannot fall below their entropy."""
+    whole, idle = compose(regularizer), Regularizer()
+    return whole.mix is idle.mix and whole.loss is idle.loss
 
 
 def measure_displacement(trained: Trained, specs: tuple[RobustnessSpec, GeometrySpec]) -> list[Measured]:
@@ -143,7 +164,9 @@ def measure_displacement(trained: Trained, specs: tuple[RobustnessSpec, Geometry
     attacked = predictions.own_features(trained.weights, images, trained.fixed, trained.run)
     head, clean, count = trained.head, trained.predictions("test"), images.shape[1]
     pair = (clean.features[:, :count], attacked, clean.labels[:count])
-    moved = measure_moved(*pair, head.kernel, head.bias, centers, mesh=trained.run.mesh)
+    test = np.asarray(trained.dataset.splits["test"][:count].images, np.float32) / np.float32(trained.dataset.scale)
+    differs = np.any(images != test, axis=(2, 3, 4))
+    moved = measure_moved(*pair, head.kernel, head.bias, centers, differs_TN=differs, mesh=trained.run.mesh)
     paths = _paths(trained, centers, radius, specs[0].norm)
     return [one._replace(rows=one.rows + path) for one, path in zip(moved, paths)]
 

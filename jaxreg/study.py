@@ -53,7 +53,7 @@ class Job:
     @functools.cached_property
     def splits(self) -> dict[str, data.Split]:
         """What its trials are to say something of."""
-        return splits_of(self.dataset, self.study.probes.geometry)
+        return splits_of(self.dataset, self.study.probes)
 
     @property
     def is_predicted(self) -> bool:
@@ -181,8 +181,7 @@ def report(directories: list[epath.Path]) -> int:
     _name_unfinished(directories)
     tested = claims.evaluate(found.frame, _cosine_with_radius(found))
     claims.save(tested, directories[0] / "report" / "tables")
-    path = page.build(directories, claims=claims.summarize(tested), data=found)
-    (directories[0] / "report" / "tables" / "claims.txt").write_text(claims.as_text(tested) + "\n")
+    path = page.build(directories, claims=claims.with_tests(tested), data=found)
     shown = found.limited()
     parts = [
         table(shown.frame),
@@ -215,15 +214,18 @@ def _name_unfinished(directories: list[epath.Path]) -> None:
             print(f"{directory}: {len(lacking)} jobs are not finished ({some}).", file=sys.stderr, flush=True)
 
 
-def _cosine_with_radius(found: StudyData) -> dict[str, list[float]]:
-    """By setting and trial: the rank correlation over examples of cosine to the center and smallest fooling radius."""
-    pairs: dict[str, list[float]] = {}
-    for row in found.frame.drop_duplicates("trial").itertuples():
+def _cosine_with_radius(found: StudyData) -> dict[tuple[str, str], list[float]]:
+    """By (study, setting) and trial: the rank correlation over examples of cosine to the center and smallest radius.
+
+    Over examples that are right without attack: the radius of the others is 0, whatever their cosine.
+    """
+    pairs: dict[tuple[str, str], list[float]] = {}
+    for row in found.frame.drop_duplicates(["study", "trial"]).itertuples():
         cosine = found.array("geometry", row.study, row.trial, "test/center_cosine")
         radius = found.array("robustness", row.study, row.trial, "min_eps")
         if cosine is not None and radius is not None:
-            name = claims.label(row.regularizer, row.hyperparameters)
-            pairs.setdefault(name, []).append(claims.rank_correlation(cosine[: len(radius)], radius))
+            right, setting = radius > 0, (row.study, claims.label(row.regularizer, row.hyperparameters))
+            pairs.setdefault(setting, []).append(claims.rank_correlation(cosine[: len(radius)][right], radius[right]))
     return pairs
 
 

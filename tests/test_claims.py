@@ -164,9 +164,72 @@ def test_correlation_within_trials():
     each = [claims.rank_correlation(cosine, radius) + 0.01 * i for i in range(8)]
     assert each[0] > 0.5
     assert np.isnan(claims.rank_correlation(cosine, 0 * cosine))
-    row = claims.evaluate(trials(), {"mixup": each}).query("claim == 'mechanism' and setting == 'mixup'").iloc[0]
+    row = claims.evaluate(trials(), {("", "mixup"): each}).query("claim == 'mechanism' and setting == 'mixup'").iloc[0]
     assert row["verdict"] == "supported"
     np.testing.assert_allclose(row["effect"], np.mean(each))
+
+
+WITHIN = {"supported": (0.3, 0.02), "contradicted": (-0.3, 0.02), "inconclusive": (0.05, 0.3)}  # mean, sd over trials
+
+
+@pytest.mark.parametrize("verdict", WITHIN)
+def test_correlation_within_trials_has_every_verdict(verdict):
+    mean, sd = WITHIN[verdict]
+    each = mean + sd * np.random.default_rng(1).normal(size=8)
+    table = claims.evaluate(trials(), {("", "mixup"): each}).query("claim == 'mechanism'").set_index("setting")
+    assert table.loc["mixup", "verdict"] == verdict
+    assert "right without attack" in table.loc["mixup", "sentence"]
+
+
+def test_correlation_over_trials_tells_that_of_the_settings_too():
+    frame = trials({"feature_norm": (11.0, 8.0), "ece": (0.08, 0.02)})
+    lone = frame[(frame["regularizer"] == "mixup") & (frame["metric"] == "ece")].index
+    for given in (frame, frame.drop(lone)):  # a setting that lacks one of the two is left out, and shifts nobody
+        row = claims.evaluate(given).query("claim == 'mechanism' and metric == 'feature_norm'").iloc[0]
+        assert row["n"] == (24 if given is frame else 16)
+        assert row["effect"] > 0.5
+        assert f"of the means of {row['n'] // 8} settings" in row["sentence"]
+
+
+def test_correlations_within_trials_stay_in_their_study():
+    both = pd.concat([trials().assign(study="one"), trials().assign(study="two")])
+    given = {("one", "mixup"): np.linspace(0.3, 0.4, 8), ("two", "mixup"): -np.linspace(0.3, 0.4, 8)}
+    table = claims.evaluate(both, given).query("metric == 'center_cosine, min_eps'").set_index("study")
+    assert table["verdict"].to_dict() == {"one": "supported", "two": "contradicted"}
+
+
+def swapped(own, base, after, floor=0.008):
+    """The norm swap's line of a study with these ECEs in every seed, up to a little noise."""
+    frame = trials({"ece": (base, own), "norm_swap_ece": (np.nan, after)}, noise=1e-4)
+    ends = frame[frame["metric"] == "accuracy"].assign(metric="ece_floor", value=floor, high=floor)
+    table = claims.evaluate(pd.concat([frame, ends])).query("metric == 'norm_swap_ece' and setting == 'mixup'")
+    return table.iloc[0]
+
+
+def test_a_gap_of_ece_inside_the_noise_floor_is_not_closed():
+    row = swapped(own=0.0301, base=0.0300, after=0.0500)
+    assert row["verdict"] == "inconclusive"
+    assert "noise floor" in row["sentence"]
+    assert swapped(own=0.0301, base=0.0300, after=0.0301, floor=0.0)["verdict"] == "inconclusive"  # never below 0.002
+
+
+def test_what_counts_as_closing_a_gap_is_the_distance_left():
+    assert swapped(own=0.03, base=0.05, after=0.04)["verdict"] == "supported"
+    assert (
+        swapped(own=0.05, base=0.03, after=0.04)["verdict"] == "supported"
+    )  # the soft label is worse, and so it becomes
+    assert swapped(own=0.03, base=0.05, after=0.02)["verdict"] == "supported"  # beyond, and yet nearer
+    far = swapped(own=0.03, base=0.05, after=0.005)  # beyond, and farther than before
+    assert far["verdict"] == "contradicted"
+    np.testing.assert_allclose(far["effect"], 0.02 - 0.025, rtol=0.05)
+
+
+def test_doubtful_attacks_are_told_with_the_claim():
+    words = trials({"verdict": (0.0, 0.0)})
+    words.loc[(words["metric"] == "verdict") & (words["regularizer"] == "mixup") & (words["seed"] < 3), "value"] = 1.0
+    lines = {line["claim"]: line["sentence"] for line in claims.summarize(claims.evaluate(words))}
+    assert lines["robustness"].endswith("; 3 of 24 trials have a verdict other than reliable")
+    assert "reliable" not in lines["accuracy"]
 
 
 def test_what_was_not_measured_is_not_tested():

@@ -6,9 +6,21 @@ one that they support. The widths of a program are one, so a claim on the norm i
 """
 
 from jaxreg.claims.findings import rank_correlation
-from jaxreg.claims.study import label
-from jaxreg.claims.summary import as_text, headlines, save, summarize
-from jaxreg.claims.table import CLAIMS
+from jaxreg.claims.study import label, read
+from jaxreg.claims.summary import as_text, headlines, save, summarize, with_tests
+from jaxreg.claims.table import CLAIMS, relations
 from jaxreg.claims.verdicts import evaluate
 
-__all__ = ["CLAIMS", "as_text", "evaluate", "headlines", "label", "rank_correlation", "save", "summarize"]
+__all__ = [
+    "CLAIMS",
+    "as_text",
+    "evaluate",
+    "headlines",
+    "label",
+    "rank_correlation",
+    "read",
+    "relations",
+    "save",
+    "summarize",
+    "with_tests",
+]

@@ -28,10 +28,10 @@ class Study(NamedTuple):
 
     settings: Mapping[str, pd.DataFrame]
     pairs: Sequence[Pair]
-    within: Mapping[str, Sequence[float]]
+    within: Mapping[str, Sequence[float]]  # by setting, of each trial, as `verdicts.evaluate` takes it
 
 
-def read(rows: pd.DataFrame, within: Mapping[str, Sequence[float]]) -> Study:
+def read(rows: pd.DataFrame, within: Mapping[str, Sequence[float]] | None = None) -> Study:
     """Reads the rows of one study: results.parquet's columns, or those of several programs
 
     Raises: ValueError: if a setting has several values of one metric at one seed.
@@ -49,7 +49,7 @@ def read(rows: pd.DataFrame, within: Mapping[str, Sequence[float]]) -> Study:
                 for metric, floor in FLOORS.items()
             }
             pairs.append(Pair(label(*setting), own.loc[seeds], tables[base].loc[seeds], floors))
-    return Study({label(*setting): table for setting, table in tables.items()}, pairs, within)
+    return Study({label(*setting): table for setting, table in tables.items()}, pairs, within or {})
 
 
 def is_soft(regularizer: str) -> bool:

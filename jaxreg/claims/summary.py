@@ -22,8 +22,16 @@ def summarize(table: pd.DataFrame) -> list[dict[str, Any]]:
         against = list(dict.fromkeys(rows.loc[rows["verdict"] == "contradicted", "setting"]))
         said = f"{counts['supported']} of {len(rows)} tests support it, {counts['contradicted']} contradict it"
         said += f": {', '.join(against)}" if against else ""
+        said += f"; {rows.iloc[0]['caveat']}" if rows.iloc[0]["caveat"] else ""
         lines.append({**head, "verdict": _overall(rows, counts), "sentence": said, "figure": rows.iloc[0]["figure"]})
     return lines
+
+
+def with_tests(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """`summarize`, and in each claim under "tests" the rows of its tests; what could not be computed is None."""
+    return [
+        {**claim, "tests": json.loads(_tests(table, claim).to_json(orient="records"))} for claim in summarize(table)
+    ]
 
 
 def as_text(table: pd.DataFrame) -> str:
@@ -48,14 +56,12 @@ def headlines(table: pd.DataFrame) -> list[str]:
 
 
 def save(table: pd.DataFrame, directory: epath.PathLike) -> None:
-    """Writes claims.csv, a row a test, and claims.json, the claims, each with its tests, to `directory`."""
+    """Writes claims.csv, a row a test, claims.json, the claims, each with its tests, and claims.txt to `directory`."""
     directory = epath.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "claims.csv").write_text(table.to_csv(index=False))
-    whole = [
-        {**claim, "tests": json.loads(_tests(table, claim).to_json(orient="records"))} for claim in summarize(table)
-    ]
-    (directory / "claims.json").write_text(json.dumps(whole, indent=1))
+    (directory / "claims.json").write_text(json.dumps(with_tests(table), indent=1))
+    (directory / "claims.txt").write_text(as_text(table) + "\n")
 
 
 def _overall(rows: pd.DataFrame, counts: Mapping[str, int]) -> str | None:

@@ -6,9 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxreg.calibration.uncertainty import inside_floor
 from jaxreg.claims import findings
 from jaxreg.claims.findings import Finding
 from jaxreg.claims.study import Pair, Study, having
+from jaxreg.geometry.summary import CALIBRATION_NOISE
 
 CONE_HIGH = 0.95  # a share of predictions that are final along their ray, from here on called high
 CONE_SAME = 0.02  # cone fractions closer than this are called the same
@@ -22,6 +24,7 @@ class Claim(NamedTuple):
     statement: str
     find: Callable[[Study], Iterator[Finding]]
     figure: str
+    caveat: Callable[[Study], str] = lambda study: ""  # what a reader of the verdict must know; "" for nothing
 
 
 def differences(*metrics: tuple[str, int]) -> Callable[[Study], Iterator[Finding]]:
@@ -53,9 +56,17 @@ def robustness(study: Study) -> Iterator[Finding]:
     yield from differences(*((name, +1) for name in sorted(names)))(study)
 
 
+def reliability(study: Study) -> str:
+    """How many of the attacked trials have robust accuracies that their checks call suspect or broken."""
+    found = [values["verdict"].dropna() for values in study.settings.values() if "verdict" in values]
+    verdicts = pd.concat(found) if found else pd.Series(dtype=float)
+    doubted = int((verdicts > 0).sum())
+    return f"{doubted} of {len(verdicts)} trials have a verdict other than reliable" if len(verdicts) else ""
+
+
 def temperature(study: Study) -> Iterator[Finding]:
     """Scaling features does to ECE what temperature does, at every scale and at the best one of each; the soft label's
-    norm closes the baseline's gap of ECE.
+    norm brings the baseline's ECE nearer to the soft label's.
     """
     for name, values in study.settings.items():
         scaled = [column for column in values if column.startswith("scaled_ece/")]
@@ -73,18 +84,32 @@ def temperature(study: Study) -> Iterator[Finding]:
 
 
 def mechanism(study: Study) -> Iterator[Finding]:
-    """Higher cosine with robustness, smaller norm with calibration: over trials; the first also within each trial."""
-    every = pd.concat(study.settings.values()) if study.settings else pd.DataFrame()
-    chosen = radius(study)
-    robust = [name for name in every if _attacked(name) and name.split("/")[2] == chosen]
-    robust = [name for name in robust if "/worst/" in name] or sorted(robust)[:1]
-    for one, other in (("center_cosine", robust[0] if robust else ""), ("feature_norm", "ece")):
-        if {one, other} <= set(every):
-            said = f"rank correlation of {one} with {other} over all trials"
+    """Higher cosine with robustness, smaller norm with calibration: over trials; the first also within each trial.
+
+    Trials of one setting are more alike than the test over trials supposes: beside it stands the correlation of the
+    means of the settings, too few of them for a test of their own.
+    """
+    for one, other in relations(study):
+        settings = [values.reindex(columns=[one, other]).dropna() for values in study.settings.values()]
+        settings = [values for values in settings if len(values)]
+        if settings:
+            r = findings.rank_correlation(*np.array([values.mean() for values in settings]).T)
+            said = f"rank correlation with {other} over all trials; of the means of {len(settings)} settings {r:.2f}"
+            every = pd.concat(settings)
             yield findings.correlation("all settings", one, every[one].to_numpy(), every[other].to_numpy(), said)
     for name, values in study.within.items():
-        said = f"mean over trials of the rank correlation over examples, {np.mean(values):.3f}"
+        said = "mean over trials of the rank correlation over examples that are right without attack"
         yield findings.level(name, "center_cosine, min_eps", np.asarray(values, float), 0.0, +1, said)
+
+
+def relations(study: Study) -> list[tuple[str, str]]:
+    """The pairs of metrics that `mechanism` correlates over trials, of those that were measured."""
+    known = {name for values in study.settings.values() for name in values}
+    chosen = radius(study)
+    robust = sorted(name for name in known if _attacked(name) and name.split("/")[2] == chosen)
+    robust = [name for name in robust if "/worst/" in name] or robust[:1]
+    wanted = (("center_cosine", robust[0] if robust else ""), ("feature_norm", "ece"))
+    return [pair for pair in wanted if set(pair) <= known]
 
 
 def origin(study: Study) -> Iterator[Finding]:
@@ -94,6 +119,7 @@ def origin(study: Study) -> Iterator[Finding]:
             if metric in pair.own:
                 means = [side[metric].mean() for side in (pair.own, pair.base) if metric in side]
                 said = " against ".join(f"{mean:.4g}" for mean in means) + (" for none" if len(means) > 1 else "")
+                said += ", over examples that are right without attack"
                 yield findings.level(pair.name, metric, pair.own[metric].to_numpy(), 0.0, direction, said)
 
 
@@ -116,12 +142,17 @@ def radius(study: Study) -> str:
 
 
 def _closed(pair: Pair) -> Finding:
-    """How much of its way to the soft label's ECE the baseline goes when given the soft label's mean norm."""
+    """By how much the baseline's distance to the soft label's ECE falls when it is given the soft label's mean norm.
+
+    |before - goal| - |after - goal| of each seed: to overshoot by more than the gap is no closing. Where the mean gap
+    lies inside the noise floor of ECE there is nothing to close: inconclusive.
+    """
     before, goal, after = (side.to_numpy() for side in (pair.base["ece"], pair.own["ece"], pair.own["norm_swap_ece"]))
-    gap = float(np.mean(before - goal))
-    moved = (before - after) * (1.0 if gap >= 0 else -1.0)
-    said = f"the norm closes {np.mean(moved) / abs(gap):.0%} of a gap of {gap:.4f}" if gap else "there is no gap"
-    return findings.level(pair.name, "norm_swap_ece", moved, 0.0, +1, said)
+    gap, left = np.abs(before - goal), np.abs(after - goal)
+    said = f"ECE {np.nanmean(before):.4f}, with the norm {np.nanmean(after):.4f}, goal {np.nanmean(goal):.4f}"
+    found = findings.level(pair.name, "norm_swap_ece", gap - left, 0.0, +1, said)
+    floor = max(pair.floors.get("ece", 0.0), CALIBRATION_NOISE)
+    return found._replace(noise=inside_floor(float(np.nanmean(before - goal)), floor))
 
 
 def _attacked(metric: str) -> bool:
@@ -147,9 +178,9 @@ CLAIMS: dict[str, Claim] = {
         differences(("ece", -1), ("nll", -1), ("ece_ts", -1), ("nll_ts", -1)),
         "reliability",
     ),
-    "robustness": Claim("soft labels improve robustness to attacks", robustness, "robust_bars"),
+    "robustness": Claim("soft labels improve robustness to attacks", robustness, "robust_bars", reliability),
     "temperature": Claim("shrinking features acts like temperature scaling", temperature, "scaling"),
-    "mechanism": Claim("a higher cosine goes with robustness, a smaller norm with calibration", mechanism, "geometry"),
+    "mechanism": Claim("a higher cosine goes with robustness, a smaller norm with calibration", mechanism, "mechanism"),
     "origin": Claim("under soft labels attacks move features toward the origin", origin, "displacement"),
     "accuracy": Claim("soft labels raise accuracy", differences(("accuracy", +1)), "seeds"),
 }

@@ -13,22 +13,29 @@ from jaxreg.claims.table import CLAIMS
 
 ALPHA = 0.05
 COLUMNS = (
-    "claim", "statement", "setting", "metric", "effect", "low", "high", "n", "test", "p", "p_holm", "verdict",
-    "sentence", "figure",
+    "claim", "statement", "setting", "metric", "said", "effect", "low", "high", "n", "test", "p", "p_holm", "verdict",
+    "sentence", "caveat", "figure",
 )  # fmt: skip
 
 
-def evaluate(frame: pd.DataFrame, within: Mapping[str, Sequence[float]] | None = None) -> pd.DataFrame:
+Within = Mapping[tuple[str, str], Sequence[float]]  # by (study, setting)
+
+
+def evaluate(frame: pd.DataFrame, within: Within | None = None) -> pd.DataFrame:
     """Tests every claim on the rows of one study and returns a row a test, with the columns of `COLUMNS`.
 
     Args:
       frame: rows of `results.parquet`; several studies are tested each by itself, with a column `study` in front.
-      within: for each setting, as `label` names it, a number a trial: `findings.rank_correlation` over its examples
-        between the cosine to the center and the smallest radius that fools it.
+      within: for each (study, setting), the setting as `label` names it, a number a trial: `findings.rank_correlation`
+        between the cosine to the center and the smallest radius that fools it, over examples that are right without
+        attack (the others have no radius). Rows without a column `study` are of the study "".
     The verdict is None where fewer than two seeds pair. What was not measured is not tested.
     """
     studies = list(frame.groupby("study", sort=False)) if "study" in frame else [("", frame)]
-    tables = [_evaluate_one(study.read(rows, within or {})).assign(study=name) for name, rows in studies]
+    tables = []
+    for name, rows in studies:
+        own = {setting: values for (of, setting), values in (within or {}).items() if of == name}
+        tables.append(_evaluate_one(study.read(rows, own)).assign(study=name))
     whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["study", *COLUMNS])
     return whole[["study", *COLUMNS]] if len(tables) > 1 else whole[list(COLUMNS)]
 
@@ -37,12 +44,13 @@ def _evaluate_one(tested: Study) -> pd.DataFrame:
     found = [(name, finding) for name, claim in CLAIMS.items() for finding in claim.find(tested)]
     adjusted = statistics.holm([finding.p for _, finding in found])
     seeds = max((len(values) for values in tested.settings.values()), default=0)
-    rows = []
+    rows, caveats = [], {name: claim.caveat(tested) for name, claim in CLAIMS.items()}
     for (name, finding), p_holm in zip(found, adjusted):
         verdict = _verdict(finding, p_holm) if seeds > 1 else None
         claim = CLAIMS[name]
         own = {key: getattr(finding, key) for key in ("setting", "metric", "effect", "low", "high", "n", "test", "p")}
-        last = {"p_holm": p_holm, "verdict": verdict, "sentence": _sentence(finding, verdict), "figure": claim.figure}
+        own |= {"said": _said(finding), "p_holm": p_holm, "verdict": verdict, "sentence": _sentence(finding, verdict)}
+        last = {"caveat": caveats[name], "figure": claim.figure}
         rows.append({"claim": name, "statement": claim.statement, **own, **last})
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -57,6 +65,9 @@ def _verdict(finding: Finding, p_holm: float) -> str | None:
 
 def _sentence(finding: Finding, verdict: str | None) -> str:
     interval = "" if np.isnan(finding.low) else f" [{finding.low:.3g}, {finding.high:.3g}]"
-    floor = " (inside the noise floor of ECE)" if finding.noise else ""
-    what = f"{finding.setting}, {finding.metric}: {finding.said}; effect {finding.effect:.3g}{interval}{floor}"
+    what = f"{finding.setting}, {finding.metric}: {_said(finding)}; effect {finding.effect:.3g}{interval}"
     return f"{what}, n = {finding.n}, {finding.test}: {verdict or 'no verdict'}."
+
+
+def _said(finding: Finding) -> str:
+    return f"{finding.said} (inside the noise floor of ECE)" if finding.noise else finding.said

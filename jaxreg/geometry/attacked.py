@@ -23,6 +23,7 @@ def measure_displacement(
     bias_TK: np.ndarray | Array,
     centers_TKD: np.ndarray | Array,
     *,
+    differs_TN: np.ndarray | None = None,
     split: str = "test",
     mesh: Any = None,
 ) -> list[Measured]:
@@ -30,9 +31,12 @@ def measure_displacement(
 
     Args:
       centers_TKD: of the classes, as `probe.measure` finds them.
+      differs_TN: whether the attacked image is another one than the clean one; by default whether its features are.
       mesh: from `parallel.make_mesh`; by default all devices, trials side by side.
-    Returns: for each trial rows of the means over examples (with intervals), among them `adversarial_radial_cosine`
-      and the shares of `displacement.displacement`; arrays [N] named SPLIT/METRIC.
+    Returns: for each trial rows of the means (with intervals) over the examples that are right without attack and whose
+      adversary is another image: an attack leaves the others where they are. Among them `adversarial_radial_cosine` and
+      the shares of `displacement.displacement`. Arrays [N] of all examples named SPLIT/METRIC, and which of them the
+      means are over as SPLIT/adversarial_counted.
     Raises: ValueError: if clean and attacked features are not of one shape.
     """
     if clean_TND.shape != attacked_TND.shape:
@@ -43,13 +47,19 @@ def measure_displacement(
     given = (*moved, heads, jnp.asarray(centers_TKD, jnp.float32))
     shared = parallel.put_shared(np.asarray(labels_N, np.int32), mesh)
     found = parallel.fetch(_program(mesh)(parallel.put_trials(given, mesh), shared), len(clean_TND))
-    trials = [{name: array[t] for name, array in found.items()} for t in range(len(clean_TND))]
+    if differs_TN is None:
+        differs_TN = np.any(np.asarray(clean_TND) != np.asarray(attacked_TND), axis=-1)
+    counted_TN = np.asarray(found.pop("right")) & differs_TN
     return [
-        Measured(
-            [mean_row(split, name, array) for name, array in one.items()], {f"{split}/{k}": v for k, v in one.items()}
-        )
-        for one in trials
+        _measured({name: array[t] for name, array in found.items()}, counted_TN[t], split)
+        for t in range(len(clean_TND))
     ]
+
+
+def _measured(arrays: dict[str, np.ndarray], counted_N: np.ndarray, split: str) -> Measured:
+    rows = [mean_row(split, name, array[counted_N]) for name, array in arrays.items()]
+    arrays = arrays | {"adversarial_counted": counted_N}
+    return Measured(rows, {f"{split}/{name}": array for name, array in arrays.items()})
 
 
 @functools.lru_cache(maxsize=4)
@@ -60,4 +70,5 @@ def _program(mesh: Any) -> Any:
 def _one_trial(trial: tuple[Array, Array, Head, Array], labels_N: Array) -> dict[str, Array]:
     clean_ND, attacked_ND, head, centers_KD = trial
     with jax.default_matmul_precision("highest"):
-        return displacement.displacement(clean_ND, attacked_ND, labels_N, head, centers_KD)
+        right_N = jnp.argmax(clean_ND @ head.kernel_DK + head.bias_K, 1) == labels_N
+        return displacement.displacement(clean_ND, attacked_ND, labels_N, head, centers_KD) | {"right": right_N}

@@ -34,13 +34,14 @@ def collapse(features_ND: Array, labels_N: Array, kernel_DK: Array, predictions_
       within_class_variance: tr S_W.   within_class_share: tr S_W / (tr S_W + tr S_B).
       effective_rank: exp of the entropy of the covariance's eigenvalues, normalised to sum one; in [1, D].
     """
-    spread_KD = means_KD - means_KD.mean(0)
+    middle_D = means_KD.mean(0)
+    spread_KD = means_KD - middle_D
     axes_RD, inverse_R = whitening(spread_KD)
-    square_K = jnp.sum(means_KD**2, 1)
+    square_K = jnp.sum(spread_KD**2, 1)
 
     def sums(counts_B: Array, features_BD: Array, labels_B: Array, predictions_B: Array) -> tuple[Array, ...]:
         within_BD = features_BD - means_KD[labels_B]
-        nearest_B = jnp.argmin(square_K - 2 * features_BD @ means_KD.T, 1)
+        nearest_B = jnp.argmin(square_K - 2 * (features_BD - middle_D) @ spread_KD.T, 1)  # of |h - mean|^2
         whitened_B = (within_BD @ axes_RD.T) ** 2 @ inverse_R
         each = (jnp.sum(within_BD**2, 1), whitened_B, predictions_B != nearest_B)
         return tuple(jnp.sum(counts_B * one_B) for one_B in each)

@@ -24,14 +24,17 @@ def measure_examples(
 
     Args: splits: features [N, D] and labels [N] by name.
     """
-    return chunks.each(lambda features_BD, labels_B: _batch(features_BD, labels_B, head, vectors), splits)
+    apart_KK = margins.distances(head.kernel_DK)
+    return chunks.each(lambda features_BD, labels_B: _batch(features_BD, labels_B, head, vectors, apart_KK), splits)
 
 
-def _batch(features_ND: Array, labels_N: Array, head: Head, vectors: cosines.ClassVectors) -> dict[str, Array]:
+def _batch(
+    features_ND: Array, labels_N: Array, head: Head, vectors: cosines.ClassVectors, apart_KK: Array
+) -> dict[str, Array]:
     predictions_N = jnp.argmax(features_ND @ head.kernel_DK + head.bias_K, 1)
     cone = cones.cone(features_ND, *head)
     both_2N = jnp.stack([predictions_N, labels_N.astype(predictions_N.dtype)])
-    margin_2N = jax.vmap(lambda classes_N: margins.angular_margin(features_ND, *head, classes_N))(both_2N)
+    margin_2N = jax.vmap(lambda classes_N: margins.angular_margin(features_ND, *head, classes_N, apart_KK))(both_2N)
     return {
         "prediction": predictions_N,
         "correct": predictions_N == labels_N,

@@ -43,12 +43,13 @@ def intervene(features_ND: Array, labels_N: Array, head: Head, centers_KD: Array
 
     Returns: scalars `norm_swap_METRIC` and `turn_METRIC`.
     """
+    apart_KK = margins.distances(head.kernel_DK)
 
     def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> tuple[scaling.Sums, Array]:
         turned_BD = turn_toward(features_BD, centers_KD[labels_B], change.turn)
 
         def one(changed_BD: Array) -> tuple[scaling.Sums, Array]:
-            margins_B = margins.angular_margin(changed_BD, *head, labels_B)
+            margins_B = margins.angular_margin(changed_BD, *head, labels_B, apart_KK)
             logits_BK = changed_BD @ head.kernel_DK + head.bias_K
             return scaling.sums_of(counts_B, logits_BK, labels_B), jnp.sum(counts_B * margins_B)
 

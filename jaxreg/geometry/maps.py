@@ -88,7 +88,8 @@ def evaluate(space: Space, plane: Plane, half_side: float, points: int = 240) ->
     """The network on points x points of the square [-half_side, half_side]^2.
 
     The slope is the gradient of CE(W h + b, c), c the predicted class, along the plane, at unit length: where an attack
-    on a right prediction pushes. Zero where the loss is flat to rounding.
+    on a right prediction pushes. It is that of sum_{j != c} p_j (w_j - w_c), and p_j for j != c goes as the softmax
+    over the rivals alone: nothing cancels or vanishes, however sure the network is. Zero only for equal rows.
     """
     coordinates = np.linspace(-half_side, half_side, points)
     x, y = np.meshgrid(coordinates, coordinates)
@@ -97,7 +98,8 @@ def evaluate(space: Space, plane: Plane, half_side: float, points: int = 240) ->
     logits = np.stack([x, y], -1) @ flat.T + plane.point_D @ kernel + np.asarray(space.head.bias_K, np.float64)
     p = scipy.special.softmax(logits, -1)
     prediction = logits.argmax(-1)
-    slope = p @ flat - flat[prediction]
+    rivals = scipy.special.softmax(np.where(np.eye(len(flat), dtype=bool)[prediction], -np.inf, logits), -1)
+    slope = rivals @ flat - flat[prediction]
     length = np.linalg.norm(slope, axis=-1, keepdims=True)
     slope = np.divide(slope, length, out=np.zeros_like(slope), where=length > 1e-300)
     return Map(coordinates, prediction, p.max(-1), slope)

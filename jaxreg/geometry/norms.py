@@ -1,6 +1,7 @@
 """Lengths of features, and the direction that all of them share."""
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxreg.geometry.chunks import total
@@ -24,6 +25,14 @@ def common_mode(features_ND: Array) -> Array:
     """
     energy = jnp.mean(jnp.sum(features_ND**2, -1))
     return jnp.sum(jnp.mean(features_ND, 0) ** 2) / jnp.where(energy > 0, energy, 1)
+
+
+def check_classes(labels_N: np.ndarray, num_classes: int) -> None:
+    """Raises ValueError: if a class has no example, as it would have no mean either."""
+    missing = np.flatnonzero(np.bincount(np.asarray(labels_N, int), minlength=num_classes) == 0).tolist()
+    if missing:
+        some = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        raise ValueError(f"class means need every class, got {len(labels_N)} train examples without class {some}")
 
 
 def class_means(features_ND: Array, labels_N: Array, num_classes: int) -> Array:

@@ -36,13 +36,14 @@ def measure_snapshots(
     Args: features_TSND: un-augmented training features, or a subset of them with every class present.
     Returns: the metrics of the probe; among them `cone_by_construction`, 1 where the last layer has no bias; and
       `center`, the class centers [T, S, K, D].
-    Raises: ValueError: if shapes disagree.
+    Raises: ValueError: if shapes disagree, or a class has no example.
     """
     trials, snapshots, count, width = features_TSND.shape
     expected = (trials, snapshots, width)
     if kernel_TSDK.shape[:3] != expected or len(labels_N) != count:
         got = f"kernel {kernel_TSDK.shape}, {len(labels_N)} labels"
         raise ValueError(f"snapshots need a kernel {(*expected, 'K')} and {count} labels, got {got}.")
+    norms.check_classes(np.asarray(labels_N), bias_TSK.shape[-1])
     mesh = parallel.make_mesh() if mesh is None else mesh
     given = tuple(jnp.asarray(a, jnp.float32) for a in (features_TSND, kernel_TSDK, bias_TSK))
     labels = parallel.put_shared(np.asarray(labels_N, np.int32), mesh)

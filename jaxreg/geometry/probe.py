@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from jaxreg import parallel
-from jaxreg.geometry import interventions, summary
+from jaxreg.geometry import interventions, norms, summary
 from jaxreg.geometry.examples import Head
 from jaxreg.geometry.interventions import NO_BASELINE
 from jaxreg.geometry.trial import measure_trial
@@ -34,6 +34,7 @@ def measure(
     *,
     radius: float = 0.0,
     smoothing_T: Sequence[float] | None = None,
+    floor_known_T: Sequence[bool] | None = None,
     baselines: Sequence[int] | None = None,
     mesh: Any = None,
 ) -> list[Measured]:
@@ -44,10 +45,12 @@ def measure(
         "validation" and "test" together give the scaling of features; "test" the interventions.
       radius: length of the class centers; 0 means each trial's mean feature norm on train.
       smoothing_T: each trial's label smoothing epsilon: the centers of its own soft targets; default 0.
+      floor_known_T: whether a trial's loss is the cross-entropy to targets of the label alone; default True. The
+        entropy of mixed targets cannot be told from one example.
       baselines: for each trial the index of its baseline, `interventions.baselines`; default: no interventions.
       mesh: from `parallel.make_mesh`; by default all devices, trials side by side.
     Returns: for each trial its rows, and arrays [N] named SPLIT/METRIC.
-    Raises: ValueError: if there is no train split, or the shapes of features and last layer disagree.
+    Raises: ValueError: if there is no train split or it lacks a class, or shapes of features and last layer disagree.
     """
     _check(splits, kernel_TDK)
     mesh = parallel.make_mesh() if mesh is None else mesh
@@ -60,7 +63,8 @@ def measure(
     shared = parallel.put_shared((labels, np.float32(radius)), mesh)
     found = parallel.fetch(_program(measure_trial, mesh)(given, shared), count)
     trials = [jax.tree.map(lambda a, t=t: a[t], found) for t in range(count)]
-    measured = [summary.measured(trial, labels) for trial in trials]
+    known = [True] * count if floor_known_T is None else floor_known_T
+    measured = [summary.measured(trial, labels, own) for trial, own in zip(trials, known)]
     if baselines is not None and REPORTED in splits:
         pairs = _intervene(trials, splits[REPORTED], heads, baselines, mesh)
         measured = [one._replace(rows=one.rows + pairs[t]) for t, one in enumerate(measured)]
@@ -78,9 +82,9 @@ def _intervene(
 ) -> list[list[Row]]:
     """Rows of each trial that has a baseline: what its norm and its angle would do to the baseline."""
     of = [t if b == NO_BASELINE else b for t, b in enumerate(baselines)]
-    norms = np.array([trial["examples"][REPORTED]["feature_norm"].mean() for trial in trials])
+    lengths = np.array([trial["examples"][REPORTED]["feature_norm"].mean() for trial in trials])
     angles = np.array([trial["examples"][REPORTED]["center_angle"].mean() for trial in trials])
-    change = interventions.Change(norms / np.maximum(norms[of], 1e-30), angles[of] - angles)
+    change = interventions.Change(lengths / np.maximum(lengths[of], 1e-30), angles[of] - angles)
     centers = np.stack([trial["vectors"]["center"] for trial in trials])
     features = np.asarray(split.features_TND, np.float32)[of]
     given = (features, Head(heads.kernel_DK[jnp.asarray(of)], heads.bias_K[jnp.asarray(of)]), centers[of], change)
@@ -104,7 +108,8 @@ def _one_pair(pair: Tree, labels_N: Array) -> dict[str, Array]:
 def _check(splits: Mapping[str, Split], kernel_TDK: np.ndarray | Array) -> None:
     if "train" not in splits:
         raise ValueError(f"geometry needs the un-augmented train split, got {sorted(splits)}: predict it first.")
-    trials, width, _ = kernel_TDK.shape
+    trials, width, classes = kernel_TDK.shape
+    norms.check_classes(np.asarray(splits["train"].labels_N), classes)
     for name, split in splits.items():
         expected = (trials, len(split.labels_N), width)
         if split.features_TND.shape != expected:

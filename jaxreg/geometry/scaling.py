@@ -10,6 +10,7 @@ from jaxreg.geometry.chunks import total
 from jaxreg.geometry.examples import Head
 
 SCALES = tuple(float(2**e) for e in np.arange(-3, 3.5, 0.5))
+FITTED = ("best_scale", "inverse_temperature")  # on validation
 Sums = tuple[bins.Bins, Array]  # of the top label in 15 equal-width bins, and of the NLL
 
 
@@ -42,10 +43,12 @@ def curve(features_ND: Array, labels_N: Array, head: Head, scales_S: Array, bias
 
 
 def best_scales(features_ND: Array, labels_N: Array, head: Head) -> Array:
-    """The s in [0.01, 100] with the least NLL of s h, and 1/T of temperature scaling: [2], equal where the bias is 0.
+    """The s in [0.01, 100] with the least NLL of s h, and 1/T of temperature scaling: [2]; equal without bias."""
+    return 1 / _search(features_ND, labels_N, head).value
 
-    Convex in s, as NLL is in 1/T, and found by the same search.
-    """
+
+def _search(features_ND: Array, labels_N: Array, head: Head) -> temperature.Temperature:
+    """1/s and T of `best_scales` [2]. NLL is convex in s, as it is in 1/T, and both are found by the same search."""
 
     def look(log_s_2: Array) -> temperature.Slope:
         def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> temperature.Slope:
@@ -56,7 +59,7 @@ def best_scales(features_ND: Array, labels_N: Array, head: Head) -> Array:
 
         return total(sums, features_ND, labels_N)
 
-    return 1 / temperature.solve(look, jnp.zeros(2) + 0 * head.bias_K[0]).value
+    return temperature.solve(look, jnp.zeros(2) + 0 * head.bias_K[0])
 
 
 def _slope(log_s: Array, scaled_BK: Array, kept_K: Array, labels_B: Array, counts_B: Array) -> temperature.Slope:
@@ -73,10 +76,11 @@ def measure(fit: tuple[Array, Array], report: tuple[Array, Array], head: Head) -
     """Calibration of s h on one split (features [N, D], labels [N]); the best s and 1/T fitted on another, compared.
 
     Returns: `calibration` of s h for each s of SCALES [S], and as `tempered_METRIC` [S] of all logits times s, which is
-      T = 1/s; best_scale, inverse_temperature; and METRIC_best_scale, METRIC_temperature, what the two give on the
-      reported split.
+      T = 1/s; best_scale, inverse_temperature, each with `_at_bracket`, 1 where the search ended at an end of its
+      bracket; and METRIC_best_scale, METRIC_temperature, what the two give on the reported split.
     """
-    best_2 = best_scales(*fit, head)
+    searched = _search(*fit, head)
+    best_2 = 1 / searched.value
     grid_S = jnp.asarray(SCALES) + 0 * best_2[0]
     scales = jnp.concatenate([grid_S, grid_S, best_2])
     of_bias = jnp.concatenate([0 * grid_S + 1, grid_S, 0 * best_2[:1] + 1, best_2[1:]])
@@ -86,4 +90,6 @@ def measure(fit: tuple[Array, Array], report: tuple[Array, Array], head: Head) -
     compared = {f"{name}_{end}": value[i] for name, value in found.items() for end, i in ends.items()}
     curves = {name: value[:size] for name, value in found.items()}
     curves |= {f"tempered_{name}": value[size : 2 * size] for name, value in found.items()}
-    return {"best_scale": best_2[0], "inverse_temperature": best_2[1], **curves, **compared}
+    fitted = {name: best_2[i] for i, name in enumerate(FITTED)}
+    fitted |= {f"{name}_at_bracket": searched.at_bracket[i] for i, name in enumerate(FITTED)}
+    return {**fitted, **curves, **compared}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxreg.geometry.interventions import share_closed
-from jaxreg.geometry.scaling import SCALES
+from jaxreg.geometry.scaling import FITTED, SCALES
 from jaxreg.probe import Measured, Row
 
 MEANS = (
@@ -27,19 +27,31 @@ MEANS = (
 )
 MARGIN_NOISE = 0.01  # radians: a smaller gap has no share
 CALIBRATION_NOISE = 0.002  # of ECE and NLL
+# Metrics, by how they begin, that mean something where all features are zero.
+PLAIN = ("feature_", "common_mode", "train_", "classes", "width", "scaled_", "tempered_")
 KEPT = "train"  # the split that class means and collapse come from
 
 
-def measured(trial: Mapping[str, Any], labels: Mapping[str, np.ndarray]) -> Measured:
-    """Rows and arrays of one trial from what `measure_trial` found."""
+def measured(trial: Mapping[str, Any], labels: Mapping[str, np.ndarray], floor_known: bool = True) -> Measured:
+    """Rows and arrays of one trial from what `measure_trial` found.
+
+    `train_loss` and `train_loss_floor` are nan unless the floor is known; where all train features are zero, so is all
+    that needs a direction.
+    """
     rows: list[Row] = []
     for split, arrays in trial["examples"].items():
         rows += example_rows(split, arrays, labels[split])
         rows.append(Row(split, "common_mode", float(trial["common_mode"][split]), len(labels[split])))
     count = len(labels[KEPT])
     once = {**trial["collapse"], **trial["centers"], "cone_by_construction": trial["no_bias"]}
+    once |= trial["regime"]
+    if not floor_known:
+        once |= {"train_loss": math.nan, "train_loss_floor": math.nan}
+    once |= dict(zip(("classes", "width"), np.shape(trial["vectors"]["center"])))
     rows += [Row(KEPT, name, float(value), count) for name, value in once.items()]
     rows += scaling_rows(trial["scaling"], labels)
+    if not np.any(trial["examples"][KEPT]["feature_norm"]):
+        rows = [row if row.metric.startswith(PLAIN) else Row(row.split, row.metric, math.nan, row.n) for row in rows]
     vectors = {f"class/{name}": array for name, array in trial["vectors"].items()}
     return Measured(rows, _arrays(trial["examples"]) | vectors)
 
@@ -52,7 +64,7 @@ def scaling_rows(found: Mapping[str, Any], labels: Mapping[str, np.ndarray]) -> 
             full = name if name.startswith("tempered_") else f"scaled_{name}"
             rows += [Row("test", f"{full}/{s:.3g}", float(v), len(labels["test"])) for s, v in zip(SCALES, value)]
         else:
-            split = "validation" if name in ("best_scale", "inverse_temperature") else "test"
+            split = "validation" if name.removesuffix("_at_bracket") in FITTED else "test"
             rows.append(Row(split, name, float(value), len(labels[split])))
     return rows
 

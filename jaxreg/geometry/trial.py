@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxreg.geometry import centers, collapse, cosines, norms, scaling
+from jaxreg.geometry.chunks import total
 from jaxreg.geometry.examples import Head, measure_examples
 
 Tree = Any
@@ -17,7 +18,7 @@ def measure_trial(trial: tuple[Mapping[str, Array], Head, Array], shared: tuple[
     """Numbers of one trial from its features by split, its last layer and its label smoothing.
 
     Returns: "examples" (by split, arrays [N]), "common_mode" (by split), "collapse", "centers", "scaling" (scalars,
-    arrays over `scaling.SCALES`), "vectors" (the class vectors), "no_bias".
+    arrays over `scaling.SCALES`), "vectors" (the class vectors), "regime" (how far training went), "no_bias".
     """
     (features, head, smoothing), (labels, radius) = trial, shared
     with jax.default_matmul_precision("highest"):
@@ -36,6 +37,7 @@ def measure_trial(trial: tuple[Mapping[str, Array], Head, Array], shared: tuple[
             "centers": _about_centers(head, radius, solved, vectors),
             "scaling": _scaling(features, labels, head),
             "vectors": vectors._asdict(),
+            "regime": _regime(train, labels["train"], head, smoothing),
             "no_bias": jnp.ptp(head.bias_K) == 0,
         }
 
@@ -56,6 +58,25 @@ def _about_centers(head: Head, radius: Array, solved: centers.Three, vectors: co
         "soft_center_norm": norms.norm(solved.soft.points).mean(),
         **cosines.agreement(vectors),
     }
+
+
+def _regime(features_ND: Array, labels_N: Array, head: Head, smoothing: Array) -> dict[str, Array]:
+    """Accuracy and NLL on un-augmented train images; the loss, CE to the smoothed label, and its floor, the entropy.
+
+    loss = -sum_k t_k log p_k, loss_floor = -sum_k t_k log t_k, t = (1 - smoothing) y + smoothing / K; nats.
+    """
+
+    def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> tuple[Array, Array, Array]:
+        log_p_BK = jax.nn.log_softmax(features_BD @ head.kernel_DK + head.bias_K)
+        nll_B = -jnp.take_along_axis(log_p_BK, labels_B[:, None], 1)[:, 0]
+        right_B = jnp.argmax(log_p_BK, 1) == labels_B
+        return jnp.sum(counts_B * right_B), jnp.sum(counts_B * nll_B), -jnp.sum(counts_B * log_p_BK.mean(1))
+
+    right, nll, uniform = (one / len(labels_N) for one in total(sums, features_ND, labels_N))
+    target_K = centers.soft_targets(head.bias_K.shape[0], smoothing)[0]
+    floor = jnp.sum(jax.scipy.special.entr(target_K))
+    loss = (1 - smoothing) * nll + smoothing * uniform
+    return {"train_accuracy": right, "train_nll": nll, "train_loss": loss, "train_loss_floor": floor}
 
 
 def _scaling(features: Mapping[str, Array], labels: Mapping[str, Array], head: Head) -> dict[str, Array]:

@@ -16,6 +16,7 @@ from jaxreg.report import (
     displacement,
     geometry,
     maps,
+    mechanism,
     over_training,
     radii,
     robustness,
@@ -125,8 +126,8 @@ FIGURES = {
         "Decision regions on planes of the space of features, of the first seed of each setting, every row on one "
         "scale: through the origin and two class centers; through three centers; along the two directions of most "
         "variance; through the origin in random directions. Colours are predicted classes, paler where the network is "
-        "less sure; arrows point down the slope of the loss. Regions that are cones meet at the origin. Dots are "
-        "examples of the plane's classes, projected.",
+        "less sure; arrows point up the slope of the loss of the predicted class, where an attack pushes. Regions that "
+        "are cones meet at the origin. Dots are examples of the plane's classes, projected.",
     ),
     "over_training": Maker(
         "geometry",
@@ -149,7 +150,8 @@ FIGURES = {
         scaling.figure,
         "Calibration of features times s, mean over seeds in a band from the lowest to the highest seed; dotted: "
         "logits times s, which is temperature 1/s. Where the two lie on each other, shrinking features is temperature "
-        "scaling. Markers: each trial's best s for NLL on validation, where it lies within the scale.",
+        "scaling. Markers: each trial's best s for NLL on validation, where it lies within the scale; open ones on its "
+        "edge: the search ended at its bracket, because validation has no mistake to learn from.",
     ),
     "displacement": Maker(
         "geometry",
@@ -160,6 +162,14 @@ FIGURES = {
         "path of PGD from the clean images (open) to its last step (filled), thin lines are seeds; left is toward the "
         "origin, up is away from the label's center.",
         counted="adversarial_norm_change",
+    ),
+    "mechanism": Maker(
+        "geometry",
+        mechanism.figure,
+        "What goes with what over trials: robust accuracy against the mean cosine to the class center, ECE before "
+        "temperature scaling against the mean norm. Dots are seeds, rings the mean of their setting. Seeds "
+        "of one setting lie together for many reasons: a relation between settings is not one within them.",
+        counted="center_cosine$",
     ),
     "curves": Maker(
         "training",

@@ -1,24 +1,41 @@
 """How much of each gap to the baseline an intervention on the baseline closes, as a table."""
 
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
+from jaxreg.calibration.uncertainty import FLOORS, floor_ends
+from jaxreg.geometry.interventions import share_closed
+from jaxreg.geometry.summary import CALIBRATION_NOISE, MARGIN_NOISE
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import looks
+from jaxreg.statistics import BASELINE, baseline_of
 
 CHANGES = {"norm_swap": "its mean norm", "turn": "its mean angle to the center"}
+
+
+class Gap(NamedTuple):
+    """A metric in which a setting and its baseline differ; a difference of `noise` or less has no share."""
+
+    metric: str
+    title: str
+    scale: float
+    noise: float
+
+
 GAPS = {
-    "ece": ("scaled_ece/1", "ECE %", 100),
-    "nll": ("scaled_nll/1", "NLL", 1),
-    "margin": ("label_margin", "margin", 1),
+    "ece": Gap("scaled_ece/1", "ECE %", 100, CALIBRATION_NOISE),  # at least: the noise floor counts where it is known
+    "nll": Gap("scaled_nll/1", "NLL", 1, CALIBRATION_NOISE),
+    "margin": Gap("label_margin", "margin", 1, MARGIN_NOISE),
 }
-_ENDS = ("", "_share")  # of the metrics of an intervention
 COLUMNS = ("the baseline gets", "metric", "baseline", "changed baseline", "setting", "gap closed", "n")
 NOTE = (
-    "The baseline at the same seed is given the mean norm of a setting, or turned toward the class centers by the mean "
-    "difference of angle. Means over seeds; gap closed: (baseline - changed) / (baseline - setting) of these means, "
-    "with the lowest and highest seed where every gap is large enough for a share. Margin: signed angular margin, rad."
+    "The baseline at the same seed and overrides is given the mean norm of a setting, or turned toward the class "
+    "centers by the mean difference of angle. Means over seeds; gap closed: (baseline - changed) / (baseline - "
+    "setting) of these means, with the lowest and highest seed where every gap is large enough for a share; –: the gap "
+    "is inside the noise floor of ECE, or too small. Margin: signed angular margin, rad."
 )
 
 
@@ -41,29 +58,52 @@ def lines(data: StudyData) -> list[Line]:
 
 def numbers(data: StudyData) -> pd.DataFrame:
     """Returns the same in numbers: setting, change, metric, baseline, changed, own, closed, least, greatest, n."""
+    wanted = {gap.metric for gap in GAPS.values()} | {f"{change}_{gap}" for change in CHANGES for gap in GAPS}
+    rows = data.frame[(data.frame["split"] == data.split) & data.frame["metric"].isin(wanted | {FLOORS["ece"]})]
+    changed = set(rows.loc[rows["metric"].str.startswith(tuple(CHANGES)), "setting"])
+    by_setting = dict(iter(rows.groupby("setting")))
+    floors = floor_ends(rows, ["setting"])
     found = []
-    wanted = {plain for plain, _, _ in GAPS.values()} | {
-        f"{c}_{g}{end}" for c in CHANGES for g in GAPS for end in _ENDS
-    }
-    rows = data.frame[data.frame["metric"].isin(wanted) & (data.frame["split"] == data.split)]
-    base, by_setting = rows[rows["regularizer"] == "none"], dict(iter(rows.groupby("setting")))
-    changed_ = set(rows.loc[~rows["metric"].isin([plain for plain, _, _ in GAPS.values()]), "setting"])
-    for setting in [name for name in data.settings if name in changed_]:
-        own = by_setting[setting]
+    for setting, base in _pairs(data, changed):
+        floor = max(floors.get((side, FLOORS["ece"]), 0.0) for side in (setting, base))
         for change, told in CHANGES.items():
-            for gap, (plain, title, scale) in GAPS.items():
-                names = (f"{change}_{gap}", plain, f"{change}_{gap}_share")
-                changed, after, share = (own[own["metric"] == name].set_index("seed")["value"] for name in names)
-                study = base[base["study"].isin(own["study"].unique()) & (base["metric"] == plain)]
-                before = study.drop_duplicates("seed").set_index("seed")["value"].reindex(changed.index)
-                if changed.empty or before.isna().all():
-                    continue
-                means = [scale * float(side.reindex(changed.index).mean()) for side in (before, changed, after)]
-                closed = (means[0] - means[1]) / (means[0] - means[2]) if means[0] != means[2] else float("nan")
-                range_ = (share.min(skipna=False), share.max(skipna=False))
-                found.append((setting, told, title, *means, closed, *range_, len(changed)))
+            for name, gap in GAPS.items():
+                noise = max(gap.noise, floor) if name == "ece" else gap.noise
+                before, after = (_by_seed(by_setting.get(side, rows[:0]), gap.metric) for side in (base, setting))
+                numbers_ = _numbers(before, _by_seed(by_setting[setting], f"{change}_{name}"), after, gap.scale, noise)
+                found += [(setting, told, gap.title, *numbers_)] if numbers_ else []
     columns = ["setting", "change", "metric", "baseline", "changed", "own", "closed", "least", "greatest", "n"]
     return pd.DataFrame(found, columns=columns)
+
+
+def _pairs(data: StudyData, settings: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Each of the settings beside its baseline: `none` with the same overrides, in the same study."""
+    keys = {row.setting: row for row in data.frame.drop_duplicates("setting").itertuples()}
+    plain = {(key.study, key.hyperparameters): name for name, key in keys.items() if key.regularizer == BASELINE}
+    for setting in [name for name in data.settings if name in settings]:
+        own = keys[setting]
+        known = [(BASELINE, given) for study, given in plain if study == own.study]
+        base = baseline_of((own.regularizer, own.hyperparameters), known)
+        if base is not None:
+            yield setting, plain[own.study, base[1]]
+
+
+def _by_seed(rows: pd.DataFrame, metric: str) -> pd.Series:
+    return rows[rows["metric"] == metric].set_index("seed")["value"]
+
+
+def _numbers(
+    before: pd.Series, changed: pd.Series, after: pd.Series, scale: float, noise: float
+) -> tuple[float, ...] | None:
+    """Means of the three, the share closed, its least and greatest over seeds (nan inside the noise), n; or None."""
+    sides = pd.concat([before, changed, after], axis=1, keys=["before", "changed", "after"]).dropna()
+    if sides.empty:
+        return None
+    means = sides.to_numpy().mean(0)
+    closed = share_closed(means[0], means[1], means[2], noise)
+    shares = [share_closed(one, moved, other, noise) for one, moved, other in sides.to_numpy()]
+    range_ = (min(shares), max(shares)) if np.isfinite(shares).all() else (np.nan, np.nan)
+    return (*(scale * means), closed, *range_, len(sides))
 
 
 def _texts(row: NamedTuple) -> list[str]:

@@ -10,7 +10,7 @@ import jinja2
 from etils import epath
 
 from jaxreg.files import write_whole
-from jaxreg.report import calibration_table, figures, interventions, tables, verdicts
+from jaxreg.report import calibration_table, claim_table, figures, interventions, tables, verdicts
 from jaxreg.report.data import StudyData, load
 from jaxreg.report.text import note
 
@@ -33,7 +33,8 @@ def build(
     Args:
         workdirs: each holds results.parquet; probes/, curves/, config.json, provenance.json if there are any.
         out: the folder to write to; by default `report` in the first workdir.
-        claims: one mapping a claim (claim, statement, verdict, effect, low, high, n, p, test), shown in this order.
+        claims: one mapping a claim (claim, statement, verdict, sentence, figure), shown in this order; under "tests"
+            one mapping a test (setting, metric, said, effect, low, high, n, test, p_holm, verdict).
         data: of the workdirs, where somebody has loaded them.
     Raises: ValueError: if a workdir holds no results.
     """
@@ -41,7 +42,7 @@ def build(
     folder = epath.Path(out) if out is not None else epath.Path(workdirs[0]) / "report"
     shown = data.limited()
     drawn = figures.draw(shown, folder / "figures")
-    files = tables.save(data, claims, folder / "tables")
+    files = tables.save(data, folder / "tables")
     write_whole(folder / "index.html", render(shown, drawn, files, claims, left_out(data, shown)).encode())
     return folder / "index.html"
 
@@ -72,7 +73,9 @@ def render(
         note=note(data.split, columns),
         trials=tables.trial_lines(data),
         claims=claims,
+        claim_table=claim_table,
         verdicts=verdicts.lines(data),
+        geometry=tables.geometry_lines(data),
         interventions=interventions,
         intervened=interventions.lines(data),
         files=files,

@@ -9,6 +9,7 @@ from jaxreg.report.data import StudyData
 from jaxreg.report.palette import Look, band, canvas, grid, logarithmic, looks
 
 TICKS = (0.125, 0.25, 0.5, 1, 2, 4, 8)
+LIMITS = (0.11, 9.0)
 TITLES = {"ece": "ECE %", "nll": "NLL"}
 
 
@@ -22,7 +23,7 @@ def figure(data: StudyData) -> Figure | None:
         for setting, one in look.items():
             _curves(axis, data.frame[data.frame["setting"] == setting], name, one)
         axis.axvline(1, color="#888888", linewidth=0.8)
-        axis.set(xscale="log", xlabel="s", xlim=(0.11, 9), title=TITLES[name])
+        axis.set(xscale="log", xlabel="s", xlim=LIMITS, title=TITLES[name])
         axis.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
         axis.xaxis.set_minor_locator(NullLocator())
         logarithmic(axis)
@@ -35,8 +36,11 @@ def _curves(axis: Axes, rows: pd.DataFrame, name: str, look: Look) -> None:
         chosen = rows[rows["metric"].str.startswith(f"{kind}_{name}/")]
         scale = chosen["metric"].str.split("/").str[1].astype(float)
         band(axis, (factor * chosen["value"]).groupby(scale), one)
-    best, value = (
-        rows[rows["metric"] == metric].set_index(["study", "seed"])["value"]
-        for metric in ("best_scale", f"{name}_best_scale")
+    best, value, ended = (
+        rows[rows["metric"] == metric].set_index(["study", "trial"])["value"]
+        for metric in ("best_scale", f"{name}_best_scale", "best_scale_at_bracket")
     )
-    axis.plot(best, factor * value.reindex(best.index), look.marker, color=look.colour, markersize=4, mec="white")
+    found, at_end = factor * value.reindex(best.index), ended.reindex(best.index) > 0
+    axis.plot(best[~at_end], found[~at_end], look.marker, color=look.colour, markersize=4, mec="white")
+    edge = best[at_end].clip(1.1 * LIMITS[0], LIMITS[1] / 1.1)
+    axis.plot(edge, found[at_end], look.marker, mfc="none", mec=look.colour, markersize=6)

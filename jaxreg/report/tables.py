@@ -1,7 +1,7 @@
 """The tables of a report: as CSV files, and as the rows that the page prints."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,10 +9,12 @@ import pandas as pd
 from etils import epath
 
 from jaxreg import results
-from jaxreg.report import calibration_table, differences, interventions
+from jaxreg.report import calibration_table, differences, geometry_table, interventions
 from jaxreg.report.columns import Column, cells, main_columns
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import looks
+
+CLAIMS = ("claims.csv", "claims.json", "claims.txt")  # a row a test; each claim with its tests; in words
 
 
 class Line(NamedTuple):
@@ -35,10 +37,22 @@ def calibration_lines(data: StudyData) -> tuple[list[Column], list[Line]]:
     return columns, _lines(data, columns)
 
 
-def _lines(data: StudyData, columns: list[Column]) -> list[Line]:
+def geometry_lines(data: StudyData) -> list[tuple[geometry_table.Table, list[Column], list[Line]]]:
+    """Returns every table of geometry that has a column, with the same of each."""
+    shown = [(table, geometry_table.columns(table, data)) for table in geometry_table.TABLES]
+    return [
+        (table, columns, _lines(data, columns, geometry_table.texts(data, columns)))
+        for table, columns in shown
+        if columns
+    ]
+
+
+def _lines(
+    data: StudyData, columns: list[Column], numbers: Mapping[tuple[str, ...], list[str]] | None = None
+) -> list[Line]:
     look, trials = looks(data), data.trials.groupby("setting").size()
     keys = data.frame.drop_duplicates("setting").set_index("setting")[results.SETTING]
-    numbers = cells(data.frame, columns, results.SETTING)
+    numbers = cells(data.frame, columns, results.SETTING) if numbers is None else numbers
     return [
         Line(name, look[name].colour, [str(trials[name]), *numbers[tuple(keys.loc[name])]]) for name in data.settings
     ]
@@ -77,8 +91,11 @@ def calibration(data: StudyData) -> pd.DataFrame:
     return results.summary(frame).merge(ends, how="left", validate="1:1")
 
 
-def save(data: StudyData, claims: Sequence[Mapping[str, Any]], folder: epath.Path) -> list[str]:
-    """Writes main, calibration, differences, summary, trials.csv; failed, claims.csv if there are any: their names."""
+def save(data: StudyData, folder: epath.Path) -> list[str]:
+    """Writes main, calibration, differences, summary, trials.csv, and what else was measured; returns the names.
+
+    The files of the claims, which `claims.save` has written before, are named too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tables = {"main": main(data), "calibration": calibration(data), "summary": results.summary(data.frame)}
     columns = main_columns(data.frame, data.split) + calibration_table.columns(data.frame, data.split)
@@ -86,13 +103,14 @@ def save(data: StudyData, claims: Sequence[Mapping[str, Any]], folder: epath.Pat
     tables |= {"differences": differences.paired(data.frame, data.split, shown), "trials": wide(data)}
     intervened = interventions.numbers(data)
     tables |= {} if intervened.empty else {"interventions": intervened}
+    found = {table.name: geometry_table.numbers(table, data) for table in geometry_table.TABLES}
+    tables |= {name: table for name, table in found.items() if len(table)}
     tables |= {"failed": pd.DataFrame(data.failed)} if data.failed else {}
-    tables |= {"claims": pd.DataFrame(list(claims))} if claims else {}
     for name, table in tables.items():
         buffer = io.StringIO()
         table.to_csv(buffer, index=False)
         (folder / f"{name}.csv").write_text(buffer.getvalue())
-    return [f"{name}.csv" for name in tables]
+    return [f"{name}.csv" for name in tables] + [name for name in CLAIMS if (folder / name).exists()]
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -86,3 +86,11 @@ def test_a_large_common_mean_does_not_cancel():
     near = measure(features, labels, np.ones((5, 3)), labels)["nc1"]
     far = measure(features + 50, labels, np.ones((5, 3)), labels)["nc1"]
     np.testing.assert_allclose(near, far, rtol=1e-2)
+
+
+def test_the_nearest_mean_is_found_at_any_offset():
+    rng = np.random.default_rng(5)
+    labels = np.repeat(np.arange(3), 30)
+    features = (0.1 * rng.normal(size=(3, 5))[labels] + 0.02 * rng.normal(size=(90, 5)) + 500).astype(np.float32)
+    expected = reference(features.astype(float), labels, np.ones((5, 3)), labels)["nc4"]
+    np.testing.assert_allclose(measure(features, labels, np.ones((5, 3)), labels)["nc4"], expected, atol=1e-6)

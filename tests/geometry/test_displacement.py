@@ -83,7 +83,28 @@ def test_the_probe_gives_the_means_of_every_trial():
     shrunk, grown = attacked_probe.measure_displacement(clean, attacked, labels, kernel, bias, centers)
     for one, sign in ((shrunk, 1), (grown, -1)):
         (row,) = [row for row in one.rows if row.metric == "adversarial_radial_cosine"]
-        np.testing.assert_allclose([row.value, row.n], [sign, COUNT], atol=1e-5)
+        counted = one.arrays["test/adversarial_counted"].sum()
+        np.testing.assert_allclose([row.value, row.n], [sign, counted], atol=1e-5)
         np.testing.assert_allclose(one.arrays["test/adversarial_radial_cosine"], sign, atol=1e-5)
     with pytest.raises(ValueError, match="must match the clean"):
         attacked_probe.measure_displacement(clean, attacked[:, :3], labels, kernel, bias, centers)
+
+
+def test_means_leave_out_mistakes_and_images_that_were_not_attacked():
+    head, clean, labels, centers = world(9)
+    right = np.asarray(jnp.argmax(clean @ head.kernel_DK + head.bias_K, 1) == labels)
+    clean, attacked = (np.stack([np.asarray(clean)] * 2) for _ in range(2))
+    attacked[0, right] *= 0.5  # mistakes keep their image, as an attack leaves it
+    attacked[1] = clean[1] * (1 + 1e-6)  # rounding, not an attack: which images differ is told
+    differs = np.stack([right, right & (np.arange(COUNT) < COUNT // 2)])
+    given = [np.stack([np.asarray(a)] * 2) for a in (head.kernel_DK, head.bias_K, centers)]
+    for told in ({}, {"differs_TN": differs}):
+        first, second = attacked_probe.measure_displacement(clean, attacked, np.asarray(labels), *given, **told)
+        rows = {row.metric: row for row in first.rows}
+        np.testing.assert_allclose(rows["adversarial_radial_cosine"].value, 1, atol=1e-5)
+        half = -0.5 * np.linalg.norm(clean[0, right], axis=1).mean()
+        np.testing.assert_allclose(rows["adversarial_norm_change"].value, half, rtol=1e-4)
+        assert {row.n for row in first.rows} == {right.sum()}
+        np.testing.assert_array_equal(first.arrays["test/adversarial_counted"], right)
+        assert len(first.arrays["test/adversarial_norm_change"]) == COUNT
+    assert {row.n for row in second.rows} == {differs[1].sum()}

@@ -46,6 +46,23 @@ def test_the_slope_is_the_direction_of_the_gradient_by_differences(space):
             np.testing.assert_allclose(found.slope_GG2[i, j], gradient / np.linalg.norm(gradient), atol=1e-4)
 
 
+@pytest.mark.parametrize("sure", [1, 50, 5000])
+def test_the_slope_is_exact_where_the_network_is_sure(space, sure):
+    """The gradient as a sum over rivals, in exact exponents, against float64's that has nothing left at a gap of 37."""
+    head = Head(sure * space.head.kernel_DK, sure * space.head.bias_K)
+    plane = maps.random(space)
+    found = maps.evaluate(space._replace(head=head), plane, 3.0, points=6)
+    flat = head.kernel_DK.T @ plane.axes_2D.T
+    for i in range(6):
+        for j in range(6):
+            z = logits(space._replace(head=head), plane.point_D + found.coordinates_G[[j, i]] @ plane.axes_2D)
+            c = z.argmax()
+            others = [k for k in range(4) if k != c]
+            gaps = z[others] - z[others].max()  # the largest p_j, j != c, is a common factor
+            expected = np.sum(np.exp(gaps)[:, None] * (flat[others] - flat[c]), axis=0)
+            np.testing.assert_allclose(found.slope_GG2[i, j], expected / np.linalg.norm(expected), atol=1e-9)
+
+
 def test_planes_hold_what_they_are_named_after(space):
     for plane, classes in (
         (maps.through_two_centers(space, (1, 3)), (1, 3)),

@@ -68,6 +68,17 @@ def test_an_unreachable_rival_gives_pi():
     assert angular_margin(jnp.zeros((1, 2)), kernel, jnp.zeros(2), jnp.array([0]))[0] == np.float32(np.pi)
 
 
+def test_near_equal_rows_keep_their_distance():
+    rng = np.random.default_rng(3)
+    kernel = np.repeat(rng.normal(size=(64, 1)), 3, 1) + np.array([0, 1e-4, 3e-4]) * rng.normal(size=(64, 3))
+    kernel = kernel.astype(np.float32)
+    expected = np.linalg.norm(kernel.T[:, None].astype(float) - kernel.T, axis=-1)
+    np.testing.assert_allclose(jax.jit(margins.distances)(jnp.asarray(kernel)), expected, rtol=1e-5)
+    # A bias that half the distance outweighs is met on the sphere: with a distance of 0 it would be pi.
+    found = rival_angles(jnp.asarray(kernel.T[:1]), kernel, jnp.array([0, 0, 1e-4]), jnp.array([0]))[0]
+    assert (np.abs(found[1:]) < 3).all()
+
+
 def test_turning_the_space_changes_no_margin():
     kernel, bias = head(5, width=6)
     features = np.random.default_rng(5).normal(size=(20, 6))

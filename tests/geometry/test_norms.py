@@ -1,7 +1,13 @@
+from types import SimpleNamespace
+
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from jaxreg import data
 from jaxreg.geometry import cosines, norms
+from jaxreg.probes import splits_of
+from jaxreg.spec import CalibrationSpec, GeometrySpec, ProbesSpec, RobustnessSpec, SpecError
 
 
 def test_lengths():
@@ -67,3 +73,30 @@ def test_centers_agree_with_themselves():
     same = cosines.agreement(v._replace(weight=2 * v.center, mean=-v.center))
     np.testing.assert_allclose(same["center_weight_agreement"], 1, rtol=1e-6)
     np.testing.assert_allclose(same["center_mean_agreement_centred"], -1, rtol=1e-6)
+
+
+def test_a_class_without_examples_is_named():
+    norms.check_classes(np.array([2, 0, 1]), 3)
+    with pytest.raises(ValueError, match="got 3 train examples without class 1, 3"):
+        norms.check_classes(np.array([2, 0, 2]), 4)
+
+
+def looking(only=(), **looked):
+    rest = {
+        "calibration": CalibrationSpec(),
+        "robustness": RobustnessSpec(suite="pgd", norm="linf", epsilons=(0.1,), examples=9),
+    }
+    return ProbesSpec(geometry=GeometrySpec(**looked), only=only, **rest)
+
+
+def test_train_images_that_lack_a_class_are_refused_before_training():
+    split = data.Split(np.zeros((40, 8, 8, 1), np.uint8), np.arange(40) % 4, np.arange(40))
+    dataset = SimpleNamespace(splits={"train": split}, classes=("a", "b", "c", "d"))
+    assert len(splits_of(dataset, looking(train_examples=4))["train"]) == 4
+    with pytest.raises(SpecError, match=r"probes.geometry.train_examples: .*without class 3: raise it from 3"):
+        splits_of(dataset, looking(train_examples=3))
+    with pytest.raises(SpecError, match=r"probes.geometry.snapshot_examples: .* leave over_training out"):
+        splits_of(dataset, looking(snapshot_examples=2))
+    assert splits_of(dataset, looking(snapshot_examples=2, snapshots=0))
+    calibration = looking(("calibration",), train_examples=3)
+    assert len(splits_of(dataset, calibration)["train"]) == 3

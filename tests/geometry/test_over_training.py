@@ -63,3 +63,5 @@ def test_wrong_shapes_are_named(snapshots):
     features, labels, kernel, bias = snapshots
     with pytest.raises(ValueError, match="snapshots need a kernel"):
         over_training.measure_snapshots(features, labels[:-1], kernel, bias)
+    with pytest.raises(ValueError, match="without class 3"):
+        over_training.measure_snapshots(features, np.where(labels == 3, 0, labels), kernel, bias)

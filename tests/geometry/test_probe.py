@@ -114,8 +114,42 @@ def test_errors_name_the_cure(study):
     splits, kernel, bias = study
     with pytest.raises(ValueError, match="train split"):
         probe.measure({"test": splits["test"]}, kernel, bias)
+    lacking = splits["train"]._replace(labels_N=np.where(LABELS["train"] == 1, 2, LABELS["train"]))
+    with pytest.raises(ValueError, match=r"got 80 train examples without class 1$"):
+        probe.measure(splits | {"train": lacking}, kernel, bias)
     with pytest.raises(ValueError, match=r"must be \[T, N, D\]"):
         probe.measure(splits, kernel[:, :5], bias)
+
+
+def test_the_regime_equals_float64(study):
+    splits, kernel, bias = study
+    found = probe.measure(splits, kernel, bias, smoothing_T=[0, 0.2, 0.2], floor_known_T=[True, True, False])
+    labels = splits["train"].labels_N
+    for t, (one, epsilon) in enumerate(zip(found, (0, 0.2, np.nan))):
+        logits = splits["train"].features_TND[t].astype(float) @ kernel[t] + bias[t]
+        log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        target = (1 - epsilon) * np.eye(CLASSES)[labels] + epsilon / CLASSES
+        rows = {row.metric: row.value for row in one.rows if row.split == "train"}
+        assert (rows["width"], rows["classes"]) == (WIDTH, CLASSES)
+        np.testing.assert_allclose(rows["train_accuracy"], np.mean(logits.argmax(1) == labels), rtol=1e-6)
+        np.testing.assert_allclose(rows["train_nll"], -log_p[np.arange(len(labels)), labels].mean(), rtol=1e-4)
+        np.testing.assert_allclose(rows["train_loss"], -(target * log_p).sum(1).mean(), rtol=1e-4)
+        floor = -np.sum(target[0] * np.log(np.where(target[0] == 0, 1, target[0])))
+        np.testing.assert_allclose(rows["train_loss_floor"], floor, atol=1e-6)
+
+
+def test_a_trial_whose_features_are_all_zero_has_no_directions(study):
+    splits, kernel, bias = study
+    dead = {
+        n: s._replace(features_TND=s.features_TND * np.float32([1, 0, 1])[:, None, None]) for n, s in splits.items()
+    }
+    alive, zero, _ = probe.measure(dead, kernel, bias)
+    assert value(zero, "test", "feature_norm") == 0
+    assert not math.isnan(value(zero, "train", "train_nll"))
+    for split, metric in (("test", "center_cosine"), ("test", "weight_cosine"), ("test", "cone_fraction"),
+                          ("test", "angular_margin"), ("train", "nc1"), ("train", "effective_rank")):  # fmt: skip
+        assert math.isnan(value(zero, split, metric))
+        assert not math.isnan(value(alive, split, metric))
 
 
 def test_wilson_interval_is_the_published_one():

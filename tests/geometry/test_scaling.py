@@ -83,3 +83,15 @@ def test_both_ways_are_measured_where_they_were_not_fitted():
     np.testing.assert_allclose(found["nll_best_scale"], nll(scale * others + bias, other_labels), rtol=1e-4)
     np.testing.assert_allclose(found["nll_temperature"], nll(inverse * (others + bias), other_labels), rtol=1e-4)
     np.testing.assert_allclose(found["nll"][scaling.SCALES.index(1.0)], nll(others + bias, other_labels), rtol=1e-4)
+
+
+def test_a_search_that_ends_at_its_bracket_says_so():
+    products, bias, labels = data(7)
+    sure = 30 * np.eye(5, dtype=np.float32)[labels]  # without an error the NLL falls for ever
+    shape = (split(sure, labels), split(products, labels), head(bias))
+    measure = jax.jit(scaling.measure)
+    found = measure(*shape)
+    np.testing.assert_allclose([found["best_scale_at_bracket"], found["inverse_temperature_at_bracket"]], 1)
+    np.testing.assert_allclose(found["best_scale"], 100, rtol=1e-3)
+    found = measure(split(products, labels), *shape[1:])
+    np.testing.assert_allclose([found["best_scale_at_bracket"], found["inverse_temperature_at_bracket"]], 0)

@@ -117,7 +117,14 @@ def more_geometry(row, i):
         for name in ("ece", "nll")
         for s in (0.5, 1, 2)
     ]
-    rows += [row(name, 1.2) for name in ("best_scale", "ece_best_scale", "nll_best_scale")]
+    rows += [row(name, 1.2) for name in ("ece_best_scale", "nll_best_scale")]
+    rows += [Row("validation", "best_scale", 1.2 if i else 100.0, 200)]
+    rows += [Row("validation", "best_scale_at_bracket", float(i == 0), 200)]
+    regime = {"train_accuracy": 1.0, "train_nll": 0.01, "width": 5, "classes": 3, "nc1": 0.1 * (i + 1), "nc4": 0.0}
+    regime |= {"train_loss": 0.4, "train_loss_floor": 0.2 * i, "cone_by_construction": float(i == 0)}
+    regime |= {"center_weight_agreement": 0.7, "effective_rank": 2.5} | ({"train_loss": np.nan} if i == 3 else {})
+    rows += [Row("train", name, value, 100) for name, value in regime.items()]
+    rows += [row("cone_radius/q95", 0.3), row("common_mode", 0.4), row("weight_cosine", 0.5), row("mean_cosine", 0.9)]
     rows.append(row("label_margin", 0.2 - 0.02 * i))
     if i:
         swapped = {"ece": 0.1 + 0.005 * i, "nll": 0.1, "margin": 0.2}

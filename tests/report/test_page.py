@@ -122,7 +122,8 @@ def test_provenance_command_and_claims_are_told(seen):
 def test_csv_numbers_equal_the_results(workdir):
     folder, frame = workdir / "report" / "tables", data.load([workdir]).frame
     assert {p.name for p in folder.iterdir()} == {
-        f"{name}.csv" for name in ("main", "calibration", "differences", "summary", "trials", "interventions", "claims")
+        *(f"{name}.csv" for name in ("main", "calibration", "differences", "summary", "trials", "interventions")),
+        *("regime.csv", "directions.csv", "cones.csv"),
     }
     main = pd.read_csv(folder / "main.csv", keep_default_na=False)
     line = main[(main["hyperparameters"] == '{"epsilon": 0.3}') & (main["metric"] == "nll")].iloc[0]
@@ -271,3 +272,39 @@ def test_interventions_are_told_with_the_share_that_they_close(tmp_path):
     assert not table.index.get_level_values("setting").isin(["none"]).any()
     told = next(line.cells for line in interventions.lines(study) if line.setting.startswith("mixup"))
     assert told[-2:] == ["50% [50%, 50%]", "2"]
+
+
+def test_a_gap_inside_the_noise_has_no_share(tmp_path):
+    study = data.load([made_up.write(tmp_path / "digits", seeds=2, arrays=False, curves=False)])
+    closed = interventions.numbers(study).set_index(["setting", "change", "metric"])[["closed", "least"]]
+    assert closed.loc["label_smoothing(epsilon=0.1)", "its mean norm", "ECE %"].isna().all()  # 1 %, the floor is 2 %
+    assert closed.loc["mixup(alpha=1)", "its mean norm", "ECE %"].notna().all()  # 3 %
+    assert closed.loc["label_smoothing(epsilon=0.1)", "its mean norm", "NLL"].notna().all()  # no floor is known of it
+    told = next(line.cells for line in interventions.lines(study) if line.setting == "label_smoothing(epsilon=0.1)")
+    assert told[-2] == "–"
+
+
+def test_a_sweep_is_compared_with_the_baseline_of_its_overrides(tmp_path):
+    settings = [(name, {"rate": rate}) for rate in (0.1, 1.0) for name in ("none", "mixup")]
+    study = data.load([made_up.write(tmp_path / "digits", settings=settings, seeds=2, arrays=False, curves=False)])
+    table = interventions.numbers(study)
+    ece = table[(table["metric"] == "ECE %") & (table["change"] == "its mean norm")].set_index("setting")["baseline"]
+    np.testing.assert_allclose(ece["mixup(rate=0.1)"], 10)  # made-up setting 0 is `none` at the first rate,
+    np.testing.assert_allclose(ece["mixup(rate=1)"], 12)  # setting 2 is `none` at the second
+
+
+def test_the_regime_and_the_tables_of_geometry(workdir, seen):
+    tables_ = {table.name: (heads, lines) for table, heads, lines in tables.geometry_lines(data.load([workdir]))}
+    assert set(tables_) == {"regime", "directions", "cones"} <= set(seen.ids)
+    told = {
+        name: [[c.title for c in heads], *(line.cells[1:] for line in lines)]
+        for name, (heads, lines) in tables_.items()
+    }
+    regime = [dict(zip(told["regime"][0], line)) for line in told["regime"][1:]]
+    assert [line["train loss"] for line in regime] == ["0.4000 ± 0.0000"] * 3 + ["n/a"]  # the last one mixes
+    assert [line["its floor"] for line in regime] == ["0.0000", "0.2000", "0.4000", "0.6000"]
+    assert (regime[0]["D"], regime[0]["K"], regime[0]["s at bracket %"]) == ("5", "3", "100")
+    cones = [dict(zip(told["cones"][0], line)) for line in told["cones"][1:]]
+    assert [line["b = 0"] for line in cones] == ["yes", "no", "no", "no"]
+    saved = pd.read_csv(workdir / "report" / "tables" / "cones.csv")
+    assert saved[saved["metric"] == "nc1"]["mean"].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4])

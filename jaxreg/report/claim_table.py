@@ -1,0 +1,46 @@
+"""The tests behind each claim, as the page prints them."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+COLUMNS = ("setting", "metric", "effect", "95 % interval", "n", "test", "p (Holm)", "verdict", "seen")
+TEXTS = {"setting", "metric", "seen", "test", "verdict"}  # columns of words
+SHOWN = 40  # tests of a claim: more are no longer read, and stand in claims.csv
+NO_VERDICT = "no verdict"
+
+
+class Line(NamedTuple):
+    """One test: the printed cells, and its verdict, which is one of them."""
+
+    cells: list[str]
+    verdict: str
+
+
+def lines(claim: Mapping[str, Any]) -> list[Line]:
+    """Returns a line a test of the claim, at most `SHOWN`; none where it was given without tests."""
+    return [Line(_cells(test), _verdict(test)) for test in claim.get("tests", ())[:SHOWN]]
+
+
+def left_out(claim: Mapping[str, Any]) -> str:
+    """Returns as a sentence how many tests are not shown; empty where all are."""
+    missing = len(claim.get("tests", ())) - SHOWN
+    return f"{missing:,} more tests stand in claims.csv." if missing > 0 else ""
+
+
+def _cells(test: Mapping[str, Any]) -> list[str]:
+    low, high, p = test["low"], test["high"], test["p_holm"]
+    interval = "–" if low is None else f"[{low:.3g}, {high:.3g}]"
+    numbers = [_number(test["effect"]), interval, str(test["n"]), test["test"], _p(p), _verdict(test)]
+    return [test["setting"], test["metric"], *numbers, test["said"]]
+
+
+def _verdict(test: Mapping[str, Any]) -> str:
+    return test["verdict"] or NO_VERDICT
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _p(p: float | None) -> str:
+    return "–" if p is None else "< 0.0001" if p < 1e-4 else f"{p:.2g}"

@@ -1,0 +1,46 @@
+"""What goes with what over trials: cosine with robustness, norm with calibration."""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jaxreg import claims
+from jaxreg.report.data import StudyData
+from jaxreg.report.palette import Look, canvas, grid, looks
+
+NAMES = {"center_cosine": "cosine to the class center", "feature_norm": "feature norm", "ece": "ECE %"}
+
+
+def figure(data: StudyData) -> Figure | None:
+    """Draws a dot a trial for each relation that the claim on the mechanism tests; None where none was measured."""
+    studies = [claims.relations(claims.read(rows)) for _, rows in data.frame.groupby("study", sort=False)]
+    pairs = list(dict.fromkeys(pair for found in studies for pair in found))
+    if not pairs:
+        return None
+    look = looks(data)
+    figure = canvas(3.2, look)
+    for axis, (one, other) in zip(grid(figure, len(pairs), 2), pairs):
+        _scatter(axis, data, one, other, look)
+    return figure
+
+
+def _scatter(axis: Axes, data: StudyData, one: str, other: str, look: dict[str, Look]) -> None:
+    across, upward = (data.values(metric).set_index(["study", "trial"]) for metric in (one, other))
+    both = across[["setting", "value"]].join(upward["value"].rename("upward") * 100, how="inner")
+    for setting, own in both.groupby("setting", sort=False):
+        shape = look[setting]
+        axis.plot(own["value"], own["upward"], shape.marker, color=shape.colour, markersize=4.5, alpha=0.65, mew=0)
+        axis.plot(
+            own["value"].mean(),
+            own["upward"].mean(),
+            shape.marker,
+            color=shape.colour,
+            markersize=10,
+            mfc="none",
+            mew=1.6,
+        )
+    axis.set(xlabel=NAMES[one], title=NAMES.get(other) or _robust(other))
+
+
+def _robust(metric: str) -> str:
+    _, attack, eps = metric.split("/")
+    return f"robust accuracy %, {attack} at {eps}"

@@ -1,0 +1,82 @@
+"""What the report shows of the claims, and the files that it leaves of them."""
+
+import json
+
+import made_up
+import numpy as np
+import pandas as pd
+import pytest
+from etils import epath
+from test_page import Page
+
+from jaxreg import claims, study
+from jaxreg.report import claim_table, data, figures, page
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """A made-up study after `report`, without its figures."""
+    workdir = made_up.write(tmp_path_factory.mktemp("claims") / "digits", seeds=3, curves=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "draw", lambda shown, folder: [])
+        study.report([epath.Path(workdir)])
+    return workdir
+
+
+def test_the_file_of_claims_has_a_row_a_test_after_a_report(reported):
+    folder = reported / "report" / "tables"
+    table = pd.read_csv(folder / "claims.csv")
+    assert {"effect", "low", "high", "n", "p", "p_holm", "verdict", "test"} <= set(table.columns)
+    saved = json.loads((folder / "claims.json").read_text())
+    assert len(table) == sum(len(claim["tests"]) for claim in saved) > len(saved)
+    norm = table[table["claim"] == "norm"]
+    assert list(norm["setting"]) == ["label_smoothing(epsilon=0.1)", "label_smoothing(epsilon=0.3)", "mixup(alpha=1)"]
+    np.testing.assert_allclose(norm["effect"], [-1, -2, -3], atol=0.2)
+    assert norm["sentence"].tolist()[0] in (folder / "claims.txt").read_text()
+
+
+def test_the_page_shows_and_links_every_test(reported):
+    seen = Page(reported / "report" / "index.html")
+    table = pd.read_csv(reported / "report" / "tables" / "claims.csv")
+    assert set(seen.links) >= {f"tables/claims.{kind}" for kind in ("csv", "json", "txt")}
+    for row in table.itertuples():
+        assert row.said in seen.text
+        assert f"[{row.low:.3g}, {row.high:.3g}]" in seen.text or np.isnan(row.low)
+    assert seen.text.count("paired t") == (table["test"] == "paired t").sum()
+
+
+def test_one_seed_says_no_verdict_and_never_none(tmp_path):
+    workdir = made_up.write(tmp_path / "w", seeds=1, arrays=False, curves=False)
+    loaded = data.load([workdir])
+    seen = Page(page.render(loaded, [], [], claims.with_tests(claims.evaluate(loaded.frame))))
+    words = seen.text.split("Main table")[1].split()
+    assert "None" not in words
+    assert seen.text.count("no verdict") > 9
+
+
+def test_many_tests_are_cut_and_say_so():
+    test = dict.fromkeys(("effect", "low", "high", "p_holm", "verdict")) | {"n": 1, "test": "t"}
+    claim = {"tests": [test | {"setting": str(i), "metric": "m", "said": ""} for i in range(claim_table.SHOWN + 7)]}
+    shown = claim_table.lines(claim)
+    assert len(shown) == claim_table.SHOWN
+    assert shown[0].cells == ["0", "m", "–", "–", "1", "t", "–", "no verdict", ""]
+    assert claim_table.left_out(claim) == "7 more tests stand in claims.csv."
+    assert claim_table.left_out({"claim": "norm"}) == ""
+
+
+def test_the_figure_of_every_claim_exists():
+    assert {claim.figure for claim in claims.CLAIMS.values()} <= set(figures.FIGURES)
+
+
+def test_cosine_and_radius_are_correlated_study_by_study_over_right_examples(tmp_path):
+    parts = [made_up.write(tmp_path / name, seeds=2, curves=False, study="digits") for name in ("one", "two")]
+    trial = "mixup-3-1"
+    cosine = np.load(parts[1] / "probes" / "geometry" / f"{trial}.npz")["test/center_cosine"]
+    wrong = np.arange(len(cosine)) < 100
+    radius = np.where(wrong, 0.0, cosine - cosine.min() + 0.01)  # rising with the cosine, but for clean mistakes
+    np.savez(parts[1] / "probes" / "robustness" / f"{trial}.npz", min_eps=radius)
+    found = study._cosine_with_radius(data.load(parts))
+    assert {name for name, _ in found} == {"digits [one]", "digits [two]"}
+    assert {len(values) for values in found.values()} == {2}  # trials that both studies have are counted in both
+    assert found["digits [two]", "mixup(alpha=1)"][1] == pytest.approx(1)
+    assert abs(found["digits [one]", "mixup(alpha=1)"][1]) < 0.2
