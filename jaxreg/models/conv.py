@@ -131,7 +131,7 @@ def _sum_of_shifted(x: Array, kernel: Array, g: Array, pads: Pads) -> Array:
         sides = [(low, n - m - low, 0) for low, n, m in zip(lows, x.shape[1:3], g.shape[1:3])]
         return lax.pad(parts[:, :, :, i, j], jnp.zeros((), g.dtype), [(0, 0, 0), *sides, (0, 0, 0)])
 
-    return sum(shifted(i, j) for i in range(rows) for j in range(columns))
+    return functools.reduce(jnp.add, (shifted(i, j) for i in range(rows) for j in range(columns)))
 
 
 def kernel_gradient(x: Array, kernel: Array, g: Array, *, strides: tuple[int, ...], pads: Pads) -> Array:

@@ -1,12 +1,12 @@
 """The one loop that every attack runs in: start, evaluate, step, until fooled or out of budget.
 
 Radii, restarts, targets and examples fold into rows (e, p, n) of one queue. A fixed number of slots works on rows; a
-slot whose row is fooled or out of budget takes the next row. So examples already broken leave the batch at once, ragged
-tails cost nothing, and shapes (hence compilations) depend on capacities alone. The last rows, when they are few, go on
-in a quarter of the slots, then in a sixteenth (each a copy of the network to compile, so not for small batches). A row
-is skipped once a smaller or equal radius fooled its example. What is reported does not depend on the schedule: an example counts as
-fooled at radius e by its smallest radius, and there by its lowest pass, and no row before that one can have been
-skipped.
+slot whose row is fooled or out of budget takes the next row. So examples already broken leave the batch at once,
+ragged tails cost nothing, and shapes (hence compilations) depend on capacities alone. The last rows, when they are
+few, go on in a quarter of the slots, then in a sixteenth (each a copy of the network to compile, so not for small
+batches). A row is skipped once a smaller or equal radius fooled its example. What is reported does not depend on the
+schedule: an example counts as fooled at radius e by its smallest radius, and there by its lowest pass, and no row
+before that one can have been skipped.
 """
 
 import functools
@@ -303,7 +303,7 @@ def _advance(
 
 
 def _evaluated(method: Method, logits_fn: Logits, settings: Settings, last: Array, work: Slots) -> Step:
-    """A step; where this is the `last` evaluation of all slots, only a look, if there are slots enough to be worth it."""
+    """A step; at the `last` evaluation of all slots only a look, where there are slots enough to be worth it."""
 
     def step() -> Step:
         return method.step(logits_fn, work.row, work.state, work.k_B, settings)
