@@ -56,9 +56,13 @@ def prepare(
 
 
 def command(workdir: epath.PathLike, study: StudySpec) -> list[str]:
-    """What runs one job: on a CPU with as many devices as a job has, so that every launcher gives the same numbers."""
+    """What runs one job: on a CPU with as many devices as a job has, and a thread for each.
+
+    So every launcher gives the same numbers to the bit, however many jobs share a machine: XLA:CPU splits a matrix
+    product among its threads, by default as many as the cores that the process may use.
+    """
     devices = study.execution.cpu_devices or study.launch.devices
-    words = [sys.executable, "-m", "jaxreg", "study", f"--workdir={workdir}"]
+    words = ["env", f"NPROC={devices}", sys.executable, "-m", "jaxreg", "study", f"--workdir={workdir}"]
     return [*words, f"--config.execution.cpu_devices={devices}"]
 
 

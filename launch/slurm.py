@@ -60,19 +60,21 @@ def launch(argv: Sequence[str]) -> int:
     return 0
 
 
-def executor(study: StudySpec, directory: Path) -> Any:
-    """Submitit's executor with the options of the study's config.
+def executor(study: StudySpec, directory: Path, dry_run: bool = False) -> Any:
+    """Submitit's executor with the options of the study's config; a `dry_run` needs no Slurm.
 
     Raises: SpecError: for an option that submitit does not know.
     """
     os.environ["SUBMITIT_PREEMPT_SIGNAL"] = SIGNAL  # read when submitit is imported, here and in the job
     from submitit import SlurmExecutor
 
+    # Submitit makes no executor where there is no srun, which the text of a script does not need.
+    anywhere = {"affinity": classmethod(lambda cls: 1)} if dry_run else {}
     given = {name: value for name, value in study.launch.slurm if value not in ("", 0)}
     setup = [f"export SUBMITIT_PREEMPT_SIGNAL={SIGNAL}", *given.pop("setup", ())]
     additional = {"requeue": True, **given.pop("additional_parameters", {})}
     defaults = {"job_name": study.name, "cpus_per_task": study.launch.devices, "time": 60}
-    made = SlurmExecutor(folder=directory / "slurm" / "%j")
+    made = type("SlurmExecutor", (SlurmExecutor,), anywhere)(folder=directory / "slurm" / "%j")
     try:
         made.update_parameters(**{**defaults, **given}, setup=setup, additional_parameters=additional)
     except ValueError as error:
@@ -82,7 +84,7 @@ def executor(study: StudySpec, directory: Path) -> Any:
 
 def script(study: StudySpec, directory: Path) -> str:
     """The batch script that would be submitted, for one job of the array."""
-    made = executor(study, directory)
+    made = executor(study, directory, dry_run=True)
     return made._make_submission_file_text(made._submitit_command_str, "0")
 
 

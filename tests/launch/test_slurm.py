@@ -1,5 +1,6 @@
 """What the Slurm launcher would submit, where there is no Slurm."""
 
+import os
 import subprocess
 import sys
 
@@ -12,7 +13,8 @@ EXPECTED = ("partition=gpu", "gpus-per-node=1", "requeue", "time=60", "job-name=
 def told(tmp_path, *words):
     script, config = ROOT / "launch" / "slurm.py", f"--config={ROOT}/configs/digits.py:sweep"
     command = [sys.executable, script, config, f"--workdir={tmp_path / 'study'}", "--dry_run", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    environment = {**os.environ, "PATH": str(tmp_path)}  # no srun, sbatch or squeue, whatever is installed here
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
 
 
 def test_a_dry_run_prints_script_and_jobs_and_makes_none(tmp_path):
