@@ -140,6 +140,8 @@ def launched(launch: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int
 
 def dry_run(asked: Request) -> int:
     """Prints the jobs that a launcher would make and the command of each; the ids of jobs to be made are not known."""
+    if asked.workdir:
+        jobs.check_grows(asked.workdir, asked.config)
     found = launching.planned(asked.spec, asked.workdir, asked.values.measure)
     print(launching.described(found, asked.sweep, len(asked.spec.trials)))
     return 0

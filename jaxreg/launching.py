@@ -11,7 +11,7 @@ from jaxreg import jobs, packing, plan, preflight, timing
 from jaxreg.config import Plain
 from jaxreg.packing import HOUR, Job, Price
 from jaxreg.probes import check as check_probes
-from jaxreg.spec import StudySpec, require
+from jaxreg.spec import StudySpec
 
 SHOWN = 12  # settings of a sweep, and jobs, that are printed in full
 
@@ -47,11 +47,9 @@ def prepare(
 ) -> list[epath.Path]:
     """Writes the jobs that the study still needs; returns every workdir of it.
 
-    Raises: SpecError: if `directory` holds another study, by its name.
+    Raises: SpecError: if `directory` holds another study, or trials of another config, before anything is written.
     """
-    before = jobs.saved(directory)
-    held = before["config"].get("study") if before else study.name
-    require(held == study.name, f"{directory} holds the study {held!r}: choose another --workdir for {study.name!r}.")
+    jobs.check_grows(directory, config)
     return jobs.settle(directory, study, config, sweep, planned(study, directory, measure).jobs)
 
 

@@ -89,16 +89,17 @@ def settle(workdir: epath.Path, config: Plain, sweep: list[Plain]) -> None:
     path, new = workdir / "config.json", {"config": config, "sweep": sweep}
     if path.exists():
         old = json.loads(path.read_text())
-        differences = [d for d in _differences(flat(old), flat(new)) if d.split(".")[1].split(":")[0] not in FREE]
-        if differences:
-            shown = "; ".join(differences)
+        found = [d for d in differences(flat(old), flat(new)) if d.split(".")[1].split(":")[0] not in FREE]
+        if found:
+            shown = "; ".join(found)
             raise SpecError(f"{workdir} holds another study ({shown}): restore the config or choose another --workdir.")
         if "trials" in config:
             return
     write_json(path, new)
 
 
-def _differences(old: Plain, new: Plain) -> list[str]:
+def differences(old: Plain, new: Plain) -> list[str]:
+    """Every key of two flat dicts whose values differ, with both."""
     changed = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
     return [f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}" for key in changed]
 

@@ -214,7 +214,7 @@ def test_trials_that_diverge_are_named_and_left_out(place, whole):
     one_probe = "\ndef get_config():\n    c = small_config()\n    c.probes.only = ('calibration',)\n    return c\n"
     text = (place / "small.py").read_text().replace(" as get_config", "") + one_probe + "\ndef sweep():\n"
     (place / "half.py").write_text(
-        text + "    yield from ({'optimizer.learning_rate': rate} for rate in (0.1, 1e30))\n"
+        text + "    yield from ({'optimizer.learning_rate': rate} for rate in (0.2, 1e30))\n"
     )
     words = [f"--config={place / 'half.py'}", f"--workdir={place / 'half'}", "--config.seeds=1"]
     words = [sys.executable, "-m", "jaxreg", "study", *words]
@@ -225,7 +225,7 @@ def test_trials_that_diverge_are_named_and_left_out(place, whole):
     assert "2 frozen" in done.stderr
     frame = results.read(place / "half" / "results.parquet")
     assert frame["trial"].nunique() == 2
-    assert frame["hyperparameters"].str.contains('"optimizer.learning_rate": 0.1').all()
+    assert frame["hyperparameters"].str.contains('"optimizer.learning_rate": 0.2').all()
     page = (place / "half" / "report" / "index.html").read_text()
     assert all(line.split()[1].rstrip(":") in page for line in named)
 
