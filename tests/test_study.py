@@ -69,13 +69,18 @@ def whole(place):
 
 @pytest.fixture(scope="module")
 def interrupted(place, whole):
-    """The same study, killed in training, asked to stop in training, killed in the attack, then finished."""
+    """The same study, killed in training, asked to stop in training, killed after predicting and between two calls of
+    the attack, then finished.
+    """
     wait = "--config.execution.steps_per_dispatch=2"
     killed = stop_when(place, "interrupted", "train:", signal.SIGKILL, wait)
     asked = stop_when(place, "interrupted", "train:", signal.SIGTERM, wait)
     late = stop_when(place, "interrupted", "predict:", signal.SIGKILL, wait)
+    attacked = stop_when(place, "interrupted", "attack:", signal.SIGKILL, wait)
+    assert list((place / "interrupted/probes/robustness/finished").glob("*.npz"))
+    assert not list((place / "interrupted/probes/robustness").glob("*.json"))  # the marker of a finished probe
     finish(place, "interrupted", wait)
-    return killed, asked, late
+    return killed, asked, late, attacked
 
 
 def test_the_table_and_the_report_are_there(place, whole):
@@ -116,8 +121,8 @@ def test_saved_predictions_say_what_the_results_say(place, whole):
 
 
 def test_an_interrupted_study_ends_equal_to_the_bit(place, interrupted):
-    killed, asked, late = interrupted
-    assert (killed, late) == (-signal.SIGKILL, -signal.SIGKILL)
+    killed, asked, late, attacked = interrupted
+    assert (killed, late, attacked) == (-signal.SIGKILL,) * 3
     assert asked == 75  # "requeue me"
     whole, again = (results.read(place / name / "results.parquet") for name in ("whole", "interrupted"))
     pd.testing.assert_frame_equal(whole, again, check_exact=True)
