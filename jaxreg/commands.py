@@ -17,7 +17,7 @@ from jaxreg.files import explained
 from jaxreg.overview import overview
 from jaxreg.preemption import Preempted, Preemption
 from jaxreg.robustness import export
-from jaxreg.spec import LaunchSpec, SpecError, StudySpec
+from jaxreg.spec import SpecError, StudySpec, require
 
 __all__ = [
     "EXPECTED",
@@ -29,11 +29,13 @@ __all__ = [
     "dry_run",
     "explained",
     "launch_request",
+    "launched",
     "parse",
     "request",
     "run",
 ]
 
+BAD_USE = 2
 EXPECTED = (SpecError, hosts.Elsewhere)  # of use, or of another process: one line, no trace
 abandon = hosts.abandon
 
@@ -89,7 +91,8 @@ def _saved(argv: Sequence[str], launched: bool) -> configs.Plain | None:
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "", flag_values=values)
     values(list(argv), known_only=True)
-    held = jobs.saved(absolute(values.workdir), launched) if values.workdir else None
+    with _one_line():  # of a bucket that cannot be read, too
+        held = jobs.saved(absolute(values.workdir), launched) if values.workdir else None
     return held["config"] if held else None
 
 
@@ -109,19 +112,36 @@ def request(values: flags.FlagValues, launched: bool = True) -> Request:
 def launch_request(values: flags.FlagValues, argv: Sequence[str]) -> Request:
     """The study that a launcher's command line asks for.
 
-    Raises: SpecError: also if it names no directory for the study.
+    Raises: SpecError: also if it names no local directory for the study.
     """
     _, *others = parse(values, argv)
     if others:
         raise SpecError(f"a launcher takes no argument {others[0]!r}; settings are flags, such as --config.seeds=8.")
-    asked = request(values)
-    if not asked.workdir:
-        raise SpecError("--workdir is missing: name a directory for the study's jobs.")
-    return asked
+    place = values.workdir or ""
+    require(bool(place), "--workdir is missing: name a directory for the study's jobs.")
+    require("://" not in place, f"--workdir={place} has no locks, which keep jobs apart: name one on a (shared) disk.")
+    return request(values)
+
+
+def launched(launch: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
+    """The exit code of a launcher: 2, after one line, for what the same command cannot do either when it is repeated.
+
+    A full or read-only disk is told as any command tells it.
+    """
+    try:
+        return launch(argv)
+    except (SpecError, OSError) as error:
+        told = str(error) if isinstance(error, SpecError) else explained(error)
+        if told is None:
+            raise
+        print(f"error: {told}", file=sys.stderr)
+        return BAD_USE
 
 
 def dry_run(asked: Request) -> int:
     """Prints the jobs that a launcher would make and the command of each; the ids of jobs to be made are not known."""
+    if asked.workdir:
+        jobs.check_grows(asked.workdir, asked.config)
     found = launching.planned(asked.spec, asked.workdir, asked.values.measure)
     print(launching.described(found, asked.sweep, len(asked.spec.trials)))
     return 0
@@ -130,11 +150,8 @@ def dry_run(asked: Request) -> int:
 def _plan(asked: Request) -> int:
     if not hosts.is_first():
         return 0
-    print(overview(asked.spec))
-    if asked.values.measure or asked.spec.launch != LaunchSpec():
-        print()
-        return dry_run(asked)
-    return 0
+    print(overview(asked.spec), end="\n\n")
+    return dry_run(asked)
 
 
 def absolute(path: str) -> epath.Path:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import importlib.util
 import inspect
 from collections.abc import Iterable, Mapping
@@ -84,8 +85,9 @@ def trials_of(plain: Plain, overrides: Mapping[str, Any]) -> list[TrialSpec]:
 
     Raises: SpecError: if it names one of them twice.
     """
-    plain = override(plain, overrides)
-    shown = {key: _plain(value) for key, value in overrides.items() if key not in _OWN}
+    own, plain = plain, override(plain, overrides)
+    # What the config says itself is left out: a trial is called the same, whether a sweep names its value or not.
+    shown = {k: _plain(v) for k, v in overrides.items() if k not in _OWN and _plain(v) != _at(own, k)}
     common: Plain = {
         "dataset": build("config.dataset", DatasetSpec, plain["dataset"]),
         "model": _model(plain["model"]),
@@ -126,6 +128,10 @@ def override(plain: Plain, overrides: Mapping[str, Any]) -> Plain:
         value = override(plain[head], {rest[0]: value}) if rest else _plain(value)
         plain = {**plain, head: value}
     return plain
+
+
+def _at(plain: Plain, key: str) -> Any:
+    return functools.reduce(lambda tree, part: tree[part], key.split("."), plain)
 
 
 def build(owner: str, cls: type[S], given: Any) -> S:

@@ -18,8 +18,8 @@ from etils import epath
 from jaxreg import config as configs
 from jaxreg import packing, plan
 from jaxreg.config import Plain
-from jaxreg.spec import StudySpec, digest
-from jaxreg.workdir import is_claimed, write_json
+from jaxreg.spec import StudySpec, digest, require
+from jaxreg.workdir import FREE, differences, flat, is_claimed, write_json
 
 DONE = "done.json"  # written last, by a run that finished everything: the probes that it measured
 
@@ -40,8 +40,8 @@ def workdirs(study: epath.Path) -> list[epath.Path]:
 
 
 def of_jobs(study: epath.Path) -> bool:
-    """Whether the study has jobs."""
-    return (study / "jobs").exists()
+    """Whether the study has jobs; one that was only planned has none."""
+    return any(study.glob("jobs/*/config.json"))
 
 
 def saved(directory: epath.Path, launched: bool = True) -> Plain | None:
@@ -66,6 +66,27 @@ def missing(study: StudySpec, directory: epath.Path | None) -> StudySpec:
     """The study with those of its trials alone that no workdir in `directory` has."""
     there = {name for workdir in (workdirs(directory) if directory else []) for name in trials_in(workdir)}
     return dataclasses.replace(study, trials=tuple(t for t in study.trials if t.id not in there))
+
+
+def base(config: Plain) -> Plain:
+    """What all trials of a study have in common: its config without seeds, regularizers, and what trains nothing."""
+    kept = {key: value for key, value in config.items() if key not in (*FREE, "trials", "seeds", "regularizers")}
+    return flat(kept | {"dataset": {k: v for k, v in config.get("dataset", {}).items() if k != "data_dir"}})
+
+
+def check_grows(directory: epath.Path, config: Plain) -> None:
+    """Checks that a study may grow to what `config` describes: by seeds, regularizers and settings of a sweep alone.
+
+    Raises: SpecError: with every difference to what was launched before: trials would differ by what no label tells.
+    """
+    paths = [directory / "plan.json", *(workdir / "config.json" for workdir in workdirs(directory))]
+    for path in (path for path in paths if path.exists()):
+        held = json.loads(path.read_text())["config"]
+        name, new = held["study"], config["study"]
+        require(name == new, f"{directory} holds the study {name!r}: choose another --workdir for {new!r}.")
+        different = differences(base(held), base(config))
+        cure = "restore the config, put the new values into its sweep(), or choose another --workdir"
+        require(not different, f"{directory} holds trials of another config ({'; '.join(different)}): {cure}.")
 
 
 def settle(

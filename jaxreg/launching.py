@@ -11,7 +11,7 @@ from jaxreg import jobs, packing, plan, preflight, timing
 from jaxreg.config import Plain
 from jaxreg.packing import HOUR, Job, Price
 from jaxreg.probes import check as check_probes
-from jaxreg.spec import StudySpec, require
+from jaxreg.spec import StudySpec
 
 SHOWN = 12  # settings of a sweep, and jobs, that are printed in full
 
@@ -47,18 +47,20 @@ def prepare(
 ) -> list[epath.Path]:
     """Writes the jobs that the study still needs; returns every workdir of it.
 
-    Raises: SpecError: if `directory` holds another study, by its name.
+    Raises: SpecError: if `directory` holds another study, or trials of another config, before anything is written.
     """
-    before = jobs.saved(directory)
-    held = before["config"].get("study") if before else study.name
-    require(held == study.name, f"{directory} holds the study {held!r}: choose another --workdir for {study.name!r}.")
+    jobs.check_grows(directory, config)
     return jobs.settle(directory, study, config, sweep, planned(study, directory, measure).jobs)
 
 
 def command(workdir: epath.PathLike, study: StudySpec) -> list[str]:
-    """What runs one job: on a CPU with as many devices as a job has, so that every launcher gives the same numbers."""
+    """What runs one job: on a CPU with as many devices as a job has, and a thread for each.
+
+    So every launcher gives the same numbers to the bit, however many jobs share a machine: XLA:CPU splits a matrix
+    product among its threads, by default as many as the cores that the process may use.
+    """
     devices = study.execution.cpu_devices or study.launch.devices
-    words = [sys.executable, "-m", "jaxreg", "study", f"--workdir={workdir}"]
+    words = ["env", f"NPROC={devices}", sys.executable, "-m", "jaxreg", "study", f"--workdir={workdir}"]
     return [*words, f"--config.execution.cpu_devices={devices}"]
 
 

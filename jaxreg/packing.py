@@ -12,6 +12,7 @@ from jaxreg import data, parallel, plan, preflight
 from jaxreg.spec import ExecutionSpec, LaunchSpec, StudySpec, TrialSpec, require
 
 GIB, HOUR = 2**30, 3600.0
+COPIES = 2  # of the state of every trial on its device, while a checkpoint is written from one of them
 
 
 class Family(NamedTuple):
@@ -122,6 +123,7 @@ def _fits(program: plan.Program, about: data.Description, execution: ExecutionSp
     one = plan.Program(program.trials[:1])
     mesh = parallel.shape_only(execution.data_devices, execution.data_devices)
     needs = preflight.needs(one, about, mesh, execution.local_trials)
+    needs = needs._replace(state=COPIES * needs.state)
     together = execution.local_trials == "vmap"
     shared, own = (
         (needs.data, needs.state + needs.activations) if together else (needs.data + needs.activations, needs.state)

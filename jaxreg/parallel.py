@@ -43,7 +43,8 @@ def use_cpu_devices(count: int) -> None:
     if not any(importlib.util.find_spec(plugin) for plugin in ACCELERATORS):
         os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
         importlib.import_module("scipy.linalg.lapack")  # whose library XLA calls; only a loaded one can be told
-        threadpoolctl.threadpool_limits(max(1, cores // devices), user_api="blas")
+        threads = int(os.environ.get("NPROC", cores))  # as XLA counts them
+        threadpoolctl.threadpool_limits(max(1, threads // devices), user_api="blas")
     with contextlib.suppress(RuntimeError):  # the devices of this process are fixed already
         jax.config.update("jax_num_cpu_devices", devices)
 

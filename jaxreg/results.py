@@ -40,6 +40,7 @@ SCHEMA = pa.schema(
 )
 SETTING = ["study", "regularizer", "hyperparameters"]
 UNSAID = (("per_batch", 0),)  # in labels: draws are per example by default
+MEASURED = ["study", "trial", "probe"]  # what a probe leaves at once
 NUMBER = ["study", "trial", "split", "probe", "metric"]  # what names one number
 
 
@@ -93,12 +94,12 @@ def read(path: epath.PathLike) -> pd.DataFrame:
     return _read_table(epath.Path(path)).to_pandas()
 
 
-def homes(workdirs: Sequence[epath.Path]) -> dict[str, epath.Path]:
-    """Returns the workdir that answers for each trial: the first one that has it, should several have equal trials."""
-    found: dict[str, epath.Path] = {}
+def homes(workdirs: Sequence[epath.Path]) -> dict[tuple[str, str, str], epath.Path]:
+    """Returns the workdir that answers for a trial of a study and a probe: of those that measured it the first one."""
+    found: dict[tuple[str, str, str], epath.Path] = {}
     for workdir, dataset in zip(workdirs, scan(workdirs)):
-        for trial in _trials(dataset):
-            found.setdefault(trial, workdir)
+        for measured in _measured(dataset):
+            found.setdefault(measured, workdir)
     return found
 
 
@@ -111,14 +112,24 @@ def scan(workdirs: Sequence[epath.Path]) -> list[ds.Dataset]:
 
 
 def select(workdirs: Sequence[epath.Path], where: ds.Expression | None = None) -> pd.DataFrame:
-    """Returns the rows of many workdirs that fit `where`, each trial from its home, in the order of the workdirs."""
-    own, tables = homes(workdirs), [SCHEMA.empty_table()]
-    for workdir, dataset in zip(workdirs, scan(workdirs)):
-        twins = [trial for trial in _trials(dataset) if own[trial] != workdir]
-        chosen = ~ds.field("trial").isin(twins) if twins else None
-        both = chosen if where is None else where if chosen is None else where & chosen
-        tables.append(dataset.to_table(filter=both).replace_schema_metadata(None).cast(SCHEMA))
+    """Returns the rows of many workdirs that fit `where`, each from its home, in the order of the workdirs."""
+    taken: set[tuple[str, str, str]] = set()
+    tables = [SCHEMA.empty_table()]
+    for dataset in scan(workdirs):
+        measured = _measured(dataset)
+        chosen = _without(measured & taken, where)
+        taken |= measured
+        tables.append(dataset.to_table(filter=chosen).replace_schema_metadata(None).cast(SCHEMA))
     return pa.concat_tables(tables).to_pandas()
+
+
+def _without(twins: set[tuple[str, str, str]], where: ds.Expression | None) -> ds.Expression | None:
+    """`where`, and none of the `twins`, which another workdir answers for."""
+    for study, probe in {(study, probe) for study, _, probe in twins}:
+        trials = [trial for own, trial, other in twins if (own, other) == (study, probe)]
+        one = (ds.field("study") == study) & (ds.field("probe") == probe) & ds.field("trial").isin(trials)
+        where = ~one if where is None else where & ~one
+    return where
 
 
 def condition(filters: Iterable[str]) -> ds.Expression | None:
@@ -203,8 +214,10 @@ def _dataset(path: epath.Path) -> ds.Dataset:
     return found
 
 
-def _trials(dataset: ds.Dataset) -> list[str]:
-    return dataset.to_table(columns=["trial"])["trial"].unique().to_pylist()
+def _measured(dataset: ds.Dataset) -> set[tuple[str, str, str]]:
+    """Which trials of which studies which probes have measured."""
+    found = dataset.to_table(columns=MEASURED).group_by(MEASURED).aggregate([])
+    return set(zip(*(found[name].to_pylist() for name in MEASURED)))
 
 
 def _refuse_repeats(table: pa.Table) -> None:

@@ -139,7 +139,8 @@ def run(
         hosts.on_first(lambda: held.enter_context(workdir.claim(directory)))
         hosts.on_first(lambda: workdir.settle(directory, config, sweep))
         provenance = workdir.Provenance(directory, _precision(study))
-        for job in [Job(program, study, run, provenance) for program in programs]:
+        for program in programs:
+            job = Job(program, study, run, provenance)  # lets go of the one before, and of its state on the devices
             for stage in stages:
                 if stage in PER_PROGRAM:
                     PER_PROGRAM[stage](job)

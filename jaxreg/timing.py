@@ -16,30 +16,34 @@ REPEATS = 3
 
 
 def measured(program: plan.Program, study: StudySpec, directory: str | None, estimated: packing.Price) -> packing.Price:
-    """The estimated price with measured seconds, by training one trial a device for four dispatches.
+    """The estimated price with measured seconds, by training one trial a device for four times the first dispatch.
 
-    The first dispatch is that of compilation; of the others the quickest counts. Data are cached under `directory`.
+    The first time it compiles; of the others the quickest counts. Data are cached under `directory`.
     """
     spec = program.dataset
     loaded = data.load(spec.name, data_dir=spec.data_dir or None, validation=spec.validation, cache_dir=directory)
     mesh = parallel.make_mesh(study.execution.data_devices)
     few = plan.Program(program.trials[: mesh.shape["trial"]])
-    first, *others = _seconds(few, loaded, Run(epath.Path(directory or "."), mesh, study.execution, Preemption()))
-    step = min(others)
-    return estimated._replace(training=step * program.steps, fixed=max(first - step, 0.0))
+    run = Run(epath.Path(directory or "."), mesh, study.execution, Preemption())
+    count, (first, *others) = _seconds(few, loaded, run)
+    quickest = min(others)
+    return estimated._replace(training=quickest / count * program.steps, fixed=max(first - quickest, 0.0))
 
 
-def _seconds(program: plan.Program, loaded: data.Dataset, run: Run) -> list[float]:
-    """Seconds of the first dispatch as a whole, then seconds a step of each of the others."""
+def _seconds(program: plan.Program, loaded: data.Dataset, run: Run) -> tuple[int, list[float]]:
+    """The steps of the first dispatch, and its seconds each time that it runs.
+
+    The same one again, as a program may have no other, or a last one that is shorter and so compiles anew.
+    """
     fixed = fixed_parts(program, loaded, run.mesh)
     settings = parallel.put_trials(settings_of(program, fixed), run.mesh)
     fresh = functools.partial(init_state, fixed=fixed)
     carry = (parallel.per_trial(lambda seed, _: fresh(seed), run.mesh)(settings.seed, ()), settings)
     found: list[float] = []
-    for (count, dispatch), _ in zip(dispatches(program, loaded, fixed, run, (), 0), range(1 + REPEATS)):
+    count, dispatch = next(dispatches(program, loaded, fixed, run, (), 0))
+    for _ in range(1 + REPEATS):
         started = time.monotonic()
         carry, metrics = dispatch(carry)
         jax.block_until_ready(metrics)
-        spent = time.monotonic() - started
-        found.append(spent / count if found else spent)
-    return found if len(found) > 1 else found * 2
+        found.append(time.monotonic() - started)
+    return count, found

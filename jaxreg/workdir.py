@@ -28,6 +28,7 @@ FREE = (
     "probes",
     "launch",
 )  # what may change between two runs of one workdir: neither trains anything anew
+IN_USE = "is in use by process"
 _PACKAGES = ("jaxreg", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "tensorflow-datasets")
 
 
@@ -49,7 +50,7 @@ def claim(workdir: epath.Path) -> Iterator[None]:
         if not _locked(file):
             file.seek(0)
             holder = file.read().strip() or "unknown"
-            raise SpecError(f"{workdir} is in use by process {holder}: wait for it, or choose another --workdir.")
+            raise SpecError(f"{workdir} {IN_USE} {holder}: wait for it, or choose another --workdir.")
         with contextlib.suppress(OSError):  # a full disk: nobody learns who holds it, held it is
             os.ftruncate(file.fileno(), 0)
             os.write(file.fileno(), str(os.getpid()).encode())
@@ -82,19 +83,23 @@ def is_claimed(workdir: epath.Path) -> bool:
 def settle(workdir: epath.Path, config: Plain, sweep: list[Plain]) -> None:
     """Writes config.json, or checks that it describes the same training as the one that is there.
 
+    That of one of the jobs of a study is its launcher's to write, who may have done so since this process read it.
     Raises: SpecError: with every difference, if it does not.
     """
     path, new = workdir / "config.json", {"config": config, "sweep": sweep}
     if path.exists():
         old = json.loads(path.read_text())
-        differences = [d for d in _differences(flat(old), flat(new)) if d.split(".")[1].split(":")[0] not in FREE]
-        if differences:
-            shown = "; ".join(differences)
+        found = [d for d in differences(flat(old), flat(new)) if d.split(".")[1].split(":")[0] not in FREE]
+        if found:
+            shown = "; ".join(found)
             raise SpecError(f"{workdir} holds another study ({shown}): restore the config or choose another --workdir.")
+        if "trials" in config:
+            return
     write_json(path, new)
 
 
-def _differences(old: Plain, new: Plain) -> list[str]:
+def differences(old: Plain, new: Plain) -> list[str]:
+    """Every key of two flat dicts whose values differ, with both."""
     changed = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
     return [f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}" for key in changed]
 

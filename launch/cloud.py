@@ -1,8 +1,7 @@
 """A study as one job of many cloud hosts: what every host runs, checked here before anything is paid for."""
 
 import re
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,9 +9,8 @@ from absl import flags
 
 from jaxreg import commands
 from jaxreg import config as configs
-from jaxreg.spec import SpecError, require
+from jaxreg.spec import require
 
-BAD_USE = 2
 ROOT = Path(__file__).parents[1]  # what hosts get a copy of
 NAME = r"[a-z]([-a-z0-9]{0,37}[a-z0-9])?"  # what Cloud TPU and Kubernetes both take, with room for "-workers-0-12"
 CONFIG = ("--config", "-config", "--noconfig", "-noconfig")
@@ -74,12 +72,3 @@ def _variable(text: str) -> tuple[str, str]:
     fits = equals and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
     require(bool(fits), f"--env={text!r} must be NAME=VALUE, as --env=TFDS_DATA_DIR=gs://bucket/tfds is.")
     return name, value
-
-
-def run(launch: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
-    """The exit code of `launch`: 2, after one line, for what the same command cannot do either when it is repeated."""
-    try:
-        return launch(argv)
-    except SpecError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_USE

@@ -21,6 +21,7 @@ import cloud
 import jinja2
 from absl import flags
 
+from jaxreg import commands
 from jaxreg.preemption import REQUEUE
 from jaxreg.spec import require
 
@@ -93,4 +94,4 @@ def _template(name: str) -> jinja2.Template:
 
 
 if __name__ == "__main__":
-    sys.exit(cloud.run(launch, sys.argv))
+    sys.exit(commands.launched(launch, sys.argv))

@@ -15,26 +15,24 @@ import processes
 from absl import flags
 
 from jaxreg import commands, launching, study
-from jaxreg.spec import SpecError
+from jaxreg.spec import require
 from jaxreg.workdir import claim
 
 
-def main(argv: Sequence[str]) -> int:
-    """Exit code 0: all done and reported, 1: a job failed for good, 2: bad use, 75: stopped, start it again."""
-    try:
-        return launch(argv)
-    except SpecError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return processes.BAD_USE
-
-
 def launch(argv: Sequence[str]) -> int:
-    """Makes the jobs that the study lacks, runs all that are not done, then reports."""
+    """Makes the jobs that the study lacks, runs all that are not done, then reports.
+
+    Exit code 0: all done and reported, 1: a job failed for good, 2: bad use, 75: stopped, start it again.
+    """
     values = commands.define(argv)
     flags.DEFINE_integer("jobs", 1, "Jobs at a time.", flag_values=values)
     flags.DEFINE_integer("retries", 2, "How often a job that died is started again.", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "Print what would run, and run nothing.", flag_values=values)
     asked = commands.launch_request(values, argv)
+    alone = (
+        "execution.distributed must be empty for jobs of one process each: launch/slurm.py and the clouds take more."
+    )
+    require(not asked.spec.execution.distributed, alone)
     slots = processes.slots(values.jobs, asked.spec.launch.devices)
     if values.dry_run:
         return commands.dry_run(asked)
@@ -49,4 +47,4 @@ def launch(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(commands.launched(launch, sys.argv))

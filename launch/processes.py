@@ -14,7 +14,7 @@ from typing import NamedTuple
 from jaxreg import jobs
 from jaxreg.preemption import REQUEUE
 from jaxreg.spec import require
-from jaxreg.workdir import is_claimed
+from jaxreg.workdir import IN_USE, is_claimed
 
 BAD_USE = 2  # the same command would fail again
 PAUSE = 0.1  # seconds between two looks
@@ -34,6 +34,8 @@ class Running(NamedTuple):
     process: subprocess.Popen[bytes]
     slot: Slot
     started: float
+    log: Path
+    said: int  # bytes of the log that are of earlier starts
 
 
 class Pool:
@@ -82,9 +84,11 @@ class Pool:
                 waiting.append(workdir)
             else:
                 slot = self.free.pop()
-                process = _started(self.command(workdir), workdir / "log.txt", slot)
-                self.running.append(Running(workdir, process, slot, time.monotonic()))
-                _say(f"{workdir.name}: started, log {workdir / 'log.txt'}")
+                log = workdir / "log.txt"
+                said = log.stat().st_size if log.exists() else 0
+                process = _started(self.command(workdir), log, slot)
+                self.running.append(Running(workdir, process, slot, time.monotonic(), log, said))
+                _say(f"{workdir.name}: started, log {log}")
 
     def _pass_on_stops(self) -> None:
         for one in self.running:
@@ -111,10 +115,13 @@ class Pool:
         if self.stops:
             _say(f"{name}: stopped, exit code {code}")
             return False
+        if code == BAD_USE and IN_USE in _words(one):  # by one that a killed launcher had started: wait for it
+            _say(f"{name}: {_last_line(one)}")
+            return True
         self.deaths[one.workdir] += code != REQUEUE
         if code == BAD_USE or self.deaths[one.workdir] > self.retries:
             self.failed.append(one.workdir)
-            _say(f"{name}: failed, exit code {code}: {_last_line(one.workdir / 'log.txt')}")
+            _say(f"{name}: failed, exit code {code}: {_last_line(one)}")
             return False
         _say(f"{name}: exit code {code}, starting it again")
         return True
@@ -132,9 +139,13 @@ def _started(command: list[str], log: Path, slot: Slot) -> subprocess.Popen[byte
         os.sched_setaffinity(0, whole)
 
 
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "its log is empty"
+def _words(one: Running) -> str:
+    """What the log has gained since the job was started."""
+    return one.log.read_bytes()[one.said :].decode(errors="replace").strip()
+
+
+def _last_line(one: Running) -> str:
+    return (_words(one).splitlines() or ["its log is empty"])[-1]
 
 
 def _say(text: str) -> None:

@@ -8,7 +8,8 @@
 `launch.slurm` in the config holds options of sbatch, named as submitit names them (`time` in minutes, `mem`,
 `gpus_per_node`, `cpus_per_task`, `account`, `qos`, `constraint`, `array_parallelism`, ...); what is empty or 0 is left
 to Slurm. As everywhere, the command line can set what the config file names. Ahead of its time limit (USR1) and on
-preemption (TERM) a job saves a checkpoint and is requeued; a cancelled one is not. Logs: WORKDIR/slurm.
+preemption (TERM) a job saves a checkpoint and is requeued; a cancelled one is not; one that died otherwise is requeued
+`--retries` times. Logs: WORKDIR/slurm.
 """
 
 import json
@@ -22,28 +23,22 @@ from typing import Any
 import cloudpickle
 import slurm_task
 from absl import flags
-from slurm_task import SIGNAL, Task, queue
+from slurm_task import DEATHS, SIGNAL, Task, queue
 
 from jaxreg import commands, jobs, launching
 from jaxreg.spec import SpecError, StudySpec, require
 from jaxreg.workdir import claim, write_json
 
 SUBMITTED = "slurm.json"  # in a job's workdir: the Slurm job that runs it
-BAD_USE = 2
-
-
-def main(argv: Sequence[str]) -> int:
-    """Exit code 0: submitted, or nothing left to submit; 2: bad use."""
-    try:
-        return launch(argv)
-    except SpecError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_USE
 
 
 def launch(argv: Sequence[str]) -> int:
-    """Makes the jobs that the study lacks and submits all that are neither done nor with Slurm."""
+    """Makes the jobs that the study lacks and submits all that are neither done nor with Slurm.
+
+    Exit code 0: submitted, or nothing left to submit; 2: bad use.
+    """
     values = commands.define(argv)
+    flags.DEFINE_integer("retries", 2, "How often a job that died is put back into the queue.", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "Print the batch script, and submit nothing.", flag_values=values)
     asked = commands.launch_request(values, argv)
     if values.dry_run:
@@ -56,23 +51,25 @@ def launch(argv: Sequence[str]) -> int:
         left = [w for w in workdirs if not jobs.is_done(w) and not jobs.is_claimed(w) and submitted(w) not in queued]
         print(f"{len(workdirs)} jobs: {len(left)} to submit, the others are done or with Slurm")
         if left:
-            submit(asked.spec, asked.workdir, left)
+            submit(asked.spec, asked.workdir, left, values.retries)
     return 0
 
 
-def executor(study: StudySpec, directory: Path) -> Any:
-    """Submitit's executor with the options of the study's config.
+def executor(study: StudySpec, directory: Path, dry_run: bool = False) -> Any:
+    """Submitit's executor with the options of the study's config; a `dry_run` needs no Slurm.
 
     Raises: SpecError: for an option that submitit does not know.
     """
     os.environ["SUBMITIT_PREEMPT_SIGNAL"] = SIGNAL  # read when submitit is imported, here and in the job
     from submitit import SlurmExecutor
 
+    # Submitit makes no executor where there is no srun, which the text of a script does not need.
+    anywhere = {"affinity": classmethod(lambda cls: 1)} if dry_run else {}
     given = {name: value for name, value in study.launch.slurm if value not in ("", 0)}
     setup = [f"export SUBMITIT_PREEMPT_SIGNAL={SIGNAL}", *given.pop("setup", ())]
     additional = {"requeue": True, **given.pop("additional_parameters", {})}
     defaults = {"job_name": study.name, "cpus_per_task": study.launch.devices, "time": 60}
-    made = SlurmExecutor(folder=directory / "slurm" / "%j")
+    made = type("SlurmExecutor", (SlurmExecutor,), anywhere)(folder=directory / "slurm" / "%j")
     try:
         made.update_parameters(**{**defaults, **given}, setup=setup, additional_parameters=additional)
     except ValueError as error:
@@ -82,14 +79,16 @@ def executor(study: StudySpec, directory: Path) -> Any:
 
 def script(study: StudySpec, directory: Path) -> str:
     """The batch script that would be submitted, for one job of the array."""
-    made = executor(study, directory)
+    made = executor(study, directory, dry_run=True)
     return made._make_submission_file_text(made._submitit_command_str, "0")
 
 
-def submit(study: StudySpec, directory: Path, workdirs: Sequence[Path]) -> None:
+def submit(study: StudySpec, directory: Path, workdirs: Sequence[Path], retries: int) -> None:
     """Submits one array for `workdirs` and notes in each which task it is."""
     cloudpickle.register_pickle_by_value(slurm_task)  # a node need not be able to import this folder
-    tasks = [Task(launching.command(workdir, study)) for workdir in workdirs]
+    tasks = [Task(launching.command(workdir, study), str(workdir / DEATHS), retries) for workdir in workdirs]
+    for task in tasks:
+        Path(task.deaths).unlink(missing_ok=True)  # they count from every submission anew
     made = executor(study, directory)
     with made.batch():
         submissions = [made.submit(task) for task in tasks]
@@ -105,4 +104,4 @@ def submitted(workdir: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(commands.launched(launch, sys.argv))

@@ -9,15 +9,19 @@ from types import FrameType
 from typing import Any
 
 SIGNAL = "USR1"  # what Slurm sends ahead of the time limit
-REQUEUE = 75
+DEATHS = "deaths"  # in a job's workdir: a byte for each time that its process died since it was submitted
+REQUEUE, BAD_USE = 75, 2  # start it again; the same command would fail again
 PAUSE = 0.2  # seconds between two looks at the process
 
 
 class Task:
-    """A command that runs until it ends; on USR1 and TERM it may save first, and Slurm starts it again."""
+    """A command that runs until it ends; on USR1 and TERM it may save first, and Slurm starts it again.
 
-    def __init__(self, command: list[str]) -> None:
-        self.command = command
+    One that dies otherwise is started again `retries` times: `deaths`, a file, counts them.
+    """
+
+    def __init__(self, command: list[str], deaths: str, retries: int) -> None:
+        self.command, self.deaths, self.retries = command, deaths, retries
 
     def __call__(self) -> None:
         """Raises RuntimeError if the command failed; exits with 75 after a requeue."""
@@ -31,11 +35,19 @@ class Task:
             signal.signal(number, hand_on)
         while process.poll() is None:  # `wait` would hold a lock that `send_signal` in a handler wants
             time.sleep(PAUSE)
-        if process.returncode in handed_on:
+        if process.returncode in handed_on or self.may_try_again(process.returncode):
             requeue()
             sys.exit(REQUEUE)
         if process.returncode:
             raise RuntimeError(f"{' '.join(self.command)} ended with exit code {process.returncode}")
+
+    def may_try_again(self, code: int) -> bool:
+        """Notes a death; whether another start may help."""
+        if code in (0, BAD_USE):
+            return False
+        with open(self.deaths, "a") as file:  # noqa: PTH123  (every host of a job may be lost at once)
+            file.write(".")
+            return file.tell() <= self.retries
 
     def checkpoint(self) -> Any:
         """For submitit, should USR1 come before the command runs: start again as before."""

@@ -20,6 +20,7 @@ import accelerators
 import cloud
 from absl import flags
 
+from jaxreg import commands
 from jaxreg.preemption import REQUEUE
 from jaxreg.spec import require
 
@@ -133,22 +134,28 @@ def show(pod: Pod, create: list[str], asked: cloud.Asked, keep: bool) -> int:
         "if that failed: was the slice taken away? then delete it, and go on from asking": [pod.node(), pod.delete()],
     }
     steps |= {} if keep else {"when it is done, or failed for good": [pod.delete()]}
-    for what, commands in steps.items():
-        print(f"# {what}", *map(shlex.join, commands), sep="\n")
+    for what, lines in steps.items():
+        print(f"# {what}", *map(shlex.join, lines), sep="\n")
     return 0
 
 
 def until_done(pod: Pod, create: list[str], before: list[list[str]], run: str, retries: int) -> int:
-    """Exit code 0: the study is done, 1: it failed `retries` + 1 times on slices that were there to the end."""
+    """Exit code 0: the study is done, 1: it failed `retries` + 1 times on slices that were there to the end.
+
+    A study that saved and asks to be started again (75) did not fail.
+    """
     deaths = 0
     while deaths <= retries:
         obtain(pod, create, retries)
-        if all(_do(words) for words in [*before, pod.ssh(run)]):
+        code = next((code for code in map(_code, [*before, pod.ssh(run)]) if code), 0)
+        if not code:
             return 0
         lost = _told(pod.state()) != "ACTIVE" or _told(pod.node()) in LOST
         if lost:
             _say(f"{pod.name} was taken away: asking for another slice")
             _do(pod.delete())
+        elif code == REQUEUE:
+            _say(f"{pod.name}: the study stopped to be started again")
         else:
             deaths += 1
             _say(f"{pod.name}: the study failed on a sound slice, {deaths} of {retries + 1} times")
@@ -177,8 +184,13 @@ def obtain(pod: Pod, create: list[str], retries: int) -> None:
 
 def _do(words: list[str]) -> bool:
     """Runs a command in the open; whether it worked."""
+    return _code(words) == 0
+
+
+def _code(words: list[str]) -> int:
+    """Runs a command in the open; its exit code."""
     _say(f"+ {shlex.join(words)}")
-    return subprocess.run(words, check=False).returncode == 0
+    return subprocess.run(words, check=False).returncode
 
 
 def _told(words: list[str]) -> str:
@@ -198,4 +210,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cloud.run(launch, sys.argv))
+    sys.exit(commands.launched(launch, sys.argv))

@@ -1,7 +1,8 @@
 """What goes wrong outside of the program ends with one line and nothing lost: the same command then finishes.
 
 A kill is shown where it strikes: `Killed` is no `Exception`, so nothing that follows it is cleaned up or caught, as
-after SIGKILL. `test_study.py` sends the real signal in training, prediction and attack.
+after SIGKILL. The real signal comes in the writing of results and report here, and in `test_study.py` in training,
+prediction and attack.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -32,6 +34,7 @@ from jaxreg.robustness.loop import Found
 from jaxreg.robustness.resume import remembered
 from jaxreg.train_step import Metrics
 
+ROOT = Path(__file__).parents[1]
 CONFIG = """
 import sys
 sys.path.insert(0, {tests!r})
@@ -110,6 +113,19 @@ def finished(trained, config, tmp_path_factory):
         patch.setattr(study, "PROBES", {"calibration": Probe(accuracy, lambda spec: spec.calibration)})
         assert do("probe", config, place) == 0
     return place
+
+
+@pytest.fixture(scope="module")
+def reported(finished, tmp_path_factory):
+    """The same, with its report."""
+    place = tmp_path_factory.mktemp("reported") / "study"
+    shutil.copytree(finished, place)
+    assert study.report([epath.Path(place)]) == 0
+    return place
+
+
+def files_of(place):
+    return {path.relative_to(place): path.read_bytes() for path in place.rglob("*") if path.is_file()}
 
 
 def arrays(place):
@@ -266,14 +282,49 @@ def test_killed_while_a_finished_call_of_an_attack_is_written(tmp_path):
     assert len(calls) == 2  # the one that was lost, and once again
 
 
-@pytest.mark.parametrize("after", range(1, 4))
-def test_killed_in_the_report_it_is_written_again(after, finished, tmp_path, monkeypatch):
+DRIVER = """
+import os, signal, sys
+from etils import epath
+from jaxreg.__main__ import main
+
+kind = type(epath.Path())
+write = kind.write_bytes
+
+def write_bytes(self, data):
+    if os.environ["KILLED_IN"] in self.name:
+        write(self, data[: len(data) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+    return write(self, data)
+
+kind.write_bytes = write_bytes
+sys.exit(main(["jaxreg", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.parametrize("file", ["results.parquet", "report/index.html"])
+def test_sigkill_while_results_and_report_are_written(file, reported, tmp_path):
     place = tmp_path / "study"
-    shutil.copytree(finished, place)
-    assert study.report([epath.Path(place)]) == 0
-    files_of = {path.relative_to(place): path.read_bytes() for path in (place / "report").rglob("*") if path.is_file()}
+    shutil.copytree(reported, place)
+    (place / file).unlink()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "KILLED_IN": Path(file).name}
+    words = [sys.executable, "-c", DRIVER, "report", str(place)]
+    done = subprocess.run(words, env=environment, capture_output=True, timeout=200, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not (place / file).exists()
+    assert list(place.rglob(f".{Path(file).name}.part"))
+    if file == "results.parquet":
+        results.gather(place)
+    else:
+        assert study.report([epath.Path(place)]) == 0
+    assert files_of(place) == files_of(reported)
+
+
+@pytest.mark.parametrize("after", range(1, 4))
+def test_killed_in_the_report_it_is_written_again(after, reported, tmp_path, monkeypatch):
+    place = tmp_path / "study"
+    shutil.copytree(reported, place)
     with killed(after) as left, contextlib.suppress(Killed):
         study.report([epath.Path(place)])
     assert left[0] == 0
     assert study.report([epath.Path(place)]) == 0
-    assert {path: (place / path).read_bytes() for path in files_of} == files_of
+    assert files_of(place) == files_of(reported)

@@ -10,10 +10,9 @@ import job
 import numpy as np
 import pytest
 
-from jaxreg import hosts, results
+from jaxreg import results
 from jaxreg.__main__ import BAD_USE
 from jaxreg.hosts import START_AGAIN
-from jaxreg.spec import ExecutionSpec, SpecError
 
 pytestmark = pytest.mark.cluster
 CONFIG = """
@@ -109,7 +108,11 @@ def test_one_process_writes_and_speaks_for_all(two, place):
 
 def test_a_killed_process_ends_the_job_at_once_with_one_line(two):
     job_of_two, codes = two
-    assert codes == [START_AGAIN, -signal.SIGKILL]
+    assert codes[1] == -signal.SIGKILL
+    if codes[0] == -signal.SIGABRT:  # it was waiting for a checkpoint, where no collective notices: JAX ends it
+        assert "another task died" in job_of_two.errors(0)
+        return
+    assert codes[0] == START_AGAIN
     told = [line for line in job_of_two.errors(0).splitlines() if line.startswith("error:")]
     assert len(told) == 1
     assert "process 0 of 2 lost another one" in told[0]
@@ -153,34 +156,3 @@ def test_without_process_0_the_others_end_too(four):
     said = ("lost another one", "another task died")
     for index in (1, 2, 3):
         assert any(words in job_of_four.errors(index) for words in said)
-
-
-@pytest.mark.parametrize("place", ["", "auto", "slurm", "host-0:1234,2,1", "[::1]:80,16,15"])
-def test_places_of_a_process(place):
-    assert ExecutionSpec(distributed=place).distributed == place
-
-
-@pytest.mark.parametrize("place", ["Auto", "host:1234", "host,2,1", "host:1234,2,2", "host:1234,2,-1", "h:x,2,1"])
-def test_another_place_is_refused(place):
-    with pytest.raises(SpecError, match=r"must be '', 'auto', 'slurm' or HOST:PORT,PROCESSES,INDEX .* got"):
-        ExecutionSpec(distributed=place)
-
-
-def test_slurm_without_srun_is_one_line(monkeypatch):
-    monkeypatch.delenv("SLURM_PROCID", raising=False)
-    monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)
-    for name in ("SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_LOCALID"):
-        monkeypatch.setenv(name, "1")
-    with pytest.raises(SpecError, match=r"needs SLURM_STEP_NODELIST, SLURM_PROCID: start the job with srun"):
-        hosts.join("slurm", 60)
-
-
-def test_alone_a_process_is_the_first_and_agrees_with_itself():
-    assert hosts.count() == 1
-    assert hosts.is_first()
-    assert hosts.on_first(lambda: [1]) == [1]
-    assert hosts.one_first(lambda: {2}) == {2}
-    assert hosts.all_hold(True)
-    assert not hosts.all_hold(False)
-    with pytest.raises(KeyError):
-        hosts.everywhere(lambda: {}["absent"])

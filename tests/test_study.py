@@ -69,13 +69,18 @@ def whole(place):
 
 @pytest.fixture(scope="module")
 def interrupted(place, whole):
-    """The same study, killed in training, asked to stop in training, killed in the attack, then finished."""
+    """The same study, killed in training, asked to stop in training, killed after predicting and between two calls of
+    the attack, then finished.
+    """
     wait = "--config.execution.steps_per_dispatch=2"
     killed = stop_when(place, "interrupted", "train:", signal.SIGKILL, wait)
     asked = stop_when(place, "interrupted", "train:", signal.SIGTERM, wait)
     late = stop_when(place, "interrupted", "predict:", signal.SIGKILL, wait)
+    attacked = stop_when(place, "interrupted", "attack:", signal.SIGKILL, wait)
+    assert list((place / "interrupted/probes/robustness/finished").glob("*.npz"))
+    assert not list((place / "interrupted/probes/robustness").glob("*.json"))  # the marker of a finished probe
     finish(place, "interrupted", wait)
-    return killed, asked, late
+    return killed, asked, late, attacked
 
 
 def test_the_table_and_the_report_are_there(place, whole):
@@ -116,8 +121,8 @@ def test_saved_predictions_say_what_the_results_say(place, whole):
 
 
 def test_an_interrupted_study_ends_equal_to_the_bit(place, interrupted):
-    killed, asked, late = interrupted
-    assert (killed, late) == (-signal.SIGKILL, -signal.SIGKILL)
+    killed, asked, late, attacked = interrupted
+    assert (killed, late, attacked) == (-signal.SIGKILL,) * 3
     assert asked == 75  # "requeue me"
     whole, again = (results.read(place / name / "results.parquet") for name in ("whole", "interrupted"))
     pd.testing.assert_frame_equal(whole, again, check_exact=True)
@@ -214,7 +219,7 @@ def test_trials_that_diverge_are_named_and_left_out(place, whole):
     one_probe = "\ndef get_config():\n    c = small_config()\n    c.probes.only = ('calibration',)\n    return c\n"
     text = (place / "small.py").read_text().replace(" as get_config", "") + one_probe + "\ndef sweep():\n"
     (place / "half.py").write_text(
-        text + "    yield from ({'optimizer.learning_rate': rate} for rate in (0.1, 1e30))\n"
+        text + "    yield from ({'optimizer.learning_rate': rate} for rate in (0.2, 1e30))\n"
     )
     words = [f"--config={place / 'half.py'}", f"--workdir={place / 'half'}", "--config.seeds=1"]
     words = [sys.executable, "-m", "jaxreg", "study", *words]
@@ -225,7 +230,7 @@ def test_trials_that_diverge_are_named_and_left_out(place, whole):
     assert "2 frozen" in done.stderr
     frame = results.read(place / "half" / "results.parquet")
     assert frame["trial"].nunique() == 2
-    assert frame["hyperparameters"].str.contains('"optimizer.learning_rate": 0.1').all()
+    assert frame["hyperparameters"].str.contains('"optimizer.learning_rate": 0.2').all()
     page = (place / "half" / "report" / "index.html").read_text()
     assert all(line.split()[1].rstrip(":") in page for line in named)
 

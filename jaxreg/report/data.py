@@ -11,6 +11,7 @@ import pandas as pd
 from etils import epath
 
 from jaxreg import jobs, results
+from jaxreg.spec import SpecError
 
 SHOWN = 12  # settings that can be told apart in a figure, and read in a table
 
@@ -29,7 +30,7 @@ class StudyData:
 
     frame: pd.DataFrame  # rows of results.parquet, with the columns `label` and `setting`
     curves: pd.DataFrame  # rows of training curves, with the columns `study`, `label`, `setting`; empty without any
-    homes: Mapping[tuple[str, str], epath.Path]  # the workdir of a trial, by (study, trial)
+    homes: Mapping[tuple[str, str, str], epath.Path]  # the workdir with what a probe found, by (study, trial, probe)
     config: Mapping[str, dict[str, Any]]  # by study, as what follows
     provenance: Mapping[str, dict[str, Any]]
     failed: Sequence[Failed] = ()
@@ -68,8 +69,9 @@ class StudyData:
 
     def arrays(self, probe: str, study: str, trial: str) -> Mapping[str, np.ndarray]:
         """Returns the arrays that a probe saved of a trial, each read when asked for; none where it saved nothing."""
-        path = self.homes[study, trial] / "probes" / probe / f"{trial}.npz"
-        return np.load(io.BytesIO(path.read_bytes())) if path.exists() else {}
+        home = self.homes.get((study, trial, probe))
+        path = home / "probes" / probe / f"{trial}.npz" if home else None
+        return np.load(io.BytesIO(path.read_bytes())) if path and path.exists() else {}
 
     def by_setting(self, probe: str, *names: str) -> dict[str, list[tuple[np.ndarray, ...]]]:
         """Returns for every setting the named arrays of each of its trials, leaving out trials that lack one."""
@@ -88,14 +90,17 @@ class StudyData:
 
 
 def load(studies: Sequence[epath.PathLike]) -> StudyData:
-    """Reads one or several studies, each a workdir or a directory of jobs; those of one name are told apart by folder.
+    """Reads one or several studies, each a workdir or a directory of jobs.
 
+    Those of one name and config (but for seeds, regularizers and settings) are one, and what both have counts once;
+    others of one name are told apart by folder.
     Raises: ValueError: if there is no study, or one holds no results.parquet.
     """
-    paths = [epath.Path(study) for study in studies]
-    if not paths:
+    if not studies:
         raise ValueError("a report needs at least one workdir, got none: name one.")
-    workdirs = [_finished(path) for path in paths]
+    groups = _joined([epath.Path(study) for study in studies])
+    paths = [group[0] for group in groups]
+    workdirs = [[workdir for path in group for workdir in _finished(path)] for group in groups]
     homes = [results.homes(own) for own in workdirs]
     frames = [results.select(own) for own in workdirs]
     names = _study_names(frames, paths)
@@ -106,24 +111,36 @@ def load(studies: Sequence[epath.PathLike]) -> StudyData:
     return StudyData(
         frame=_with_setting(frame, several),
         curves=_with_setting(curve, several),
-        homes={(name, trial): workdir for name, own in zip(names, homes) for trial, workdir in own.items()},
+        homes={(name, *of[1:]): workdir for name, own in zip(names, homes) for of, workdir in own.items()},
         config={name: jobs.saved(path) or {} for name, path in zip(names, paths)},
-        provenance={name: _provenance(path) for name, path in zip(names, paths)},
+        provenance={name: _provenance(group) for name, group in zip(names, groups)},
         failed=_failed(frame, curve),
     )
+
+
+def _joined(paths: Sequence[epath.Path]) -> list[list[epath.Path]]:
+    """The studies, those together whose trials differ by what their labels and seeds tell alone."""
+    found: dict[str, list[epath.Path]] = {}
+    for path in paths:
+        held = jobs.saved(jobs.workdirs(path)[0]) if jobs.workdirs(path) else None
+        config = (held or {}).get("config")
+        found.setdefault(json.dumps(jobs.base(config), sort_keys=True) if config else str(path), []).append(path)
+    return list(found.values())
 
 
 def _finished(study: epath.Path) -> list[epath.Path]:
     """The workdirs of a study that have results."""
     found = [w for w in jobs.workdirs(study) or [study] if (w / "results.parquet").exists()]
     if not found:
-        raise ValueError(f"a report needs results.parquet in its workdir, got none in {study}: run the probes first.")
+        cure = "wait until a job is finished, or run the probes first"
+        raise SpecError(f"a report needs results.parquet in its workdir, got none in {study}: {cure}.")
     return found
 
 
-def _provenance(study: epath.Path) -> dict[str, Any]:
+def _provenance(studies: Sequence[epath.Path]) -> dict[str, Any]:
     """The provenance of a workdir; of jobs that of the last one, with the runs and the seconds of all."""
-    facts = [_read_json(workdir / "provenance.json") for workdir in jobs.workdirs(study) or [study]]
+    workdirs = [workdir for study in studies for workdir in jobs.workdirs(study) or [study]]
+    facts = [_read_json(workdir / "provenance.json") for workdir in workdirs]
     seconds: dict[str, float] = {}
     for stage, spent in (item for one in facts for item in one.get("wall_seconds", {}).items()):
         seconds[stage] = round(seconds.get(stage, 0.0) + spent, 3)
@@ -147,13 +164,14 @@ def _with_setting(frame: pd.DataFrame, several: bool) -> pd.DataFrame:
     return frame.assign(label=label, setting=frame["study"] + ": " + label if several else label)
 
 
-def _read_curves(workdirs: Sequence[epath.Path], homes: Mapping[str, epath.Path]) -> pd.DataFrame:
-    """The curves of every trial, from its home; those of trials that froze are wherever they were trained."""
-    tables = []
+def _read_curves(workdirs: Sequence[epath.Path], homes: Mapping[tuple[str, str, str], epath.Path]) -> pd.DataFrame:
+    """The curves of every trial, from one home of it; those of trials that froze are wherever they were trained."""
+    tables, home = [], {trial: workdir for (_, trial, _), workdir in reversed(list(homes.items()))}
     for workdir in workdirs:
         for path in sorted(workdir.glob("curves/*.parquet")):
             table = pd.read_parquet(io.BytesIO(path.read_bytes()))
-            tables.append(table[[homes.get(trial, workdir) == workdir for trial in table["trial"]]])
+            own = {trial: home.get(trial, workdir) == workdir for trial in table["trial"].unique()}
+            tables.append(table[table["trial"].map(own)])
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 

@@ -36,9 +36,11 @@ def figure(data: StudyData) -> Figure | None:
     """Draws the first trial of each of the first settings; None where predictions or centers were not saved."""
     spaces = {}
     for row in _first_trials(data):
-        folder = data.homes[row.study, row.trial] / "predictions" / row.trial
         centers_KD = data.array("geometry", row.study, row.trial, "class/center")
-        if centers_KD is None or len(centers_KD) < 3 or not (folder / f"{data.split}.npz").exists():
+        if centers_KD is None or len(centers_KD) < 3:
+            continue
+        folder = data.homes[row.study, row.trial, "geometry"] / "predictions" / row.trial
+        if not (folder / f"{data.split}.npz").exists():
             continue
         seen, head = read_arrays(folder / f"{data.split}.npz"), read_arrays(folder / "head.npz")
         last = Head(jnp.asarray(head["kernel"]), jnp.asarray(head["bias"]))

@@ -12,8 +12,9 @@ import pytest
 import yaml
 from launchers import ROOT
 
+from jaxreg import commands
+
 import accelerators  # isort: skip  (the folder is on the path after `launchers`)
-import cloud  # isort: skip
 import gke  # isort: skip
 import tpu_pod  # isort: skip
 
@@ -32,7 +33,7 @@ def from_the_checkout(monkeypatch):
 
 
 def printed(launcher, capsys, *more):
-    assert cloud.run(launcher.launch, [*STUDY, *more, "--dry_run"]) == 0
+    assert commands.launched(launcher.launch, [*STUDY, *more, "--dry_run"]) == 0
     return capsys.readouterr().out
 
 
@@ -171,7 +172,7 @@ def test_hosts_and_chips_of_slices(accelerator, topology, hosts, chips):
     ],
 )
 def test_errors_are_one_line(launcher, words, error, capsys):
-    assert cloud.run(launcher.launch, [*words, "--dry_run"]) == 2
+    assert commands.launched(launcher.launch, [*words, "--dry_run"]) == 2
     out, err = capsys.readouterr()
     assert not out
     assert err.count("\n") == 1
@@ -246,7 +247,7 @@ def test_a_slice_that_is_taken_away_is_asked_for_again_and_the_same_command_runs
     install, calls = made_up
     queued = states(None, "WAITING_FOR_RESOURCES", "ACTIVE", "SUSPENDED", None, "ACTIVE")
     install({"queued-resources describe": queued, "exec env": [FAILED, DID]})
-    assert cloud.run(tpu_pod.launch, [*STUDY, *TPU, "--spot"]) == 0
+    assert commands.launched(tpu_pod.launch, [*STUDY, *TPU, "--spot"]) == 0
     kinds, lines = calls()
     expected = [ASKED, "create", ASKED, ASKED, *INSTALLED, ASKED, "delete"]
     assert kinds == [*expected, ASKED, "create", ASKED, *INSTALLED, "delete"]
@@ -258,7 +259,7 @@ def test_a_slice_that_is_taken_away_is_asked_for_again_and_the_same_command_runs
 def test_a_suspended_slice_of_an_earlier_start_is_deleted_first(made_up):
     install, calls = made_up
     install({"queued-resources describe": states("SUSPENDED", None, "ACTIVE")})
-    assert cloud.run(tpu_pod.launch, [*STUDY, *TPU, "--keep"]) == 0
+    assert commands.launched(tpu_pod.launch, [*STUDY, *TPU, "--keep"]) == 0
     kinds, _ = calls()
     assert [kind for kind in kinds if kind != ASKED] == ["delete", "create", *INSTALLED]
 
@@ -268,14 +269,22 @@ def test_a_preempted_node_of_an_active_resource_is_lost_too(made_up):
     node = {"tpu-vm describe": states("PREEMPTED")}
     queued = {"queued-resources describe": states("ACTIVE", "ACTIVE", None, "ACTIVE")}
     install(node | queued | {"exec env": [FAILED, DID]})
-    assert cloud.run(tpu_pod.launch, [*STUDY, *TPU, "--retries=0"]) == 0
+    assert commands.launched(tpu_pod.launch, [*STUDY, *TPU, "--retries=0"]) == 0
     assert calls()[0].count("exec env") == 2
+
+
+def test_a_study_that_saved_and_stopped_is_no_death(made_up):
+    install, calls = made_up
+    sound = {"queued-resources describe": states("ACTIVE"), "tpu-vm describe": states("READY")}
+    install(sound | {"exec env": [[75, "", ""], [75, "", ""], DID]})
+    assert commands.launched(tpu_pod.launch, [*STUDY, *TPU, "--retries=0"]) == 0
+    assert calls()[0].count("exec env") == 3
 
 
 def test_a_slice_that_cannot_be_had_ends_the_launcher_and_costs_nothing(made_up, capsys):
     install, calls = made_up
     install({"queued-resources describe": states(None, "FAILED", None, "FAILED", None, "ACTIVE")})
-    assert cloud.run(tpu_pod.launch, [*STUDY, *TPU, "--retries=1"]) == 2
+    assert commands.launched(tpu_pod.launch, [*STUDY, *TPU, "--retries=1"]) == 2
     assert "FAILED 2 times before it was there" in capsys.readouterr().err
     assert [kind for kind in calls()[0] if kind != ASKED] == ["create", "delete", "create", "delete"]
 
@@ -284,7 +293,7 @@ def test_a_study_that_fails_on_a_sound_slice_fails_for_good_and_stops_costing(ma
     install, calls = made_up
     sound = {"queued-resources describe": states("ACTIVE"), "tpu-vm describe": states("READY")}
     install(sound | {"exec env": [FAILED]})
-    assert cloud.run(tpu_pod.launch, [*STUDY, *TPU, "--retries=1"]) == 1
+    assert commands.launched(tpu_pod.launch, [*STUDY, *TPU, "--retries=1"]) == 1
     kinds, _ = calls()
     assert kinds.count("exec env") == 2
     assert kinds[-1] == "delete"
@@ -294,7 +303,7 @@ def test_a_study_that_fails_on_a_sound_slice_fails_for_good_and_stops_costing(ma
 def test_what_gcloud_cannot_tell_ends_the_launcher(made_up, capsys):
     install, calls = made_up
     install({"queued-resources describe": [[1, "", "ERROR: You do not currently have an active account"]]})
-    assert cloud.run(tpu_pod.launch, [*STUDY, *TPU]) == 2
+    assert commands.launched(tpu_pod.launch, [*STUDY, *TPU]) == 2
     assert "gcloud cannot tell (ERROR: You do not currently have an active account)" in capsys.readouterr().err
     assert calls()[0] == [ASKED]
 
@@ -303,7 +312,7 @@ def test_kubectl_gets_the_text_that_a_dry_run_prints(made_up, capsys):
     install, calls = made_up
     install({"nothing": [DID]})
     text = printed(gke, capsys, *SLICE)
-    assert cloud.run(gke.launch, [*STUDY, *SLICE]) == 0
+    assert commands.launched(gke.launch, [*STUDY, *SLICE]) == 0
     (line,) = calls()[1]
     assert line.removeprefix("apply -f -").strip() == text.removeprefix("# kubectl apply -f -\n").strip()
 
@@ -311,5 +320,5 @@ def test_kubectl_gets_the_text_that_a_dry_run_prints(made_up, capsys):
 def test_a_jobset_that_the_cluster_refuses(made_up, capsys):
     install, _ = made_up
     install({"apply": [FAILED]})
-    assert cloud.run(gke.launch, [*STUDY, *SLICE]) == 2
+    assert commands.launched(gke.launch, [*STUDY, *SLICE]) == 2
     assert "`kubectl delete jobset digits`" in capsys.readouterr().err

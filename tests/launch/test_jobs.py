@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import weakref
 
 import made_up_job
 import pytest
@@ -11,11 +12,12 @@ from launchers import ROOT
 from small import small_config
 
 from jaxreg import config as configs
-from jaxreg import jobs, launching, results
+from jaxreg import jobs, launching, results, study
 from jaxreg.__main__ import main
+from jaxreg.preemption import Preemption
 from jaxreg.report import data
 from jaxreg.spec import SpecError
-from jaxreg.workdir import claim, is_claimed
+from jaxreg.workdir import claim, is_claimed, settle
 
 SWEEP = [{}, {"optimizer.learning_rate": 0.2}]
 
@@ -105,6 +107,69 @@ def test_another_study_is_refused(tmp_path):
         prepare(tmp_path, study="large")
 
 
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_study_does_not_grow_by_what_no_label_tells(tmp_path, plain):
+    if plain:
+        config = {"config": configs.as_plain(small_config()), "sweep": [{}]}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    else:
+        prepare(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(
+        SpecError, match=r"another config \(optimizer.learning_rate: 0.1 -> 0.3\): restore .* sweep\(\)"
+    ):
+        prepare(tmp_path, **{"optimizer.learning_rate": 0.3})
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    prepare(tmp_path, seeds=3, **{"dataset.data_dir": "/elsewhere"})  # where files lie changes nothing
+
+
+def test_a_trial_is_called_the_same_however_it_was_asked_for():
+    rates = [{"optimizer.learning_rate": rate} for rate in (0.1, 0.2)]
+    alone, swept = (configs.resolve(small_config(), sweep).trials for sweep in ([{}], rates))
+    assert [(t.id, t.hyperparameters) for t in alone] == [(t.id, t.hyperparameters) for t in swept[:4]]
+    assert all('"optimizer.learning_rate": 0.2' in t.hyperparameters for t in swept[4:])
+    widths = configs.resolve(small_config(), [{"model.widths": (4,), "optimizer.learning_rate": 0.2}]).trials
+    assert [t.overrides for t in widths] == [t.overrides for t in swept[4:]]
+
+
+def test_what_was_only_planned_is_no_study_of_jobs(tmp_path):
+    (tmp_path / "jobs" / "data_cache").mkdir(parents=True)  # as `plan --measure` leaves it
+    assert not jobs.of_jobs(epath.Path(tmp_path))
+    prepare(tmp_path)
+    assert jobs.of_jobs(epath.Path(tmp_path))
+
+
+def test_a_program_lets_go_of_the_one_before(tmp_path, monkeypatch):
+    """And so of its trials on the devices."""
+    sweep, seen = [{}, {"model.widths": (8,)}, {"model.widths": (6,)}], []
+
+    def stage(job):
+        assert not any(before() for before in seen)
+        seen.append(weakref.ref(job))
+
+    monkeypatch.setattr(study, "PER_PROGRAM", {"train": stage})
+    plain = configs.as_plain(small_config())
+    assert study.run("train", configs.resolve(plain, sweep), plain, sweep, epath.Path(tmp_path), Preemption()) == 0
+    assert len(seen) == 3
+
+
+def test_a_job_that_starts_undoes_no_change_of_its_launcher(tmp_path):
+    _, (workdir, _) = prepare(tmp_path)
+    read = held(workdir)
+    prepare(tmp_path, **{"probes.calibration.bootstrap": 21})  # while the job starts
+    settle(workdir, **read)
+    assert held(workdir)["config"]["probes"]["calibration"]["bootstrap"] == 21
+    jobs.finish(workdir, read["config"])
+    assert not jobs.is_done(workdir)  # and so it is asked again
+
+
+def test_a_report_before_any_job_is_finished_is_one_line(tmp_path, capsys):
+    prepare(tmp_path)
+    assert main(["jaxreg", "report", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "wait until a job is finished" in line
+
+
 def test_a_directory_of_jobs_is_no_workdir(tmp_path, capsys):
     prepare(tmp_path)
     assert main(["jaxreg", "train", f"--workdir={tmp_path}"]) == 2
@@ -167,10 +232,37 @@ def test_the_jobs_of_two_machines_join_and_equal_trials_count_once(tmp_path):
     found = data.load([one])
     assert sorted(found.trials["trial"]) == ["a", "b", "c", "d"]
     assert found.frame.groupby("trial").size().to_dict() == dict.fromkeys("abcd", 2)
-    assert found.homes["made-up", "c"].name.startswith("001")
+    assert found.homes["made-up", "c", "calibration"].name.startswith("001")
     assert len(found.curves) == 4
     assert found.provenance["made-up"]["wall_seconds"] == {"train": 3.0}
     assert len(found.provenance["made-up"]["runs"]) == 3
+
+
+def test_equal_trials_of_two_studies_stay_apart_and_of_one_study_count_once(tmp_path):
+    one, two = (made_up_job.study(tmp_path / name, [["a", "b"]]) for name in ("one", "two"))
+    other = made_up_job.study(tmp_path / "other", [["b", "c"]], name="other")
+    found = data.load([one, two, other])
+    assert found.frame.groupby(["study", "trial"]).size().to_dict() == {
+        ("made-up", "a"): 2,
+        ("made-up", "b"): 2,
+        ("other", "b"): 2,
+        ("other", "c"): 2,
+    }
+    assert found.homes["made-up", "b", "calibration"].is_relative_to(one)
+    assert found.homes["other", "b", "calibration"].is_relative_to(other)
+    assert len(found.curves) == 4
+    assert len(found.provenance["made-up"]["runs"]) == 2
+    everything = [w for study in (one, two, other) for w in jobs.workdirs(epath.Path(study))]
+    assert set(results.select(everything, results.condition(["study=other"]))["trial"]) == {"b", "c"}
+
+
+def test_what_a_probe_found_is_read_where_it_was_found(tmp_path):
+    study = made_up_job.study(tmp_path / "study", [["a"]])
+    made_up_job.job(study / "jobs" / "001-a", ["a"], probe="robustness")
+    found = data.load([study])
+    homes = {probe: found.homes["made-up", "a", probe].name for probe in ("calibration", "robustness")}
+    assert homes == {"calibration": "000-a", "robustness": "001-a"}
+    assert found.frame.groupby("probe").size().to_dict() == {"calibration": 2, "robustness": 2}
 
 
 def test_an_unfinished_job_is_named_and_the_others_reported(tmp_path, capsys):

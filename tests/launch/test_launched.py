@@ -48,8 +48,12 @@ def at_work(study, number):
     return int((saved[0].parents[2] / ".lock").read_text()) if saved else None
 
 
+def numbers(study):
+    return results.select(jobs.workdirs(epath.Path(study)))
+
+
 def same_numbers(one, other):
-    frames = [results.select(jobs.workdirs(epath.Path(study))) for study in (one, other)]
+    frames = [numbers(study) for study in (one, other)]
     assert len(frames[0]) > 100
     pd.testing.assert_frame_equal(*frames, check_exact=True)
 
@@ -70,9 +74,18 @@ def test_a_killed_job_is_started_again_and_all_is_reported(place, local):
     assert "exit code -9, starting it again" in err
     assert "label_smoothing(epsilon=0.1)  3" in out
     assert (place / "local" / "report" / "index.html").stat().st_size > 10_000
-    frame = results.select(jobs.workdirs(epath.Path(place / "local")))
+    frame = numbers(place / "local")
     assert frame["trial"].nunique() == 6
     assert set(frame["probe"]) == {"calibration"}  # the only one that the config asks for
+
+
+def test_one_process_gives_the_numbers_of_jobs_side_by_side(place, local, environment):
+    """All trials in one process and one program, with as many threads as a job has."""
+    words = [sys.executable, "-m", "jaxreg", "study", f"--config={TINY}", f"--workdir={place / 'one'}"]
+    told([*words, "--config.execution.cpu_devices=1"], environment | {"NPROC": "1"})
+    columns = [name for name in results.SCHEMA.names if name != "program"]
+    one, other = (numbers(place / name).sort_values(results.NUMBER)[columns] for name in ("one", "local"))
+    pd.testing.assert_frame_equal(one.reset_index(drop=True), other.reset_index(drop=True), check_exact=True)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +109,7 @@ def queued(environment):
 
 
 def test_slurm_preempts_kills_and_times_out_and_the_study_is_equal(place, local, slurm):
+    """A third of the array dies once, another is preempted, the last runs into its time limit."""
     study = place / "by_slurm"
     assert "3 jobs: 3 to submit" in told(command("slurm.py", study), slurm)
     assert "3 jobs: 0 to submit" in told(command("slurm.py", study), slurm)  # all are queued
@@ -106,19 +120,18 @@ def test_slurm_preempts_kills_and_times_out_and_the_study_is_equal(place, local,
     wait_for(lambda: at_work(study, 2))
     told(["scancel", "--signal=USR1", f"{array}_2"], slurm)  # as ahead of a time limit
     wait_for(lambda: not queued(slurm))
-    states = [jobs.state(workdir).word for workdir in jobs.workdirs(epath.Path(study))]
-    assert states == ["done", "stopped", "done"]
-    assert "3 jobs: 1 to submit" in told(command("slurm.py", study), slurm)  # what was killed, and nothing else
-    wait_for(lambda: not queued(slurm))
+    assert [path.read_text() for path in study.glob("jobs/*/deaths")] == ["."]  # of the one that was killed
+    assert "3 jobs: 0 to submit" in told(command("slurm.py", study), slurm)
     assert "3 jobs: 3 done" in told([sys.executable, "-m", "jaxreg", "status", str(study)], slurm)
     logs = {path: path.read_text() for path in study.glob(f"slurm/{array}_*/*.err")}
-    assert sum("CANCELLED" in text and "REQUEUE" in text for text in logs.values()) == 2
+    assert sum("CANCELLED" in text and "REQUEUE" in text for text in logs.values()) == 3
     same_numbers(place / "local", study)
 
 
 def test_a_cancelled_job_is_not_requeued(place, local, slurm):
     study = place / "cancelled"
-    told(command("slurm.py", study, "--config.seeds=1", "--config.steps=4000"), slurm)
+    words = command("slurm.py", study, "--config.seeds=1", "--config.steps=4000")
+    told(words, slurm)
     wait_for(lambda: at_work(study, 0))
     told(["scancel", "--user=root"], slurm)
     wait_for(lambda: not queued(slurm))
@@ -126,3 +139,6 @@ def test_a_cancelled_job_is_not_requeued(place, local, slurm):
     assert not queued(slurm)
     (state,) = map(jobs.state, jobs.workdirs(epath.Path(study)))
     assert state.word == "stopped"
+    assert "1 jobs: 1 to submit" in told(words, slurm)  # asked for again, and only then
+    told(["scancel", "--user=root"], slurm)
+    wait_for(lambda: not queued(slurm))

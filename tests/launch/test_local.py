@@ -14,6 +14,7 @@ from processes import Pool, Slot, slots
 from jaxreg.spec import SpecError
 from jaxreg.workdir import claim
 
+TINY = ROOT / "tests" / "launch" / "tiny.py"
 HERE = Slot(frozenset(os.sched_getaffinity(0)), {"SLOT": "0"})
 
 
@@ -126,6 +127,13 @@ def test_a_job_that_another_process_holds_is_waited_for(tmp_path):
     assert [starts(w) for w in workdirs] == [0, 1]
 
 
+def test_a_job_that_lost_the_race_for_its_workdir_is_waited_for(tmp_path):
+    (workdir,) = made_up_jobs(tmp_path, 1)
+    script = "if [ $(wc -l < starts) = 1 ]; then echo error: it is in use by process 7: wait for it; exit 2; fi; "
+    code, pool = run(script + FINISH, [workdir], retries=0)
+    assert (code, starts(workdir), pool.deaths) == (0, 2, {})
+
+
 def test_slots_share_the_cores():
     cores = os.sched_getaffinity(0)
     one, two = slots(2, 1)
@@ -144,12 +152,8 @@ def test_slots_share_the_gpus(monkeypatch):
 
 
 def launcher(*words):
-    return [
-        sys.executable,
-        str(ROOT / "launch" / "local.py"),
-        f"--config={ROOT / 'tests' / 'launch' / 'tiny.py'}",
-        *words,
-    ]
+    config = [] if any(word.startswith("--config=") for word in words) else [f"--config={TINY}"]
+    return [sys.executable, str(ROOT / "launch" / "local.py"), *config, *words]
 
 
 def told(*words):
@@ -174,7 +178,20 @@ def test_a_dry_run_prints_the_jobs_and_makes_none(tmp_path):
     assert not (tmp_path / "study").exists()
 
 
-def test_bad_use_is_one_line(tmp_path):
-    done = told("--jobs=2")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "--workdir is missing" in done.stderr
+DISTRIBUTED = [f"--config={ROOT}/configs/digits.py", "--config.execution.distributed=auto"]
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["--jobs=2"], "--workdir is missing"),
+        (["--workdir=gs://bucket/study"], "--workdir=gs://bucket/study has no locks"),
+        (["--workdir={here}", *DISTRIBUTED], "execution.distributed must be empty"),
+        (["--workdir=/proc/study"], "cannot write /proc/study/jobs"),
+    ],
+)
+def test_bad_use_is_one_line(tmp_path, words, error):
+    done = told(*(word.format(here=tmp_path) for word in words))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert error in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from small import small_config
 
 from jaxreg import config as configs
-from jaxreg import packing, plan, preflight, timing
+from jaxreg import packing, parallel, plan, preflight, timing
 from jaxreg.packing import HOUR, Price
 from jaxreg.spec import LaunchSpec, SpecError
 
@@ -99,20 +99,25 @@ def test_an_estimate_counts_memory_and_operations():
     small, wide = (packing.estimate(p, study, preflight.check(p)) for p in plan.programs(study))
     assert wide.training > small.training > 40 * 32 * 8 * 8 * 9 * 4 * 2  # its first convolution alone
     assert 1 <= wide.fits < small.fits < 2000
+    (program, _), mesh = plan.programs(study), parallel.shape_only(1, 1)
+    one = preflight.needs(plan.Program(program.trials[:1]), preflight.check(program), mesh, "map")
+    room = 0.001 * packing.GIB - one.data - one.activations
+    assert small.fits == room // (2 * one.state)  # with the copy that a checkpoint is written from
     tight = dataclasses.replace(study, launch=LaunchSpec(memory_gib=1e-5))
     with pytest.raises(SpecError, match=r"one trial of cnn needs .* GiB, launch.memory_gib is 1e-05"):
         packing.estimate(plan.programs(study)[0], tight, preflight.check(plan.programs(study)[0]))
 
 
-def test_a_measured_price_is_the_quickest_real_step_times_the_steps(monkeypatch):
+@pytest.mark.parametrize("size", [2, 40])  # of 40 steps: many dispatches, and a single one
+def test_a_measured_price_is_the_quickest_real_step_times_the_steps(monkeypatch, size):
     clock = itertools.accumulate([0.0, 9.0, 0.0, 3.0, 0.0, 2.0, 0.0, 5.0])  # what passes within and between dispatches
     monkeypatch.setattr(timing, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
     study = study_of([{}], seeds=1)
+    study = dataclasses.replace(study, execution=dataclasses.replace(study.execution, steps_per_dispatch=size))
     (program,) = plan.programs(study)
     estimated = Price(7.0, 0.0, 12)
     price = timing.measured(program, study, None, estimated)
-    step = 2.0 / study.execution.steps_per_dispatch
-    assert price == Price(step * program.steps, 9.0 - step, estimated.fits)
+    assert price == Price(2.0 / size * program.steps, 9.0 - 2.0, estimated.fits)
     assert next(clock, None) is None  # a dispatch to compile, and three to measure
 
 

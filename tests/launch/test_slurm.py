@@ -1,10 +1,14 @@
 """What the Slurm launcher would submit, where there is no Slurm."""
 
+import contextlib
+import os
 import subprocess
 import sys
 
 import pytest
 from launchers import ROOT
+
+import slurm_task  # isort: skip  (the folder is on the path after `launchers`)
 
 EXPECTED = ("partition=gpu", "gpus-per-node=1", "requeue", "time=60", "job-name=digits-sweep", "signal=USR1@90")
 
@@ -12,7 +16,8 @@ EXPECTED = ("partition=gpu", "gpus-per-node=1", "requeue", "time=60", "job-name=
 def told(tmp_path, *words):
     script, config = ROOT / "launch" / "slurm.py", f"--config={ROOT}/configs/digits.py:sweep"
     command = [sys.executable, script, config, f"--workdir={tmp_path / 'study'}", "--dry_run", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    environment = {**os.environ, "PATH": str(tmp_path)}  # no srun, sbatch or squeue, whatever is installed here
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
 
 
 def test_a_dry_run_prints_script_and_jobs_and_makes_none(tmp_path):
@@ -31,9 +36,26 @@ def test_a_dry_run_prints_script_and_jobs_and_makes_none(tmp_path):
     [
         ("--config.launch.slurm.memory=4", "only keys that the config file has can be overridden"),
         ("--config.seeds=0", "config.seeds must be at least 1"),
+        ("--workdir=gs://bucket/study", "--workdir=gs://bucket/study has no locks"),
     ],
 )
 def test_bad_use_is_one_line(tmp_path, words, error):
     done = told(tmp_path, words)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert error in done.stderr
+
+
+@pytest.mark.parametrize(("code", "starts"), [(137, 3), (1, 3), (2, 1), (0, 1)])
+def test_a_task_that_died_is_put_back_a_few_times(tmp_path, monkeypatch, code, starts):
+    requeued = []
+    monkeypatch.setattr(slurm_task, "requeue", lambda: requeued.append(1))
+    monkeypatch.setattr(slurm_task, "PAUSE", 0.01)
+    monkeypatch.setattr(slurm_task.signal, "signal", lambda number, handler: None)
+    task = slurm_task.Task(["sh", "-c", f"exit {code}"], str(tmp_path / "deaths"), 2)
+    for start in range(1, starts):
+        with pytest.raises(SystemExit, match="75"):
+            task()
+        assert len(requeued) == start
+    with pytest.raises(RuntimeError, match=f"exit code {code}") if code else contextlib.nullcontext():
+        task()
+    assert len(requeued) == starts - 1

@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
                 },
                 "geometry": {"train_examples": 100},
             },
-            "execution": {"steps_per_dispatch": 2, "dispatches_per_checkpoint": 1},
+            "execution": {"steps_per_dispatch": 2, "dispatches_per_checkpoint": 1, "cpu_devices": 0},
             "launch": {"devices": 1, "jobs": 3},
         }
     )
