@@ -80,7 +80,8 @@ def measure(
     # Few slots waste little at the end of a queue; a CPU is as quick with 64 images a pass as with more.
     slots = slots or (64 if jax.default_backend() == "cpu" else 256)
     bench = _with_programs(bench, functools.partial(programs.attack_program, apply, per_trial), chosen, effort, slots)
-    kept = {name: resume.remembered(call, finished, name) for name, call in bench.attack.items()}
+    program = programs.described(apply, (params, stats), norm, data.images.shape[1:]) if finished is not None else ""
+    kept = {name: resume.remembered(call, finished, name, program) for name, call in bench.attack.items()}
     bench = bench._replace(attack=kept)
     report = _reporter(chosen, len(images), bench.chunk, len(radii), progress)
     outcomes = run_suite(bench, chosen, radii, data, report)
