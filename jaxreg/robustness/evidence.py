@@ -112,7 +112,7 @@ def _attacks(bench: Bench, few: Data, eps: float, withstood: np.ndarray, effort:
     attacks, unbroken = attacks_needed(effort), programs.unbroken(few.clean, few.labels)
     whole = 1.0 if bench.norm == "linf" else float(np.sqrt(few.images[0].size))
     radii = np.array([0, eps, whole], np.float32)
-    base = run_attack(bench, attacks["base"], radii, few, unbroken, early_exit=False)
+    base = run_attack(bench, attacks.pop("base"), radii, few, unbroken, early_exit=False)
     right = ~wrong(few.clean, few.labels)
     alone = right[:, None] & ~base.hits
     numbers = {
@@ -120,8 +120,11 @@ def _attacks(bench: Bench, few: Data, eps: float, withstood: np.ndarray, effort:
         "large_radius": alone[:, 2].mean(1),
         "rises_with_radius": np.max(np.diff(alone.mean(2), axis=1), axis=1),
     }
-    for name in set(attacks) - {"base"}:
-        more = run_attack(bench, attacks[name], radii[1:2], few, unbroken)
+    for (
+        name,
+        attack,
+    ) in attacks.items():  # in the order of the table: every process of a job runs the same attack at the same time
+        more = run_attack(bench, attack, radii[1:2], few, unbroken)
         numbers["black_box" if name == "square" else name] = (withstood & ~more.robust[:, 0]).mean(1)
     return numbers
 
