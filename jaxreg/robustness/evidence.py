@@ -9,6 +9,7 @@ from jaxreg.robustness import programs
 from jaxreg.robustness.attack import ATTACKS, Attack
 from jaxreg.robustness.audit import Audit, audit, wrong
 from jaxreg.robustness.bench import Bench, Data, Outcome, logits, run_attack
+from jaxreg.robustness.border import probabilities
 
 EXAMPLES = 48  # of the split that the checks look at
 
@@ -65,14 +66,13 @@ def _outputs(bench: Bench, few: Data) -> dict[str, np.ndarray]:
     own = np.broadcast_to(few.images, (bench.trials, *few.images.shape))
     again, turned = logits(bench, own), logits(bench, _among_others(bench, own))[:, ::-1][:, : len(few.labels)]
     z = few.clean
-    sums_to_one = (np.abs(z.sum(-1) - 1) < 1e-3) & (z.min(-1) >= 0)
     largest = np.maximum(np.abs(np.nan_to_num(z)).max((1, 2)), 1e-30)
 
     def change(other: np.ndarray) -> np.ndarray:
         return np.nan_to_num(np.abs(other - z)).max((1, 2)) / largest
 
     return {
-        "probabilities": sums_to_one.mean(1),
+        "probabilities": probabilities(z).mean(1),
         "not_finite": (~np.isfinite(z).all(-1)).mean(1),
         "not_deterministic": change(again),
         "batch_dependent": change(turned),
