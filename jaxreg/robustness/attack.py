@@ -12,6 +12,7 @@ from jax import Array, lax
 from jaxreg.rng import example_keys
 from jaxreg.robustness import fab, gradient, loop, minimal, noise, square
 from jaxreg.robustness.balls import NORMS, Norm
+from jaxreg.robustness.border import check_examples, check_inputs, check_labels, check_logits
 from jaxreg.robustness.losses import check_classes, number_of
 
 
@@ -79,26 +80,10 @@ def check(attack: Attack, norm: str, classes: int) -> None:
         raise ValueError(f"targets must be in [0, {classes}) for {classes} classes, got {attack.targets}.")
     number_of(attack.loss)
     check_classes(attack.loss, classes)
-
-
-def check_inputs(images: Array | np.ndarray, eps: Array | np.ndarray) -> None:
-    """Raises ValueError for images outside [0, 1] or a radius below 0; traced values pass unseen."""
-    if not isinstance(eps, jax.core.Tracer) and np.any(np.asarray(eps) < 0):
-        raise ValueError(f"eps must be 0 or more, got {np.min(np.asarray(eps))}.")
-    if isinstance(images, jax.core.Tracer):
-        return
-    low, high = float(jnp.min(images)), float(jnp.max(images))
-    if not (low >= 0 and high <= 1):
-        raise ValueError(f"images must lie in [0, 1], got [{low:g}, {high:g}]: divide by 255, normalise in the model.")
-
-
-def check_logits(logits_NK: Array | np.ndarray) -> None:
-    """Raises ValueError where the outputs are probabilities: rows that sum to 1 with no entry below 0."""
-    if isinstance(logits_NK, jax.core.Tracer):
-        return
-    logits = np.asarray(logits_NK)
-    if logits.shape[1] > 1 and np.all(logits >= 0) and np.allclose(logits.sum(1), 1, atol=1e-4):
-        raise ValueError("logits_fn returns probabilities (rows sum to 1): return raw logits, before the softmax.")
+    aims = attack.method == "fab" or attack.loss.startswith("targeted")
+    if aims and not attack.targets:
+        what = "method 'fab'" if attack.method == "fab" else f"loss {attack.loss!r}"
+        raise ValueError(f"the {what} needs targets, got 0: set targets to 1 or more (at most {classes - 1}).")
 
 
 def settings_of(attack: Attack) -> loop.Settings:
@@ -151,26 +136,60 @@ def run_attack(
     """Attacks `images` [N, H, W, C] in [0, 1] at radius `eps`: one number, or radii [E] that share one batch.
 
     Pure: may be jitted, with `eps` traced. Randomness is a function of `key` and an example's `ids` [N] (default: its
-    place) alone, so results depend neither on `slots` (the batch that runs at once) nor on the order of examples.
+    place; equal ids draw equal numbers) alone, so results depend neither on `slots` (the batch that runs at once) nor
+    on the order of examples. Outside jit examples and radii are padded, inertly: few sizes compile (`capacity`).
 
-    Raises: ValueError: images outside [0, 1], eps below 0, an attack that cannot run, a `logits_fn` that returns
-      probabilities (seen where values are concrete, as everywhere outside jit).
+    Raises: ValueError: images that are not float32 in [0, 1], eps below 0, labels or ids that do not fit, an attack
+      that cannot run, a `logits_fn` that returns probabilities (values are seen where concrete, as outside jit).
     """
-    images, labels, attack = jnp.asarray(images), jnp.asarray(labels, jnp.int32), named(attack)
-    radii_E = jnp.atleast_1d(jnp.asarray(eps, images.dtype))
+    images, labels, attack = jnp.asarray(images), jnp.asarray(labels), named(attack)
+    ids = None if ids is None else jnp.asarray(ids)
+    radii_E = jnp.atleast_1d(jnp.asarray(eps, jnp.promote_types(images.dtype, jnp.float32)))
     check_inputs(images, radii_E)
+    check_examples(images, labels, ids)
+    count, radii = len(images), len(radii_E)
     tracing = any(isinstance(value, jax.core.Tracer) for value in (images, labels, radii_E, key))
     forward, whole = (clean_logits, attacked) if tracing else (clean_logits_jit, attacked_jit)
+    ids = jnp.arange(count, dtype=jnp.uint32) if ids is None else ids.astype(jnp.uint32)
+    if not tracing:
+        images, labels, ids = (filled(a, capacity(count), fill) for a, fill in ((images, 0), (labels, -1), (ids, 0)))
+        radii_E = filled(radii_E, 1 << (radii - 1).bit_length(), -1)
     clean_NK = forward(logits_fn, images, min(slots, len(images)))
-    check_logits(clean_NK)
+    check_logits(clean_NK[:count])
+    check_labels(labels, clean_NK.shape[1])
     check(attack, norm, clean_NK.shape[1])
-    ids = jnp.arange(len(images), dtype=jnp.uint32) if ids is None else jnp.asarray(ids, jnp.uint32)
     numbers = settings_of(attack), evaluations_of(attack), early_exit
     shape = attack._replace(loss="ce", steps=1, step_size=1.0, random_start=False, adaptive=False)
+    labels = labels.astype(jnp.int32)
     found = whole(shape, norm, logits_fn, slots, images, labels, clean_NK, key, ids, radii_E, *numbers)
-    if np.ndim(eps) == 0:
-        return found._replace(adversarial=found.adversarial[0], robust=found.robust[0])
-    return found
+    return cut(found, count, radii if np.ndim(eps) else None)
+
+
+def capacity(count: int) -> int:
+    """Examples that a program holds, at least `count`: eight sizes between one power of two and the next.
+
+    So the number of compilations grows with the logarithm of N, and padding is at most an eighth.
+    """
+    step = max(1, (1 << (count - 1).bit_length()) // 8)
+    return -(-count // step) * step
+
+
+def filled(rows: Array, count: int, fill: float) -> Array:
+    """The rows, filled up to `count` of them."""
+    missing = count - len(rows)
+    return jnp.pad(rows, [(0, missing), *[(0, 0)] * (rows.ndim - 1)], constant_values=fill) if missing else rows
+
+
+def cut(found: Attacked, count: int, radii: int | None) -> Attacked:
+    """What was found of the first `count` examples and `radii` (None: of the first radius alone)."""
+    if found.robust.shape[1] > count:
+        found = found._replace(
+            adversarial=found.adversarial[:, :count], robust=found.robust[:, :count], smallest=found.smallest[:count]
+        )
+    which = 0 if radii is None else slice(radii)
+    if radii == len(found.robust):
+        return found
+    return found._replace(adversarial=found.adversarial[which], robust=found.robust[which])
 
 
 def clean_logits(logits_fn: loop.Logits, images: Array, batch_size: int) -> Array:
@@ -206,8 +225,8 @@ def attacked(
     return Attacked(found.adversarial_ENHWC[rank_E], found.robust_EN[rank_E], found.broken_N, found.evaluations)
 
 
-# One program per (method, restarts, targets, norm, function, array shapes): a function made anew for each call, or
-# another number of radii, compiles anew; losses, steps, step sizes and radii do not.
+# One program per (method, restarts, targets, norm, function, array shapes): a function made anew for each call compiles
+# anew; losses, steps, step sizes and radii do not, nor does another number of examples or radii of the same capacity.
 clean_logits_jit = jax.jit(clean_logits, static_argnums=(0, 2))
 attacked_jit = jax.jit(attacked, static_argnums=(0, 1, 2, 3))
 

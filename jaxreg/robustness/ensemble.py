@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxreg.robustness.attack import clean_logits_jit, run_attack
+from jaxreg.robustness.attack import capacity, clean_logits_jit, filled, run_attack
 from jaxreg.robustness.balls import Norm
+from jaxreg.robustness.border import check_examples, check_inputs
 from jaxreg.robustness.loop import Logits
 from jaxreg.robustness.suites import Suite, suite
 
@@ -39,8 +40,12 @@ def run_suite(
 
     Raises: ValueError: as `run_attack` does, and for an unknown suite.
     """
-    x, y = jnp.asarray(images), np.asarray(labels, np.int32)
-    clean = np.asarray(clean_logits_jit(logits_fn, x, min(slots, len(x))))
+    x, y = jnp.asarray(images), np.asarray(labels)
+    ids = None if ids is None else np.asarray(ids)
+    check_inputs(x, np.asarray(eps))
+    check_examples(x, y, ids)
+    held = filled(x, capacity(len(x)), 0)
+    clean = np.asarray(clean_logits_jit(logits_fn, held, min(slots, len(held))))[: len(x)]
     chosen = suite(suite_name, clean.shape[1]) if isinstance(suite_name, str) else suite_name
     robust, adversarial = np.argmax(clean, axis=1) == y, np.array(images)
     masks: dict[str, np.ndarray] = {}

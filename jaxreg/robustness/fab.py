@@ -59,7 +59,10 @@ def start(row: Row, settings: Settings) -> State:
 
 
 def step(logits_fn: Logits, row: Row, state: State, k_B: Array, settings: Settings, norm: Norm) -> Step:
-    """A step to the linearised boundary; where it fools, the nearest is kept and the next step starts closer."""
+    """A step to the linearised boundary; where it fools, the nearest is kept and the next step starts closer.
+
+    What it shows is the nearest adversary once that lies within the radius, and the clean image until then.
+    """
     del k_B, settings
 
     def gap(x_BHWC: Array) -> tuple[Array, Array]:
@@ -76,7 +79,8 @@ def step(logits_fn: Logits, row: Row, state: State, k_B: Array, settings: Settin
     distance_B = jnp.where(nearer_B, distance_B, state.distance_B)
     back_BHWC = row.clean_BHWC + (x_BHWC - row.clean_BHWC) * BETA
     following = State(jnp.where(spread(hit_B, x_BHWC), back_BHWC, x_BHWC), best_BHWC, distance_B)
-    return Step(following, best_BHWC, distance_B <= row.eps_B)
+    inside_B = distance_B <= row.eps_B
+    return Step(following, jnp.where(spread(inside_B, x_BHWC), best_BHWC, row.clean_BHWC), inside_B)
 
 
 def _step(clean_BHWC: Array, x_BHWC: Array, w_BHWC: Array, gap_B: Array, norm: Norm) -> Array:

@@ -10,9 +10,10 @@ from etils import epath
 
 from jaxreg.probe import Measured
 from jaxreg.robustness import confidence, controls, evidence, programs, resume, summary
-from jaxreg.robustness.attack import ATTACKS, check, check_inputs
+from jaxreg.robustness.attack import ATTACKS, check
 from jaxreg.robustness.balls import Norm
 from jaxreg.robustness.bench import Bench, Data, Outcome, capacities, capacity, logits, run_attack
+from jaxreg.robustness.border import check_inputs, check_logits
 from jaxreg.robustness.intervals import radius_text
 from jaxreg.robustness.suites import Suite, suite
 
@@ -68,7 +69,8 @@ def measure(
       attacked_METRIC/worst/EPS (calibration on the worst adversaries), min_eps/median, verdict/CHECK and verdict (0
       reliable, 1 suspect, 2 broken); and arrays with first axis N:
       robust/ATTACK/EPS, adversarial/worst/EPS, adversarial_logits/worst/EPS, min_eps.
-    Raises: ValueError: images outside [0, 1], a radius below 0, an unknown suite, an attack that cannot run.
+    Raises: ValueError: images outside [0, 1], a radius below 0, an unknown suite, an attack that cannot run; without
+      a verdict also a trial that returns probabilities.
     """
     radii = np.unique(np.asarray(epsilons, np.float32))
     check_inputs(images, radii)
@@ -77,10 +79,14 @@ def measure(
     chosen = suite(suite_name, data.clean.shape[2]) if isinstance(suite_name, str) else suite_name
     for attack in chosen.attacks.values():
         check(attack, norm, data.clean.shape[2])
+    if effort is None:  # else the verdict says so, and other trials keep their numbers
+        for logits_NK in data.clean:
+            check_logits(logits_NK)
     # Few slots waste little at the end of a queue; a CPU is as quick with 64 images a pass as with more.
     slots = slots or (64 if jax.default_backend() == "cpu" else 256)
     bench = _with_programs(bench, functools.partial(programs.attack_program, apply, per_trial), chosen, effort, slots)
-    kept = {name: resume.remembered(call, finished, name) for name, call in bench.attack.items()}
+    program = programs.described(apply, (params, stats), norm, data.images.shape[1:]) if finished is not None else ""
+    kept = {name: resume.remembered(call, finished, name, program) for name, call in bench.attack.items()}
     bench = bench._replace(attack=kept)
     report = _reporter(chosen, len(images), bench.chunk, len(radii), progress)
     outcomes = run_suite(bench, chosen, radii, data, report)

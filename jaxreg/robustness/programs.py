@@ -70,6 +70,17 @@ def logits_program(apply: Apply, per_trial: PerTrial) -> Callable[[Tree, Tree], 
     return per_trial(forward)
 
 
+def described(apply: Apply, models: tuple[Tree, Tree], norm: Norm, shape: tuple[int, ...]) -> str:
+    """What is compiled into an attack beside its arguments: the norm, and the network on images of `shape`, as text.
+
+    The network is that of one trial: on how many devices trials lie changes nothing but rounding.
+    """
+    own = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), models)
+    images = jax.ShapeDtypeStruct((1, *shape), np.float32)
+    forward = jax.jit(lambda params, stats, x: apply(params, stats, x, train=False)[0])
+    return f"{norm} {jax.devices()[0].platform} {forward.lower(*own, images).as_text()}"
+
+
 def attack_program(
     apply: Apply, per_trial: PerTrial, method: str, norm: Norm, slots: int
 ) -> Callable[[Job, Chunk], loop.Found]:

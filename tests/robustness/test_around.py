@@ -5,12 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg.robustness import export, resume, run_attack
+from jaxreg.robustness import export, run_attack
 from jaxreg.robustness.audit import Audit, audit
 from jaxreg.robustness.controls import noisy
 from jaxreg.robustness.eot import expectation
 from jaxreg.robustness.intervals import metric, wilson
-from jaxreg.robustness.loop import Found
 from tests.robustness import nets
 
 KEY = jax.random.key(9)
@@ -68,26 +67,6 @@ def test_an_export_comes_back_and_needs_nothing_but_numpy(tmp_path):
         np.testing.assert_array_equal(plain["ids"], np.arange(5) + 7)
     with pytest.raises(ValueError, match="one number of examples"):
         export.save(tmp_path / "bad.npz", sent._replace(ids=np.arange(4)))
-
-
-def test_finished_calls_are_not_done_again_and_others_are(tmp_path):
-    calls = []
-
-    def call(job, chunk):
-        calls.append(1)
-        return Found(*(jnp.asarray(job["w"]) * i + chunk for i in range(5)))
-
-    kept = resume.remembered(call, tmp_path, "gradient")
-    job = {"w": np.ones(3, np.float32)}
-    first, second = kept(job, np.int32(1)), kept(job, np.int32(1))
-    assert len(calls) == 1
-    assert isinstance(second, Found)
-    np.testing.assert_array_equal(first.pass_EN, second.pass_EN)
-    kept({"w": np.full(3, 2, np.float32)}, np.int32(1))
-    kept(job, np.int32(2))
-    kept(job, np.float32(1))
-    assert len(calls) == 4
-    assert resume.remembered(call, None, "gradient") is call
 
 
 def test_expectation_is_the_log_of_mean_probabilities_and_can_be_attacked():

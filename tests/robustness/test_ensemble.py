@@ -52,6 +52,11 @@ def test_adversaries_fool_within_the_radius(runs):
         np.testing.assert_array_equal(nets.predicted(logits_fn, result.adversarial) == labels, result.robust)
 
 
+def test_bad_use_is_named():
+    with pytest.raises(ValueError, match="got uint8: divide by 255"):
+        run_suite(nets.mlp(), np.zeros((2, 3, 3, 1), np.uint8), np.zeros(2, int), EPS, key=KEY)
+
+
 def test_the_named_suites():
     assert set(SUITES) == {"pgd", "quick", "autoattack"}
     assert {a.loss for a in SUITES["quick"].attacks.values()} == {"ce", "margin", "targeted_dlr"}

@@ -4,10 +4,12 @@ import collections
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxreg.robustness import ATTACKS, run_attack
+from jaxreg.robustness.attack import capacity
 from tests.robustness import nets
 
 KEY = jax.random.key(7)
@@ -161,6 +163,29 @@ def test_one_program_serves_losses_steps_radii_and_starts():
     assert len({int(v) for v in results.values()}) > 1
 
 
+def test_sizes_share_a_program():
+    """Compilations grow neither with N and E within a capacity, nor with seeds, radii or a ragged last batch."""
+    net, traces = nets.mlp(), []
+
+    def logits_fn(x):
+        traces.append(x.shape)
+        return net(x)
+
+    def run(count, radii, seed=0):
+        x = nets.images(count)
+        return run_attack(logits_fn, x, nets.predicted(net, x), radii, "fgsm", key=jax.random.key(seed), slots=8)
+
+    whole, compiled = run(40, [0.02, 0.1, 0.2]), len(traces)
+    for count, radii, seed in ((39, [0.02, 0.1, 0.2], 1), (37, [0.3, 0.01, 0.1, 0.0], 2), (38, [0.05, 0.1, 0.1], 3)):
+        found = run(count, radii, seed)
+        assert found.adversarial.shape == (len(radii), count, 3, 3, 1)
+        assert found.robust.shape == (len(radii), count)
+        assert found.smallest.shape == (count,)
+    assert len(traces) == compiled
+    np.testing.assert_array_equal(run(37, [0.1, 0.02, 0.2]).robust, np.asarray(whole.robust)[[1, 0, 2], :37])
+    assert [capacity(n) for n in (1, 7, 8, 9, 17, 100, 250, 257, 10000)] == [1, 7, 8, 10, 20, 112, 256, 320, 10240]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -170,6 +195,16 @@ def test_one_program_serves_losses_steps_radii_and_starts():
         ({"attack": ATTACKS["pgd_ce"]._replace(steps=0)}, "steps must be at least 1"),
         ({"attack": ATTACKS["pgd_ce"]._replace(loss="hinge")}, "Unknown loss 'hinge'"),
         ({"norm": "l1"}, "norm must be one of"),
+        ({"attack": ATTACKS["pgd_ce"]._replace(loss="targeted_ce")}, "the loss 'targeted_ce' needs targets"),
+        ({"attack": ATTACKS["fab_t"]._replace(targets=0)}, "the method 'fab' needs targets"),
+        ({"ids": np.arange(3)}, "ids must be one for each of 4 images"),
+        ({"labels": np.zeros(3, int)}, "labels must be one for each of 4 images"),
+        ({"labels": np.full(4, 4)}, "labels must be below 4"),
+        ({"labels": np.zeros(4)}, "labels must be integers"),
+        ({"images": np.zeros((4, 3, 3, 1), np.uint8)}, "got uint8: divide by 255"),
+        ({"images": jnp.zeros((4, 3, 3, 1), jnp.bfloat16)}, "got bfloat16: cast within the model"),
+        ({"eps": float("nan")}, "eps must be 0 or more"),
+        ({"logits_fn": lambda x: jax.nn.softmax(nets.mlp()(x).astype(jnp.bfloat16))}, "before the softmax"),
         ({"logits_fn": lambda x: jax.nn.softmax(nets.mlp()(x))}, "before the softmax"),
         ({"logits_fn": nets.linear(classes=2)[0], "attack": "pgd_dlr"}, "at least 3 classes"),
         (

@@ -184,6 +184,17 @@ def test_bad_use_is_named(study, mesh, change, words):
         probe.measure(lift, apply, *parallel.put_trials((params, stats), mesh), key_ids=np.arange(4), **good)
 
 
+def test_probabilities_are_refused_where_no_verdict_would_say_so(study, mesh):
+    params, stats, images, labels = study
+
+    def soft(params, stats, x, *, train):
+        return (jax.nn.softmax(apply(params, stats, x, train=train)[0]),)
+
+    lift, trials = functools.partial(parallel.per_trial, mesh=mesh), parallel.put_trials((params, stats), mesh)
+    with pytest.raises(ValueError, match="before the softmax"):
+        probe.measure(lift, soft, *trials, images, labels, np.arange(COUNT), suite_name="pgd", epsilons=(0.1,))
+
+
 def test_small_class_counts_fit_the_suite():
     from jaxreg.robustness.suites import suite
 

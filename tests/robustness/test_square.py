@@ -101,6 +101,19 @@ def test_minimal_radius_of_a_linear_model(norm):
     assert np.all(nets.predicted(logits_fn, x_adv)[reached] != labels[reached])
 
 
+def test_minimal_radius_with_few_classes_and_by_id():
+    logits_fn, w, b = nets.linear(classes=3)
+    x = nets.images(12)
+    labels, ids = nets.predicted(logits_fn, x), np.arange(12) + 4
+    exact = nets.linear_min_eps(w, b, x, labels, "linf")
+    radius, _ = minimal_eps(logits_fn, x, labels, 1.0, key=KEY, ids=ids)  # of the three targets asked for, two exist
+    np.testing.assert_allclose(radius, exact, rtol=0.01)
+    turned, _ = minimal_eps(logits_fn, x[::-1], labels[::-1], 1.0, key=KEY, ids=ids[::-1])
+    np.testing.assert_allclose(turned[::-1], radius, rtol=1e-5)
+    with pytest.raises(ValueError, match="ids must be one for each"):
+        minimal_eps(logits_fn, x, labels, 1.0, key=KEY, ids=ids[:3])
+
+
 def test_the_curve_is_the_share_of_larger_minimal_radii():
     radii, share = robustness_curve(np.array([0.0, 0.1, 0.3, np.inf, 0.1]))
     np.testing.assert_allclose(radii, [0, 0.1, 0.3])

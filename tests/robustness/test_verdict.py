@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxreg import parallel
-from jaxreg.robustness import ATTACKS, probe, verdict
+from jaxreg.robustness import ATTACKS, evidence, probe, verdict
+from jaxreg.robustness.bench import Bench, Data, Outcome
 from jaxreg.robustness.evidence import Effort
 from jaxreg.robustness.suites import Suite
 from jaxreg.robustness.summary import read_verdict
@@ -104,6 +105,22 @@ def test_large_logits_mislead_the_ce_attack_alone(verdicts):
 
 def test_a_black_box_beats_a_stopped_gradient(verdicts):
     assert "black_box" in [f.name for f in verdicts["stopped"][0].failed]
+
+
+def test_checks_run_in_the_order_of_their_table(monkeypatch):
+    """Not in that of a set, which differs from process to process: all of a job must run the same program at once."""
+    asked = []
+
+    def attack(bench, one, radii, few, broken, early_exit=True):
+        asked.append(one)
+        held = np.zeros((1, len(radii), 4), bool)
+        return Outcome(held, few.images[None, None], np.zeros((1, 4)), ~held, np.zeros(1))
+
+    monkeypatch.setattr(evidence, "run_attack", attack)
+    few = Data(nets.images(4), np.zeros(4, int), np.arange(4), np.eye(4, dtype=np.float32)[None])
+    found = evidence._attacks(Bench((), None, {}, {}, 4, 0, "linf"), few, 0.1, np.ones((1, 4), bool), Effort())
+    assert asked == list(evidence.attacks_needed(Effort()).values())
+    assert list(found)[-3:] == ["steps", "restarts", "black_box"]
 
 
 def test_judging_is_a_function_of_the_numbers():

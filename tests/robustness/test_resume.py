@@ -1,0 +1,122 @@
+"""Finished calls come back, and only to the question that they answered."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxreg import parallel
+from jaxreg.robustness import ATTACKS, bench, probe, programs, resume
+from jaxreg.robustness.loop import Found
+from jaxreg.robustness.suites import Suite
+from tests.robustness import nets
+
+COUNT = 8
+
+
+def test_finished_calls_are_not_done_again_and_others_are(tmp_path):
+    calls = []
+
+    def call(job, chunk):
+        calls.append(1)
+        return Found(*(jnp.asarray(job["w"]) * i + chunk for i in range(5)))
+
+    kept = resume.remembered(call, tmp_path, "gradient", "linf")
+    job = {"w": np.ones(3, np.float32)}
+    first, second = kept(job, np.int32(1)), kept(job, np.int32(1))
+    assert len(calls) == 1
+    assert isinstance(second, Found)
+    np.testing.assert_array_equal(first.pass_EN, second.pass_EN)
+    kept({"w": np.full(3, 2, np.float32)}, np.int32(1))
+    kept(job, np.int32(2))
+    kept(job, np.float32(1))
+    assert len(calls) == 4
+    resume.remembered(call, tmp_path, "gradient", "l2")(job, np.int32(1))
+    resume.remembered(call, tmp_path, "square", "linf")(job, np.int32(1))
+    assert len(calls) == 6
+    assert resume.remembered(call, None, "gradient", "linf") is call
+
+
+def asked(attack, **change):
+    """The digest of the one call that an attack makes; `change` what differs from the plainest evaluation."""
+    given = {
+        "seed": 0,
+        "dtype": np.float32,
+        "radii": (0.1,),
+        "labels": np.arange(COUNT) % 4,
+        "program": "linf",
+    } | change
+    digests = []
+
+    def call(job, chunk):
+        digests.append(resume.digest((job, chunk), given["program"]))
+        zeros = np.zeros((1, programs.GROUP, COUNT))
+        return Found(zeros[..., None, None, None], zeros > 1, zeros - 1, zeros[:, 0], np.zeros(1))
+
+    weights = {"w": np.ones((1, 4), given["dtype"])}
+    table = bench.Bench((weights, {}), None, {"gradient": call}, {"gradient": 6}, COUNT, given["seed"], "linf")
+    clean = np.random.default_rng(0).normal(size=(1, COUNT, 4)).astype(np.float32)
+    data = bench.Data(nets.images(COUNT), given["labels"], np.arange(COUNT), clean)
+    bench.run_attack(table, attack, np.array(given["radii"]), data, np.full((1, COUNT), np.inf))
+    (digest,) = digests
+    return digest
+
+
+def test_all_that_determines_a_result_is_in_the_digest():
+    base = ATTACKS["pgd_ce"]
+    changes = {
+        "loss": "margin",
+        "steps": 21,
+        "step_size": 0.5,
+        "random_start": False,
+        "restarts": 2,
+        "targets": 2,
+        "adaptive": True,
+    }
+    assert set(changes) == set(base._fields) - {"method"}  # which is in the name of the file
+    attacks = [base._replace(**{name: value}) for name, value in changes.items()]
+    attacks += [base._replace(targets=3, restarts=2), base._replace(targets=2, restarts=3)]
+    digests = [asked(base), *map(asked, attacks)]
+    others = ({"seed": 1}, {"dtype": np.float16}, {"radii": (0.2,)}, {"radii": (0.1, 0.2)}, {"program": "l2"})
+    digests += [asked(base, **change) for change in (*others, {"labels": np.zeros(COUNT, int)})]
+    assert len(set(digests)) == len(digests)
+    assert asked(base) == digests[0]
+
+
+def linear(params, stats, x, *, train):
+    return ((x.reshape(x.shape[0], -1) - 0.5) @ params["w"] + stats["shift"],)
+
+
+def scaled(params, stats, x, *, train):
+    """Another network of the same weights, with the same predictions."""
+    return (linear(params, stats, x, train=train)[0] * 2,)
+
+
+@pytest.fixture(scope="module")
+def trials():
+    rng = np.random.default_rng(1)
+    return {"w": rng.normal(size=(1, 9, 4)).astype(np.float32)}, {"shift": np.zeros((1, 4), np.float32)}
+
+
+def test_another_norm_is_measured_anew_in_the_same_folder(tmp_path, trials):
+    x, mesh = nets.images(COUNT), parallel.make_mesh(devices=jax.devices()[:1])
+    labels = nets.predicted(lambda x: linear(*jax.tree.map(lambda a: a[0], trials), x, train=False)[0], x)
+    lift = functools.partial(parallel.per_trial, mesh=mesh)
+    run = functools.partial(
+        probe.measure, lift, linear, *parallel.put_trials(trials, mesh), x, labels, np.arange(COUNT)
+    )
+    how = {"suite_name": Suite({"fgsm": ATTACKS["fgsm"]}), "epsilons": (0.1,), "trials": 1, "finished": tmp_path}
+    for norm in ("linf", "l2", "linf"):
+        (one,) = run(norm=norm, **how)
+        delta = one.arrays["adversarial/worst/0.1"].reshape(COUNT, -1) - x.reshape(COUNT, -1)
+        sizes = np.abs(delta).max(1) if norm == "linf" else np.linalg.norm(delta, axis=1)
+        np.testing.assert_allclose(sizes[~one.arrays["robust/worst/0.1"]], 0.1, rtol=1e-4)
+    assert len(list(tmp_path.iterdir())) == 2  # the third evaluation found the first one's call
+
+
+def test_another_network_is_told_apart(trials):
+    told = {programs.described(apply, trials, norm, (3, 3, 1)) for apply in (linear, scaled) for norm in ("linf", "l2")}
+    assert len(told) == 4
+    assert programs.described(linear, trials, "l2", (3, 3, 1)) in told
