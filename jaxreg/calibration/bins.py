@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxreg.calibration.ranking import Ranking
+from jaxreg.calibration.ranking import Ranking, running_total
 
 BINS = 15
 EXACT = jax.lax.Precision.HIGHEST  # accelerators otherwise round the factors of a product to 8 or 11 bits
@@ -45,6 +45,11 @@ def equal_width(values: Array, bins: int = BINS) -> Array:
     return ((values > edges[:-1]) & (values <= edges[1:])).astype(jnp.float32)
 
 
+def place(values: Array, bins: int = BINS) -> Array:
+    """Returns the bin of each value, int32 of the same shape: where `equal_width` has its 1."""
+    return jnp.sum(values[..., None] > edges_of(bins)[1:-1], -1, dtype=jnp.int32)
+
+
 def edges_of(bins: int) -> np.ndarray:
     """Returns the edges [M + 1] of equal-width bins, float32; the outer ones are infinite: no value is beyond them.
 
@@ -73,6 +78,28 @@ def equal_mass(ranking: Ranking, count: Array, bins: int = BINS) -> Array:
     low_N1, high_N1 = ranking.low[:, None], ranking.high[:, None]
     inside_NM = jnp.minimum(high_N1, edges[1:]) - jnp.maximum(low_N1, edges[:-1])
     return jnp.maximum(inside_NM, 0) / jnp.maximum(high_N1 - low_N1, 1)
+
+
+def adaptive(confidence_N: Array, correct_N: Array, mask_N: Array, bins: int = BINS) -> Bins:
+    """The sums [M] of `bins_of(equal_mass(...))` where each example is right or wrong (1 or 0).
+
+    One sort of whole numbers instead of a ranking: the bits of a float >= 0 are in its order, the last one says right.
+    """
+    bits_N = jax.lax.bitcast_convert_type(confidence_N.astype(jnp.float32), jnp.uint32)
+    key_N = jnp.sort(jnp.where(mask_N > 0, bits_N * 2 + correct_N.astype(jnp.uint32), jnp.uint32(2**32 - 1)))
+    count, value_N = jnp.sum(mask_N).astype(jnp.int32), key_N >> 1
+    known_N = jnp.arange(len(key_N)) < count
+    of_value_N = jnp.where(known_N, jax.lax.bitcast_convert_type(value_N, jnp.float32), 0.0)
+    confidence, correct = running_total(of_value_N), running_total(known_N * (key_N & 1).astype(jnp.float32))
+    position = jnp.arange(bins + 1)
+    edges = position * (count // bins) + jnp.minimum(position, count % bins)
+    at_edge = value_N[jnp.minimum(edges, len(key_N) - 1)]
+    low = jnp.sum(value_N < at_edge[:, None], -1, dtype=jnp.int32)  # jnp.searchsorted fails inside shard_map
+    high = jnp.minimum(jnp.sum(value_N <= at_edge[:, None], -1, dtype=jnp.int32), count)
+    low, high = jnp.minimum(low, edges), jnp.maximum(high, edges)
+    share = (edges - low) / jnp.maximum(high - low, 1)
+    right = correct[low] + share * (correct[high] - correct[low])
+    return Bins(jnp.diff(edges).astype(jnp.float32), jnp.diff(confidence[edges]), jnp.diff(right))
 
 
 def ece(bins: Bins) -> Array:

@@ -14,19 +14,37 @@ class Split(NamedTuple):
     ids: np.ndarray
 
 
-def check(splits: Mapping[str, Split], trials: Sequence[str]) -> None:
-    """Raises ValueError on the first thing that is wrong with any split of any trial."""
+def check(splits: Mapping[str, Split], trials: Sequence[str]) -> int:
+    """Raises ValueError on the first thing that is wrong with any split, logits apart; returns the number of classes.
+
+    Logits are checked by `check_logits` where they are read: they may be in files.
+    """
     if "validation" not in splits:
         raise ValueError(f"calibration is fitted on the split 'validation', got {sorted(splits)}: predict it first.")
-    classes = {int(np.shape(logits)[-1]) for split in splits.values() for logits in split.logits}
+    for name, split in splits.items():
+        if len(split.logits) != len(trials):
+            raise ValueError(f"{name}: logits of {len(split.logits)} trials, but {len(trials)} trials are named.")
+    if not trials:
+        raise ValueError("there are no trials: calibration needs the logits of at least one.")
+    classes = {int(np.shape(split.logits[0])[-1]) for split in splits.values()}
     if len(classes) != 1 or min(classes) < 2:
         raise ValueError(f"all logits must have the same number of classes, at least 2, got {sorted(classes)}.")
     for name, split in splits.items():
         _check_examples(name, split, min(classes))
-        if len(split.logits) != len(trials):
-            raise ValueError(f"{name}: logits of {len(split.logits)} trials, but {len(trials)} trials are named.")
-        for trial, logits_NK in zip(trials, split.logits):
-            _check_logits(f"{name}, trial {trial}", logits_NK, split.ids)
+    _check_apart(splits)
+    return min(classes)
+
+
+def _check_apart(splits: Mapping[str, Split]) -> None:
+    """What is fitted on validation must not be judged on the same examples."""
+    fitted = np.asarray(splits["validation"].ids)
+    for name, split in splits.items():
+        both = np.intersect1d(fitted, np.asarray(split.ids)) if name != "validation" else fitted[:0]
+        if len(both):
+            raise ValueError(
+                f"example {both[0]} is in validation and in {name} ({len(both)} are): "
+                "what is fitted on one must be measured on others; give examples of both splits different ids."
+            )
 
 
 def _check_examples(name: str, split: Split, classes: int) -> None:
@@ -44,12 +62,17 @@ def _check_examples(name: str, split: Split, classes: int) -> None:
         raise ValueError(f"{name}, example {ids[n]}: label must be a class 0 to {classes - 1}, got {labels[n]}.")
 
 
-def _check_logits(place: str, logits_NK: np.ndarray, ids: np.ndarray) -> None:
-    if logits_NK.ndim != 2 or len(logits_NK) != len(ids):
-        raise ValueError(f"{place}: logits {logits_NK.shape} do not match {len(ids)} labels and ids: expected [N, K].")
-    wrong = np.flatnonzero(~np.isfinite(logits_NK).all(-1))
-    if len(wrong):
-        bad = logits_NK[wrong[0]][~np.isfinite(logits_NK[wrong[0]])][0]
+def check_logits(place: str, given: np.ndarray, logits_NK: np.ndarray, ids: np.ndarray) -> None:
+    """Raises ValueError unless `given` are logits of `ids`, and finite as the float32 `logits_NK` that they became."""
+    if given.ndim != 2 or len(given) != len(ids):
+        raise ValueError(f"{place}: logits {given.shape} do not match {len(ids)} labels and ids: expected [N, K].")
+    if given.shape[1] != logits_NK.shape[1]:
+        classes = sorted({given.shape[1], logits_NK.shape[1]})
+        raise ValueError(f"{place}: all logits must have the same number of classes, at least 2, got {classes}.")
+    if not np.isfinite(logits_NK).all():
+        wrong = np.flatnonzero(~np.isfinite(logits_NK).all(-1))
+        bad = given[wrong[0]][~np.isfinite(logits_NK[wrong[0]])][0]
+        told = "is too large for float32" if np.isfinite(bad) else "is not finite"
         raise ValueError(
-            f"{place}, example {ids[wrong[0]]}: logit {bad} is not finite ({len(wrong)} examples): did it diverge?"
+            f"{place}, example {ids[wrong[0]]}: logit {bad} {told} ({len(wrong)} examples): did it diverge?"
         )

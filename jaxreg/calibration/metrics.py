@@ -3,7 +3,6 @@
 `METRICS` use operators alone, so they take JAX arrays under jit as well as NumPy arrays on the host.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,7 +12,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxreg.calibration import bins as binning
+from jaxreg.calibration import classes
 from jaxreg.calibration.bins import BINS, Bins
+
+FARTHEST = 1e16  # of two logits
 
 
 class Examples(NamedTuple):
@@ -42,68 +44,44 @@ class Sums:
         return jax.tree.map(jnp.add, self, other)
 
 
+def shifted(logits_NK: Array) -> Array:
+    """Returns float32 logits less the largest of their row: at most 0, and 0 at the predicted class.
+
+    Differences beyond `FARTHEST` count as `FARTHEST`, so that their squares still add up in float32.
+    """
+    z_NK = logits_NK.astype(jnp.float32)
+    return jnp.maximum(z_NK - jnp.max(z_NK, -1, keepdims=True), -FARTHEST)
+
+
 def examples(logits_NK: Array, labels_N: Array) -> Examples:
     """Returns the per-example quantities of logits [N, K] (any float; computed in float32) and labels [N].
 
     Brier is sum_k (p_k - y_k)^2, in [0, 2]; NLL is in nats. Among equal largest logits the first class is predicted.
     """
-    z_NK = logits_NK.astype(jnp.float32)
-    z_NK = z_NK - jnp.max(z_NK, -1, keepdims=True)  # so that the largest p is exp(0) over the sum of all
-    exp_NK, classes = jnp.exp(z_NK), jnp.arange(z_NK.shape[-1], dtype=jnp.int32)
+    return of_shifted(shifted(logits_NK), labels_N)[0]
+
+
+def of_shifted(z_NK: Array, labels_N: Array, scale: Array | float = 1.0) -> tuple[Examples, Array]:
+    """Returns the same of scale * z, z from `shifted`, and the probabilities [N, K].
+
+    The class is predicted from z itself: multiplied by a small scale, nearly equal logits may round to the same.
+    """
+    exp_NK, class_K = jnp.exp(scale * z_NK), jnp.arange(z_NK.shape[-1], dtype=jnp.int32)
     sum_N, z_label_N = jnp.sum(exp_NK, -1), jnp.take_along_axis(z_NK, labels_N[:, None], -1)[:, 0]
-    prediction_N = jnp.min(jnp.where(z_NK >= 0, classes, len(classes) - 1), -1)  # an argmax, ten times faster on a CPU
-    wrong_NK = jnp.where(classes == labels_N[:, None], 0.0, exp_NK)
+    prediction_N = jnp.min(jnp.where(z_NK >= 0, class_K, len(class_K) - 1), -1)  # an argmax, ten times faster on a CPU
+    wrong_NK = jnp.where(class_K == labels_N[:, None], 0.0, exp_NK)
     p_others_N = jnp.sum(wrong_NK, -1) / sum_N  # 1 - p of the label, without cancellation
     brier_N = jnp.sum(wrong_NK**2, -1) / sum_N**2 + p_others_N**2
     correct_N = (prediction_N == labels_N).astype(jnp.float32)
-    return Examples(1 / sum_N, prediction_N, correct_N, jnp.log(sum_N) - z_label_N, brier_N)
-
-
-def class_bins(logits_NK: Array, labels_N: Array, mask_N: Array, bins: int = BINS) -> Bins:
-    """Returns sums [K, M]: for each class, its probabilities in equal-width bins against 1[label = class]."""
-    p_NK = jax.nn.softmax(logits_NK.astype(jnp.float32))
-    form = functools.partial(jax.lax.platform_dependent, cpu=scattered, default=compared)
-    one = jnp.zeros(p_NK.shape[0], jnp.int32)
-    mask_NK = jnp.broadcast_to(mask_N[:, None], p_NK.shape)
-    values_NK2, empty = jnp.stack([mask_NK, mask_NK * p_NK], -1), jnp.zeros((1, p_NK.shape[-1], bins, 2))
-    both_KM2 = form(p_NK, values_NK2, one, empty)[0]
-    p_label_N = jnp.take_along_axis(p_NK, labels_N[:, None], -1)[:, 0]
-    label_NK = jax.nn.one_hot(labels_N, p_NK.shape[-1]) * mask_N[:, None]
-    hits_KM = jnp.matmul(label_NK.T, binning.equal_width(p_label_N, bins), precision=binning.EXACT)
-    return Bins(both_KM2[..., 0], both_KM2[..., 1], hits_KM)
-
-
-def class_gaps(
-    logits_NK: Array, labels_N: Array, mask_N: Array, groups_N: Array, groups: int, bins: int = BINS
-) -> Array:
-    """Returns sums [G, K, M] of p - 1[label = class] in the bins of p, separately for each of `groups` of examples."""
-    p_NK = jax.nn.softmax(logits_NK.astype(jnp.float32))
-    gap_NK = (p_NK - jax.nn.one_hot(labels_N, p_NK.shape[-1])) * mask_N[:, None]
-    form = functools.partial(jax.lax.platform_dependent, cpu=scattered, default=compared)
-    return form(p_NK, gap_NK[..., None], groups_N, jnp.zeros((groups, p_NK.shape[-1], bins, 1)))[..., 0]
-
-
-def compared(p_NK: Array, values_NKV: Array, groups_N: Array, empty_GKMV: Array) -> Array:
-    """Sums [G, K, M, V] of values in the bins of probabilities: every probability against every bin."""
-    inside_NKM = binning.equal_width(p_NK, empty_GKMV.shape[2])
-    group_NG = jax.nn.one_hot(groups_N, len(empty_GKMV))
-    return empty_GKMV + jnp.einsum("ng,nkm,nkv->gkmv", group_NG, inside_NKM, values_NKV, precision=binning.EXACT)
-
-
-def scattered(p_NK: Array, values_NKV: Array, groups_N: Array, empty_GKMV: Array) -> Array:
-    """The same, much faster on a CPU, where adding to one place after the other costs nothing extra."""
-    classes, bins, values = empty_GKMV.shape[1:]
-    near_NK = jnp.clip((p_NK * bins).astype(jnp.int32), 0, bins - 1)
-    edges = jnp.asarray(binning.edges_of(bins))
-    place_NK = near_NK - (p_NK <= edges[near_NK]) + (p_NK > edges[near_NK + 1])
-    where = (groups_N[:, None] * classes + jnp.arange(classes)) * bins + place_NK
-    return empty_GKMV.reshape(-1, values).at[where].add(values_NKV).reshape(empty_GKMV.shape)
+    each = Examples(1 / sum_N, prediction_N, correct_N, jnp.log(sum_N) - scale * z_label_N, brier_N)
+    return each, exp_NK / sum_N[:, None]
 
 
 def sums_of(logits_NK: Array, labels_N: Array, mask_N: Array | None = None, bins: int = BINS) -> Sums:
     """Returns the sums of one masked batch: `mask_N` is 1 for an example and 0 for padding (default: no padding)."""
     mask_N = jnp.ones(labels_N.shape, jnp.float32) if mask_N is None else mask_N.astype(jnp.float32)
-    each = examples(logits_NK, labels_N)
+    each, p_NK = of_shifted(shifted(logits_NK), labels_N)
+    seen = classes.add(classes.empty(p_NK, 1, bins), p_NK, labels_N, mask_N, jnp.zeros_like(labels_N))
     top = binning.bins_of(binning.equal_width(each.confidence, bins), each.confidence, each.correct, mask_N)
     return Sums(
         count=jnp.sum(mask_N),
@@ -112,7 +90,7 @@ def sums_of(logits_NK: Array, labels_N: Array, mask_N: Array | None = None, bins
         nll=jnp.sum(each.nll * mask_N),
         brier=jnp.sum(each.brier * mask_N),
         bins=top,
-        classes=class_bins(logits_NK, labels_N, mask_N, bins),
+        classes=classes.bins_of(seen),
     )
 
 

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxreg.calibration.metrics import shifted
+
 LOG_LOW, LOG_HIGH = math.log(1e-2), math.log(1e2)  # bracket of log b, b = 1 / T
 TOLERANCE = 1e-5  # of log b: the relative error of T
 STEPS = 64
@@ -29,12 +31,13 @@ class Slope:
 
 
 class Search(NamedTuple):
-    """A bracket of log b, the place to look at next, and the last step: scalars, or [T] for all trials at once."""
+    """A bracket of log b, the place to look at next, the last step, and 0 or that step where it was Newton's."""
 
-    low: Array
+    low: Array  # scalars, or [T] for all trials at once
     high: Array
     log_b: Array
     step: Array
+    newton: Array
 
 
 class Temperature(NamedTuple):
@@ -47,20 +50,24 @@ class Temperature(NamedTuple):
 
 
 def slope(log_b: Array, logits_NK: Array, labels_N: Array, mask_N: Array) -> Slope:
-    """Returns the sums of a batch: with p = softmax(b z), the gradient is E_p z - z_y and the curvature Var_p z."""
-    z_NK = logits_NK.astype(jnp.float32)
-    z_NK = z_NK - jnp.max(z_NK, -1, keepdims=True)
-    p_NK = jax.nn.softmax(jnp.exp(log_b) * z_NK)
-    mean_N = jnp.sum(p_NK * z_NK, -1)
+    """Returns the sums of a batch: with p = softmax(b z), the gradient is E_p z - z_y and the curvature Var_p z.
+
+    Three sums over one exponential. E z^2 - (E z)^2 cancels little: z is 0 at the largest logit, whose p is >= 1/K.
+    """
+    z_NK = shifted(logits_NK)
+    exp_NK = jnp.exp(jnp.exp(log_b) * z_NK)
+    first_NK = exp_NK * z_NK
+    sum_N = jnp.sum(exp_NK, -1)
+    mean_N = jnp.sum(first_NK, -1) / sum_N
     gradient_N = (mean_N - jnp.take_along_axis(z_NK, labels_N[:, None], -1)[:, 0]) * mask_N
-    variance_N = jnp.sum(p_NK * (z_NK - mean_N[:, None]) ** 2, -1) * mask_N
+    variance_N = jnp.maximum(jnp.sum(first_NK * z_NK, -1) / sum_N - mean_N**2, 0.0) * mask_N
     return Slope(jnp.sum(gradient_N), jnp.sum(gradient_N**2), jnp.sum(variance_N), jnp.sum(mask_N))
 
 
-def start(like: Array) -> Search:
-    """Returns the search at b = 1, shaped as `like`."""
-    zero = like.astype(jnp.float32) * 0
-    return Search(zero + LOG_LOW, zero + LOG_HIGH, zero, zero + (LOG_HIGH - LOG_LOW))
+def start(log_b: Array) -> Search:
+    """Returns the search from `log_b`, inside the bracket."""
+    zero = log_b.astype(jnp.float32) * 0
+    return Search(zero + LOG_LOW, zero + LOG_HIGH, log_b, zero + (LOG_HIGH - LOG_LOW), zero)
 
 
 def advance(search: Search, at: Slope) -> Search:
@@ -72,11 +79,16 @@ def advance(search: Search, at: Slope) -> Search:
     to = search.log_b + newton
     trusted = (to >= low) & (to <= high) & (jnp.abs(newton) <= jnp.abs(search.step) / 2)
     step = jnp.where(trusted, newton, (low + high) / 2 - search.log_b)
-    return Search(low, high, search.log_b + step, step)
+    # Newton's error is squared by every step: where two in a row say how fast, the next one need not be made.
+    before, now = jnp.abs(search.newton), jnp.abs(jnp.where(trusted, newton, 0.0))
+    following = now**2 * jnp.maximum(now / before**2, 1.0)
+    done = trusted & (before > 0) & (before < 1) & (following < TOLERANCE)
+    moved = Search(low, high, search.log_b + step, jnp.where(done, 0.0, step), now)
+    return jax.tree.map(lambda new, old: jnp.where(converged(search), old, new), moved, search)
 
 
 def converged(search: Search) -> Array:
-    """True where the last step no longer changes T."""
+    """True where the next step would no longer change T."""
     return jnp.abs(search.step) < TOLERANCE
 
 
@@ -92,8 +104,8 @@ def finish(search: Search, at: Slope) -> Temperature:
     return Temperature(jnp.exp(-log_b), low, high, hit.astype(jnp.float32))
 
 
-def solve(look: Callable[[Array], Slope], like: Array) -> Temperature:
-    """Searches with `look`, which returns the summed slope of all examples at a log b shaped as `like`."""
+def solve(look: Callable[[Array], Slope], begin: Array) -> Temperature:
+    """Searches from the log b `begin` with `look`, which returns the summed slope of all examples at one of its shape."""
 
     def unfinished(state: tuple[Array, Search, Slope]) -> Array:
         return (state[0] < STEPS) & ~jnp.all(converged(state[1]))
@@ -102,18 +114,36 @@ def solve(look: Callable[[Array], Slope], like: Array) -> Temperature:
         at = look(state[1].log_b)
         return state[0] + 1, advance(state[1], at), at
 
-    begin = start(like)
-    zero = begin.log_b
+    zero = begin.astype(jnp.float32) * 0
     steps = jnp.max(zero).astype(jnp.int32)
-    return finish(*jax.lax.while_loop(unfinished, move, (steps, begin, Slope(zero, zero, zero, zero)))[1:])
+    first = steps, start(zero + begin), Slope(zero, zero, zero, zero)
+    return finish(*jax.lax.while_loop(unfinished, move, first)[1:])
+
+
+def where_it_matters(found: Temperature, differ: Callable[[], Array]) -> Temperature:
+    """Returns `found`, or T = 1 without an interval where no two logits of any example differ.
+
+    Then NLL does not depend on T: every T is as good, the search ends at the bracket, and 1 changes nothing. `differ`
+    says whether any do; it is asked only at the bracket.
+    """
+    flat = jax.lax.cond(found.at_bracket > 0, lambda: ~differ(), lambda: found.at_bracket > 2)
+    one, nothing = jnp.where(flat, 1.0, found.value), jnp.where(flat, jnp.nan, found.low)
+    return Temperature(one, nothing, jnp.where(flat, jnp.nan, found.high), jnp.where(flat, 0.0, found.at_bracket))
+
+
+def differ(logits_NK: Array, mask_N: Array) -> Array:
+    """Whether two logits of any example of a batch differ: bool []."""
+    return jnp.any((jnp.max(logits_NK, -1) > jnp.min(logits_NK, -1)) & (mask_N > 0))
 
 
 def fit(logits_NK: Array, labels_N: Array, mask_N: Array | None = None) -> Temperature:
     """Minimises the NLL of z/T over T in [0.01, 100] on a validation split: convex in 1/T, so the search cannot fail.
 
-    Shapes as in `metrics.sums_of`. T < 1 means that the model was under-confident. Works under jit, vmap and lax.map.
+    Shapes as in `metrics.sums_of`. T < 1 means that the model was under-confident; T is 1 where all logits of each
+    example are equal, because NLL does not depend on it. Works under jit, vmap and lax.map.
 
     References: Guo et al., 2017, https://arxiv.org/abs/1706.04599, section 4.2.
     """
     mask_N = jnp.ones(labels_N.shape, jnp.float32) if mask_N is None else mask_N.astype(jnp.float32)
-    return solve(lambda log_b: slope(log_b, logits_NK, labels_N, mask_N), jnp.sum(mask_N))
+    found = solve(lambda log_b: slope(log_b, logits_NK, labels_N, mask_N), jnp.sum(mask_N) * 0)
+    return where_it_matters(found, lambda: differ(logits_NK, mask_N))

@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxreg.calibration import metrics, posthoc, temperature, uncertainty
+from jaxreg.calibration import bins as binning
+from jaxreg.calibration import classes, metrics, posthoc, temperature, uncertainty
 from jaxreg.calibration.bins import Bins
 
 Tree = Any
 VARIANTS = ("", "_ts", "_vector_scaling")  # of metric names: raw logits, after temperature, after vector scaling
+VECTOR = VARIANTS.index("_vector_scaling")
 VALIDATION = 0  # place of the split that everything is fitted on
 COLUMNS = ("correct", "confidence", "nll", "brier")
 
@@ -48,48 +50,97 @@ def total(of_chunk: Callable[..., tuple[Tree, Tree]], *chunks: Array) -> tuple[T
     return jax.lax.scan(step, zeros, chunks)
 
 
-def fit(logits_CBK: Array, labels_CB: Array, mask_CB: Array) -> tuple[temperature.Temperature, Array]:
-    """Returns the temperature of one split, and the affine parameters [V, 2K] of all variants."""
+def fit_temperature(logits_CBK: Array, labels_CB: Array, mask_CB: Array) -> temperature.Temperature:
+    """Returns the temperature of one split: of its first chunk, and from there of all of them in two or three looks."""
 
-    def slope(log_b: Array) -> temperature.Slope:
-        return total(lambda *chunk: (temperature.slope(log_b, *chunk), None), logits_CBK, labels_CB, mask_CB)[0]
+    def search(begin: Array, *chunks: Array) -> temperature.Temperature:
+        def look(log_b: Array) -> temperature.Slope:
+            return total(lambda *chunk: (temperature.slope(log_b, *chunk), None), *chunks)[0]
+
+        return temperature.solve(look, begin)
+
+    every = logits_CBK, labels_CB, mask_CB
+    first = search(mask_CB[0, 0] * 0, *(chunks[:1] for chunks in every))
+    found = search(jnp.where(first.at_bracket > 0, 0.0, -jnp.log(first.value)), *every)
+
+    def differ() -> Array:
+        return total(lambda *chunk: (temperature.differ(*chunk).astype(jnp.int32), None), logits_CBK, mask_CB)[0] > 0
+
+    return temperature.where_it_matters(found, differ)
+
+
+def fit_vector(anchor: Array, logits_CBK: Array, labels_CB: Array, mask_CB: Array) -> Array:
+    """Returns the parameters [2K] of vector scaling on one split, searched from `anchor`."""
 
     def curve(parameters: Array) -> posthoc.Curve:
         return total(lambda *chunk: (posthoc.curve(parameters, *chunk), None), logits_CBK, labels_CB, mask_CB)[0]
 
-    found = temperature.solve(slope, logits_CBK[0, 0, 0])
-    classes = logits_CBK.shape[-1]
-    scaled = posthoc.begin(1 / found.value, classes)
-    return found, jnp.stack([posthoc.begin(found.value * 0 + 1, classes), scaled, posthoc.solve(curve, scaled)])
+    return posthoc.solve(curve, anchor)
 
 
-def measure_variant(parameters: Array, logits_CBK: Array, examples: Examples, group_weights: Array, bins: int) -> Found:
-    """Returns the sums of a * z + b on one split, `parameters` as in `posthoc.scaled`."""
+def measure_variant(
+    shifted: Callable[[Array], Array], scale: Array, logits_CBK: Array, examples: Examples, groups: int, bins: int
+) -> tuple[classes.Classes, Array, Array]:
+    """Returns sums by class, counts of groups [G] and COLUMNS [4, C, B] of scale * shifted(z) on one split."""
 
-    def look(logits_BK: Array, labels_B: Array, mask_B: Array, key_ids_B: Array) -> tuple[Tree, Array]:
-        scaled_BK = posthoc.scaled(parameters, logits_BK)
-        each = metrics.examples(scaled_BK, labels_B)
-        columns = jnp.stack([each.correct, each.confidence, each.nll, each.brier])
-        groups_B = uncertainty.groups(key_ids_B)
-        counts = uncertainty.in_groups(mask_B, groups_B)
-        by_group = metrics.class_gaps(scaled_BK, labels_B, mask_B, groups_B, uncertainty.GROUPS, bins)
-        return (metrics.class_bins(scaled_BK, labels_B, mask_B, bins), by_group, counts), columns * mask_B
+    def look(
+        sums: tuple[classes.Classes, Array], chunk: tuple[Array, ...]
+    ) -> tuple[tuple[classes.Classes, Array], Array]:
+        logits_BK, labels_B, mask_B, key_ids_B = chunk
+        each, p_BK = metrics.of_shifted(shifted(logits_BK), labels_B, scale)
+        groups_B = uncertainty.groups(key_ids_B, groups)
+        columns_4B = jnp.stack([each.correct, each.confidence, each.nll, each.brier]) * mask_B
+        return (classes.add(sums[0], p_BK, labels_B, mask_B, groups_B), sums[1].at[groups_B].add(mask_B)), columns_4B
 
-    (classes, gaps_GKM, counts_G), columns_C4B = total(look, logits_CBK, *examples)
-    return Found(classes, uncertainty.classwise(group_weights, gaps_GKM, counts_G), columns_C4B.swapaxes(0, 1))
+    nothing = classes.empty(logits_CBK[0], groups, bins), jnp.zeros(groups) + logits_CBK[0, 0, 0] * 0
+    (by_class, counts_G), columns_C4B = jax.lax.scan(look, nothing, (logits_CBK, *examples))
+    return by_class, counts_G, columns_C4B.swapaxes(0, 1)
 
 
 def measure_trial(logits_SCBK: Array, shared: tuple[Examples, Array], *, bins: int, replicates: int) -> Tree:
     """Returns (temperature, `Found` [S, V, ...]) of one trial."""
     examples, seed = shared
-    found, parameters_VP = fit(*(array[VALIDATION] for array in (logits_SCBK, *examples[:2])))
+    fitted = [array[VALIDATION] for array in (logits_SCBK, *examples[:2])]
+    found = fit_temperature(*fitted)
+    vector = fit_vector(posthoc.begin(1 / found.value, logits_SCBK.shape[-1]), *fitted)
+    scales_V = jnp.stack([found.value * 0 + 1, 1 / found.value, found.value * 0 + 1])
     group_weights = uncertainty.group_weights(jax.random.key(seed), replicates)
 
     def one(place: tuple[Array, Array]) -> Found:
+        def shifted(logits_BK: Array) -> Array:
+            by_vector = lambda: metrics.shifted(posthoc.scaled(vector, logits_BK))  # noqa: E731
+            return jax.lax.cond(place[1] == VECTOR, by_vector, lambda: metrics.shifted(logits_BK))
+
         logits_CBK, own = jax.tree.map(lambda a: a[place[0]], (logits_SCBK, examples))
-        return measure_variant(parameters_VP[place[1]], logits_CBK, own, group_weights, bins)
+        seen = measure_variant(shifted, scales_V[place[1]], logits_CBK, own, uncertainty.GROUPS, bins)
+        by_class, counts_G, columns_4CB = seen
+        gaps_GKM = by_class.confidence - by_class.correct
+        classwise = uncertainty.classwise(group_weights, gaps_GKM, counts_G)
+        return Found(classes.bins_of(by_class), classwise, columns_4CB)
 
     return found, over_places(one, len(logits_SCBK), len(VARIANTS))
+
+
+def evaluate_trial(logits_SCBK: Array, shared: Examples, *, places: tuple[int, ...], bins: int) -> dict[str, Array]:
+    """Returns every metric [P] of one trial on the splits at `places`, before and after temperature scaling."""
+    found = fit_temperature(*(array[VALIDATION] for array in (logits_SCBK, *shared[:2])))
+
+    def one(place: tuple[Array, Array]) -> dict[str, Array]:
+        logits_CBK, own = jax.tree.map(lambda a: a[place[0]], (logits_SCBK, shared))
+        by_class, (count,), columns_4CB = measure_variant(metrics.shifted, place[1], logits_CBK, own, 1, bins)
+        correct_N, confidence_N, nll_N, brier_N = columns_4CB.reshape(len(COLUMNS), -1)
+        mask_N = own.mask.ravel()
+        top = binning.bins_of(binning.equal_width(confidence_N, bins), confidence_N, correct_N, mask_N)
+        correct, confidence, nll, brier = (jnp.sum(array) for array in (correct_N, confidence_N, nll_N, brier_N))
+        values = metrics.summary(metrics.Sums(count, correct, confidence, nll, brier, top, classes.bins_of(by_class)))
+        adaptive = binning.adaptive(confidence_N, correct_N, mask_N, bins)
+        return values | {"ece_adaptive": binning.ece(adaptive)}
+
+    scales = jnp.tile(jnp.stack([found.value * 0 + 1, 1 / found.value]), len(places))
+    both = jax.lax.map(one, (jnp.repeat(jnp.array(places), 2), scales))
+    named = {name + end: values[i::2] for name, values in both.items() for i, end in enumerate(("", "_ts"))}
+    same = jnp.zeros(len(places))
+    return named | {"temperature": same + found.value, "temperature_at_bracket": same + found.at_bracket}
 
 
 def over_places(one: Callable[[tuple[Array, Array]], Tree], splits: int, variants: int) -> Tree:

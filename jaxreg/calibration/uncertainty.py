@@ -78,14 +78,9 @@ def unpack(total: Any) -> Resampled:
     return Resampled(count, correct, confidence, nll, brier, aurc, auroc, width, mass)
 
 
-def groups(key_ids_B: Array) -> Array:
-    """Returns the group [B], 0 to `GROUPS` - 1, of each example, by the hash of its id: int32."""
-    return (key_ids_B % GROUPS).astype(jnp.int32)
-
-
-def in_groups(values_B: Array, groups_B: Array) -> Array:
-    """Returns the sums [G] of values in each group."""
-    return jnp.matmul(values_B, jax.nn.one_hot(groups_B, GROUPS), precision=binning.EXACT)
+def groups(key_ids_B: Array, groups: int = GROUPS) -> Array:
+    """Returns the group [B], 0 to `groups` - 1, of each example, by the hash of its id: int32."""
+    return (key_ids_B % groups).astype(jnp.int32)
 
 
 def group_weights(key: Array, replicates: int) -> Array:

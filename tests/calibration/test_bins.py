@@ -23,6 +23,9 @@ def _mass(confidence, correct, mask, count):
     return bins.bins_of(bins.equal_mass(rank(confidence, mask), mask.sum(), count), confidence, correct, mask)
 
 
+_sorted = jax.jit(bins.adaptive, static_argnums=3)
+
+
 def padded(kind, confidence, correct, count, mask):
     mask = np.ones(len(confidence)) if mask is None else mask
     return kind(*(np.pad(np.asarray(a, np.float32), (0, SIZE - len(a))) for a in (confidence, correct, mask)), count)
@@ -79,6 +82,14 @@ def test_equal_mass_is_sort_and_split(size):
     found = mass_bins(confidence, correct)
     assert found.count.tolist() == [len(c) for c, _ in parts]
     np.testing.assert_allclose(bins.ece(found), expected, atol=1e-6)
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.5, 1 / 3, 0.9, 1.0]), st.booleans()), min_size=1, max_size=60))
+@settings(max_examples=25, deadline=None)
+def test_the_sorted_form_of_equal_mass_bins_is_that_of_the_ranking(examples):
+    confidence, correct = np.array(examples, np.float32).T
+    found, expected = padded(_sorted, confidence, correct, 15, None), mass_bins(confidence, correct)
+    np.testing.assert_allclose(jax.tree.leaves(found), jax.tree.leaves(expected), atol=1e-4)
 
 
 def test_ties_do_not_collapse_equal_mass_bins():

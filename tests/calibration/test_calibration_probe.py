@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from jaxreg import parallel
-from jaxreg.calibration import bins, metrics, ranking, selective, smece, temperature
+from jaxreg.calibration import bins, metrics, ranking, selective, smooth_error, temperature
 from jaxreg.calibration.check import Split
-from jaxreg.calibration.probe import measure
+from jaxreg.calibration.probe import evaluate, measure
 from tests.calibration.data import draw
 
 CONTRACT = (
@@ -53,7 +53,7 @@ def by_the_library(logits, labels):
     top = each.confidence, each.correct, mask
     mass = bins.equal_mass(ranking.rank(each.confidence, mask), mask.sum())
     found = metrics.summary(metrics.sums_of(logits, labels))
-    found |= {"smece": smece.smece(*top), "aurc": selective.aurc(*top), "auroc": selective.auroc(*top)}
+    found |= {"smece": smooth_error.smece(*top), "aurc": selective.aurc(*top), "auroc": selective.auroc(*top)}
     return found | {"ece_adaptive": bins.ece(bins.bins_of(mass, *top))}
 
 
@@ -66,6 +66,16 @@ def test_numbers_are_those_of_the_library(trial):
         for name, value in by_the_library(logits, test.labels).items():
             if name + suffix in found:
                 assert found[name + suffix].value == pytest.approx(float(value), abs=2e-4), name + suffix
+
+
+def test_evaluate_gives_the_numbers_of_measure():
+    every = evaluate(splits(), of=("test", "validation"))
+    for split, columns in every.items():
+        for trial in range(TRIALS):
+            found = values(measured()[trial], split)
+            for name, column in columns.items():
+                if name not in ("accuracy_ts", "brier_uncertainty_ts"):
+                    assert column[trial] == pytest.approx(found[name].value, abs=2e-5), (split, name)
 
 
 def test_temperature_repairs_what_was_wrong():
@@ -143,7 +153,7 @@ def test_arrays_recompute_the_numbers():
 
 
 def test_the_number_of_devices_and_the_grouping_change_nothing(monkeypatch):
-    monkeypatch.setattr("jaxreg.calibration.probe.GROUP_BYTES", 1)  # one trial at a time
+    monkeypatch.setattr("jaxreg.calibration.stacks.GROUP_BYTES", 1)  # one trial at a time
     again = measure(splits(), replicates=300, mesh=parallel.make_mesh(devices=jax.devices()[:1]))
     for one, other in zip(measured(), again):
         assert [row[:2] for row in one.rows] == [row[:2] for row in other.rows]

@@ -6,7 +6,7 @@ import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxreg.calibration import bins, metrics
+from jaxreg.calibration import bins, classes, metrics
 from tests.calibration.data import GOLDEN, draw, softmax
 
 sums_of = jax.jit(metrics.sums_of, static_argnums=3)
@@ -137,22 +137,39 @@ def test_both_forms_of_class_bins_put_every_value_in_the_same_place():
     p = np.clip(values, 0, 1).astype(np.float32)[:, None]
     each = np.arange(len(p), dtype=np.int32)  # every value is a group of its own
     for count in (7, 15):
-        empty = jnp.zeros((len(p), 1, count, 1))
+        empty = jnp.zeros((1, count)), jnp.zeros((len(p), 1, count))
         first, second = (
-            jax.jit(form)(p, p[..., None] + 1, each, empty) for form in (metrics.scattered, metrics.compared)
+            jax.jit(form)(*empty, p, np.ones(len(p), np.float32), each)
+            for form in (classes.extracted, classes.compared)
         )
-        np.testing.assert_array_equal(first, second)
-        assert ((first > 0).sum((1, 2, 3)) == 1).all()
+        for a, b in zip(first, second):
+            np.testing.assert_array_equal(a, b)
+        assert first[0].sum() == len(p)
+        np.testing.assert_allclose(first[1].sum((1, 2)), p[:, 0], atol=1e-40)  # below it numbers are flushed to 0
+        assert ((first[1] > 0).sum((1, 2)) == (p[:, 0] > 1e-40)).all()
+
+
+@pytest.mark.parametrize("size", [2, 16, 17, 40])
+def test_both_forms_of_class_bins_agree_on_many_classes(size):
+    # Up to 14 probabilities of an example lie beyond the first bin; some sets span several words of bits.
+    logits, labels = draw(size, 64, size, scale=0.7)
+    p, mask = jax.nn.softmax(logits), (np.arange(64) % 5 > 0).astype(np.float32)
+    empty = jnp.ones((size, 15)), jnp.ones((3, size, 15))
+    found = [jax.jit(form)(*empty, p, mask, labels % 3) for form in (classes.extracted, classes.compared)]
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-6)
 
 
 def test_gaps_of_groups_add_to_those_of_all():
     logits, labels = draw(9, 64)
     groups, mask = np.arange(64, dtype=np.int32) % 4, (np.arange(64) < 50).astype(np.float32)
-    gaps = jax.jit(metrics.class_gaps, static_argnums=4)(logits, labels, mask, groups, 4)
+    p = jax.nn.softmax(logits)
+    found = jax.jit(lambda: classes.add(classes.empty(p, 4, 15), p, labels, mask, groups))()
     whole = sums_of(logits, labels, mask, 15).classes
-    np.testing.assert_allclose(gaps.sum(0), whole.confidence - whole.correct, atol=1e-5)
+    for a, b in zip(jax.tree.leaves(classes.bins_of(found)), jax.tree.leaves(whole)):
+        np.testing.assert_allclose(a, b, atol=1e-5)
     third = sums_of(logits, labels, mask * (groups == 2), 15).classes
-    np.testing.assert_allclose(gaps[2], third.confidence - third.correct, atol=1e-5)
+    np.testing.assert_allclose((found.confidence - found.correct)[2], third.confidence - third.correct, atol=1e-5)
 
 
 def test_under_vmap_and_map():
