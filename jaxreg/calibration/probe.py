@@ -74,7 +74,7 @@ def evaluate(
     """
     stacks = Stacks({name: splits[name] for name in dict.fromkeys(["validation", *of]) if name in splits}, trials, mesh)
     places = tuple(list(stacks.splits).index(name) for name in of)
-    shared = parallel.put_shared(stacks.examples(), stacks.mesh)
+    shared = parallel.put_shared(stacks.examples(drawn=False), stacks.mesh)
     parts = [found for _, found in stacks.each(_numbers(places, bins, stacks.mesh), shared)]
     whole = {key: np.concatenate([part[key] for part in parts])[: len(stacks.trials)] for key in parts[0]}
     return {name: {key: values[:, i] for key, values in whole.items()} for i, name in enumerate(of)}
