@@ -8,8 +8,8 @@ import pytest
 import sklearn.metrics
 
 from jaxreg import calibration
-from jaxreg.calibration import Split, bins, selective
-from tests.calibration.data import draw, softmax
+from jaxreg.calibration import Split, bins, metrics, selective
+from tests.calibration.data import GOLDEN, draw, softmax
 
 LABELS = np.array([0, 1, 1, 0, 1, 1, 0, 0, 1, 1, 1], np.int32)  # 11 examples: fewer than bins
 CLASS_0 = np.zeros(11, np.int32)
@@ -79,7 +79,7 @@ def test_temperature_moves_no_argmax_of_nearly_equal_logits():
     z = (1 + np.arange(40, dtype=np.float32) / 7)[:, None] * np.ones(2, np.float32)
     z[:, 1] = np.nextafter(z[:, 1], np.float32(9))
     assert (np.argmax(z * np.float32(0.3), -1) == 0).any()  # what goes wrong
-    each, _ = jax.jit(lambda z: calibration.metrics.of_shifted(calibration.metrics.shifted(z), CLASS_0[:1], 0.3))(z[:1])
+    each, _ = jax.jit(lambda z: metrics.of_shifted(metrics.shifted(z), CLASS_0[:1], 0.3))(z[:1])
     assert each.prediction.tolist() == [1]
 
 
@@ -146,6 +146,30 @@ def test_where_common_tools_go_wrong():
         found = bins.on_host(np.array(confidence), np.array(correct))
         assert bins.ece(found) == pytest.approx(expected)
         assert found.count.sum() == len(confidence)
+
+
+@pytest.mark.parametrize("case", ["", "_two", "_few"])
+def test_other_packages_say_the_same(case):
+    # Six classes; two; three classes of nine examples, fewer than bins. relplot bisects in steps of 1/1024.
+    z, y = GOLDEN["logits" + case], GOLDEN["labels" + case]
+    references = {
+        "accuracy": ("torchmetrics_accuracy", 1e-6),
+        "nll": ("torch_nll", 1e-6),
+        "ece": ("netcal_ece", 1e-6),
+        "ece_adaptive": ("netcal_adaptive", 1e-6),
+        "mce": ("netcal_mce", 1e-6),
+        "smece": ("relplot_smece", 1e-3),
+    }
+    for name, (reference, allowed) in references.items():
+        assert getattr(calibration, name)(z, y) == pytest.approx(float(GOLDEN[reference + case]), abs=allowed), name
+    found = calibration.fit_temperature(z, y).value
+    assert found == pytest.approx(float(GOLDEN["probmetrics_temperature" + case]), rel=2e-5)
+    each = jax.jit(metrics.examples)(z, y)
+    top = bins.on_host(np.asarray(each.confidence), np.asarray(each.correct))
+    plain_l2 = np.sqrt((top.count * bins.gaps(top) ** 2).sum() / top.count.sum())
+    assert plain_l2 == pytest.approx(float(GOLDEN["torchmetrics_l2" + case]), abs=1e-6)
+    assert bins.ece(top) == pytest.approx(float(GOLDEN["torchmetrics_l1" + case]), abs=1e-6)
+    assert bins.mce(top) == pytest.approx(float(GOLDEN["torchmetrics_max" + case]), abs=1e-6)
 
 
 @pytest.mark.parametrize(("classes", "size"), [(2, 400), (2, 9), (7, 400)])
