@@ -6,16 +6,16 @@
 
 Everybody computes, on test, accuracy, NLL, Brier, ECE, adaptive and classwise ECE and MCE, before and after a
 temperature fitted on validation (as large as test), 15 bins. The packages know some of these only; what they lack is
-left out of their time, and said. Values are compared before anything is timed. Times are the median of `--repeats` runs
-from files on disk to numbers; jaxreg's first run, with compilation, is given apart, and so is the whole probe, which
-adds vector scaling, isotonic regression, smECE, AURC, AUROC, 200 bootstrap replicates and the noise floor. Packages
-that are not installed are left out.
+left out of their time, and said. Values are compared before anything is timed. Times, of the clock and of processors,
+are the median of `--repeats` runs from files on disk to numbers; jaxreg's first run, with compilation, is given apart,
+and so is the whole probe, which adds vector scaling, isotonic regression, smECE, AURC, AUROC, 200 bootstrap replicates
+and the noise floor. Packages that are not installed are left out.
 
-What it must cost at least, a trial of 10,000 x 100, one core: 4 MB of logits a split are read and copied twice (about
-5 ms); the temperature takes about 8 looks at validation, each with 1 M exponentials and three sums (2 to 3 ms);
-before and after it, test takes 1 M exponentials with five sums (2 ms), 1 M additions of pairs to places in a table for
-the classwise ECE (10 ms), and a sort of 10,000 confidences (3 ms). In all about 55 ms, of which the table is a third:
-64 trials on two cores take no less than 1.8 s. Memory: 128 MiB of logits at a time at most, 8 trials here (64 MB).
+What it must cost at least, a trial of 10,000 x 100, one core: 4 MB of logits a split are read, checked and copied twice
+(2 ms); the temperature takes two looks at validation, each with 1 M exponentials and three sums (3.5 ms); before and
+after it, test takes 1 M exponentials with five sums (1.5 ms), the classes beyond the first bin are placed one by one
+(1.5 ms), and 10,000 confidences are sorted (0.5 ms). In all about 13 ms: 64 trials on two cores take 0.4 s or more.
+Memory: 64 MiB of logits on the devices, and the next 64 MiB being read, however many trials and examples there are.
 """
 
 import argparse
@@ -34,20 +34,14 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 import scipy.special
 
 from jaxreg import parallel
-from jaxreg.calibration import bins, metrics, temperature
-from jaxreg.calibration.check import Split
-from jaxreg.calibration.probe import measure
-from jaxreg.calibration.ranking import rank
-from jaxreg.calibration.trial import total
+from jaxreg.calibration import Split, evaluate, measure
 
 BINS = 15
-CHUNK = 512
 NAMES = ("accuracy", "nll", "brier", "ece", "ece_adaptive", "ece_classwise", "mce")
 Values = dict[str, list[float]]
 
@@ -95,64 +89,21 @@ def save(directory: pathlib.Path, trials: int, examples: int, classes: int) -> F
 
 
 # --- jaxreg ---------------------------------------------------------------------------------------------------------
-def fold(array: np.ndarray) -> np.ndarray:
-    missing = -len(array) % CHUNK
-    return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)).reshape(-1, CHUNK, *array.shape[1:])
-
-
-def stacked(files: Files, split: str, group: list[int]) -> np.ndarray:
-    """Logits [T, C, B, K] of a group, padded, each written to its place once."""
-    first = files.load(split, group[0])
-    stack = np.zeros((len(group), -(-len(first) // CHUNK) * CHUNK, first.shape[1]), np.float32)
-    for place, t in enumerate(group):
-        stack[place, : len(first)] = files.load(split, t)
-    return stack.reshape(len(group), -1, CHUNK, first.shape[1])
-
-
-def one_trial(logits: dict[str, jax.Array], shared: dict[str, tuple[jax.Array, jax.Array]]) -> dict[str, jax.Array]:
-    """All of `NAMES` before and after temperature."""
-    fit = (logits["validation"], *shared["validation"])
-    found = temperature.solve(
-        lambda log_b: total(lambda *c: (temperature.slope(log_b, *c), None), *fit)[0], fit[0][0, 0, 0]
-    )
-
-    def numbers(t: jax.Array) -> dict[str, jax.Array]:
-        def chunk(z: jax.Array, y: jax.Array, mask: jax.Array) -> tuple[metrics.Sums, tuple[jax.Array, jax.Array]]:
-            each = metrics.examples(z / t, y)
-            return metrics.sums_of(z / t, y, mask, BINS), (each.confidence, each.correct)
-
-        sums, (confidence, correct) = total(chunk, logits["test"], *shared["test"])
-        mask = shared["test"][1].ravel()
-        mass = bins.equal_mass(rank(confidence.ravel(), mask), sums.count, BINS)
-        adaptive = bins.ece(bins.bins_of(mass, confidence.ravel(), correct.ravel(), mask))
-        return metrics.summary(sums) | {"ece_adaptive": adaptive}
-
-    both = jax.lax.map(numbers, jnp.stack([found.value * 0 + 1, found.value]))
-    named = {name + end: both[name][i] for i, end in enumerate(("", "_ts")) for name in NAMES}
-    return named | {"temperature": found.value}
-
-
-@functools.cache
-def program() -> tuple[Callable, object]:
-    mesh = parallel.make_mesh()
-    return parallel.per_trial(one_trial, mesh), mesh
+def splits(files: Files) -> dict[str, Split]:
+    found, start = {}, 0
+    for name, y in files.labels.items():
+        found[name] = Split(Lazy(files, name), y, start + np.arange(len(y)))
+        start += len(y)
+    return found
 
 
 def jaxreg(files: Files) -> Values:
-    run, mesh = program()
-    shared = {s: (fold(y), fold(np.ones(len(y), np.float32))) for s, y in files.labels.items()}
-    shared = parallel.put_shared(shared, mesh)
-    found, at_once = [], parallel.padded(min(8, files.trials), mesh)
-    for first in range(0, files.trials, at_once):
-        group = [min(t, files.trials - 1) for t in range(first, first + at_once)]
-        stack = {s: stacked(files, s, group) for s in files.labels}
-        found.append(parallel.fetch(run(parallel.put_trials(stack, mesh), shared)))
-    return {name: np.concatenate([part[name] for part in found])[: files.trials].tolist() for name in found[0]}
+    found = evaluate(splits(files))["test"]
+    return {name: found[name].tolist() for name in [*NAMES, *(f"{name}_ts" for name in NAMES), "temperature"]}
 
 
 def whole_probe(files: Files) -> None:
-    splits = {s: Split(Lazy(files, s), y, np.arange(len(y))) for s, y in files.labels.items()}
-    measure(splits, replicates=200)
+    measure(splits(files), replicates=200)
 
 
 # --- the others -------------------------------------------------------------------------------------------------------
@@ -265,13 +216,20 @@ def compare(name: str, found: Values, expected: Values) -> None:
             )
 
 
-def seconds(run: Callable[[], object], repeats: int) -> float:
+class Spent(NamedTuple):
+    """Seconds of the clock, and of processors: the latter say less of a machine that others use too."""
+
+    wall: float
+    cpu: float
+
+
+def seconds(run: Callable[[], object], repeats: int) -> Spent:
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.perf_counter(), time.process_time()
         run()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+        times.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    return Spent(*map(statistics.median, zip(*times)))
 
 
 def peak(options: argparse.Namespace, examples: int) -> dict[str, float]:
@@ -324,16 +282,20 @@ def main() -> None:
         for name, found in results.items():
             compare(name, found, expected)
         base = seconds(lambda: jaxreg(files), options.repeats)
-        print(f"jaxreg         {base:9.3f} s   (first run, with compilation: {first:.1f} s)")
+        print("                     time     processor   ratio of times, of processors")
+        print(
+            f"jaxreg         {base.wall:9.3f} s {base.cpu:9.3f} s   (first run, with compilation: {first.wall:.1f} s)"
+        )
         for name, run in present.items():
             known = sorted({metric.removesuffix("_ts") for metric in results[name]})
             spent = seconds(lambda run=run: run(files), options.repeats)
             lacks = [metric for metric in NAMES if metric not in known]
-            print(f"{name:14s} {spent:9.3f} s   {spent / base:6.1f} x   {'lacks ' + ', '.join(lacks) if lacks else ''}")
-        first = seconds(lambda: whole_probe(files), 1)
-        print(
-            f"whole probe    {seconds(lambda: whole_probe(files), options.repeats):9.3f} s   (first run: {first:.1f} s)"
-        )
+            print(
+                f"{name:14s} {spent.wall:9.3f} s {spent.cpu:9.3f} s   {spent.wall / base.wall:6.1f} x "
+                f"{spent.cpu / base.cpu:6.1f} x   {'lacks ' + ', '.join(lacks) if lacks else ''}"
+            )
+        first, spent = (seconds(lambda: whole_probe(files), n) for n in (1, options.repeats))
+        print(f"whole probe    {spent.wall:9.3f} s {spent.cpu:9.3f} s   (first run: {first.wall:.1f} s)")
     return None
 
 

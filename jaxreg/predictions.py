@@ -145,10 +145,29 @@ def padded_batches(images: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, 
 
 
 def load(trials: Sequence[TrialSpec], directory: epath.Path, split: str) -> Predictions:
-    """The saved predictions of one split, stacked in the order of `trials`."""
+    """The saved predictions of one split, stacked in the order of `trials`.
+
+    Raises: ValueError: naming the first trial whose labels or ids are not those of the first one.
+    """
     parts = [read_arrays(_path(directory, trial, split)) for trial in trials]
+    _check_alike(trials, parts, split)
     logits, features = (np.stack([part[name] for part in parts]) for name in ("logits", "features"))
     return Predictions(logits, features, parts[0]["labels"], parts[0]["ids"])
+
+
+def _check_alike(trials: Sequence[TrialSpec], parts: Sequence[Mapping[str, np.ndarray]], split: str) -> None:
+    for trial, part in zip(trials, parts):
+        for name in ("labels", "ids"):
+            first, own = parts[0][name], part[name]
+            if not np.array_equal(first, own):
+                at = int(np.argmax(first != own)) if first.shape == own.shape else None
+                told = (
+                    f"{len(own)} and not {len(first)}" if at is None else f"{own[at]!s} and not {first[at]!s} at {at}"
+                )
+                raise ValueError(
+                    f"{split} of trial {trial.id}: {name} are not those of trial {trials[0].id} ({told}): "
+                    "remove its predictions and predict again."
+                )
 
 
 def load_head(trials: Sequence[TrialSpec], directory: epath.Path) -> Head:

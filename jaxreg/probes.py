@@ -10,6 +10,7 @@ from etils import epath
 from jaxreg import data, parallel, predictions
 from jaxreg.calibration import human
 from jaxreg.calibration import probe as calibration
+from jaxreg.calibration.check import check_apart
 from jaxreg.geometry import interventions, norms, over_training
 from jaxreg.geometry import probe as geometry
 from jaxreg.geometry.attacked import measure_displacement as measure_moved
@@ -254,5 +255,27 @@ def check(spec: ProbesSpec, classes: int) -> None:
     require(not unknown, f"Unknown probes.only {unknown}; known: {list(PROBES)}.")
     both = "displacement" not in spec.only or {"robustness", "geometry"} <= set(spec.only)
     require(both, "probes.only names displacement, which needs robustness and geometry: name them too.")
-    people = spec.calibration.human_labels
-    require(not people or epath.Path(people).exists(), f"probes.calibration.human_labels: there is no file {people}.")
+    if people := spec.calibration.human_labels:
+        require(epath.Path(people).exists(), f"probes.calibration.human_labels: there is no file {people}.")
+        try:
+            counted = len(next(iter(human.load(people).values())))
+        except ValueError as error:
+            raise SpecError(f"probes.calibration.human_labels: {error}") from None
+        require(
+            counted == classes,
+            f"probes.calibration.human_labels: {people} has counts of {counted} classes, the dataset {classes}: "
+            "use the same classes.",
+        )
+
+
+def check_examples(spec: ProbesSpec, dataset: data.Dataset) -> None:
+    """Raises SpecError where calibration could not tell the examples of `dataset` apart, before anything trains."""
+    if "calibration" not in chosen(spec):
+        return
+    ids = {name: dataset.splits[name].ids for name in ("validation", "test")}
+    try:
+        check_apart(ids)
+        if spec.calibration.human_labels:
+            human.check_ids(human.load(spec.calibration.human_labels), ids)
+    except ValueError as error:
+        raise SpecError(str(error)) from None

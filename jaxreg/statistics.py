@@ -12,6 +12,7 @@ import scipy.stats
 
 CONFIDENCE = 0.95
 BASELINE = "none"
+ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of a metric, relative: they are computed in float32
 EXACT = 50  # pairs up to which the signed-rank test is exact
 
 
@@ -31,8 +32,9 @@ class Effect(NamedTuple):
 def effect(treated: Sequence[float] | np.ndarray, control: Sequence[float] | np.ndarray) -> Effect:
     """Compares values paired by position: treated - control. Pairs with a value that is not finite are left out.
 
-    One pair gives its difference, and neither interval nor test. Differences that are all equal have no spread: their
-    interval is a point, and p is 0, or 1 where they are 0.
+    One pair gives its difference, and neither interval nor test. Differences that are equal up to rounding say nothing
+    of how they scatter: no t-test can be made, there is no interval, and p is that of the sign test, 2^(1-n): two equal
+    differences are a coin that fell twice on one side. Where all are 0, the interval is 0 and p is 1.
 
     Raises: ValueError: if the two differ in length.
     """
@@ -45,10 +47,11 @@ def effect(treated: Sequence[float] | np.ndarray, control: Sequence[float] | np.
     if n < 2:
         return Effect(float(difference[0]) if n else nothing, nothing, nothing, nothing, n, nothing, nothing, nothing)
     mean, sd = float(difference.mean()), float(difference.std(ddof=1))
-    if np.ptp(difference) == 0:
-        certain = 1.0 if mean == 0 else 0.0
-        t = 0.0 if mean == 0 else float(np.copysign(np.inf, mean))
-        return Effect(mean, mean, mean, 0.0, n, t, certain, _wilcoxon(difference))
+    if not difference.any():
+        return Effect(0.0, 0.0, 0.0, 0.0, n, 0.0, 1.0, 1.0)
+    if np.ptp(difference) <= ROUNDING * max(np.abs(side[np.isfinite(side)]).max() for side in (treated, control)):
+        same = 2.0 ** (1 - n) if difference.min() * difference.max() > 0 else 1.0
+        return Effect(mean, nothing, nothing, sd, n, nothing, same, _wilcoxon(difference))
     error = sd / np.sqrt(n)  # scipy.stats.ttest_1samp says the same, a hundred times slower: claims ask thousands
     half = float(scipy.special.stdtrit(n - 1, (1 + CONFIDENCE) / 2) * error)
     p = float(2 * scipy.special.stdtr(n - 1, -abs(mean / error)))
@@ -178,21 +181,3 @@ def _values(frame: pd.DataFrame, metric: str, split: str, probe: str | None) -> 
         twice = series.index[series.index.duplicated()][0]
         raise ValueError(f"{metric!r} comes twice for (regularizer, hyperparameters, seed) = {twice}: pass one study.")
     return series
-
-
-def verdict(found: Effect, direction: int, p: float | None = None, alpha: float = 0.05) -> str | None:
-    """What the pairs say of a claim: "supported", "contradicted" or "inconclusive"; None for fewer than two pairs.
-
-    Args:
-      direction: +1 if the claim says that the difference is above 0, -1 if below.
-      p: the p-value to judge by, for example adjusted by `holm`; by default the t-test's.
-
-    Raises: ValueError: on another direction.
-    """
-    if direction not in (-1, 1):
-        raise ValueError(f"direction must be +1 or -1, got {direction}.")
-    if found.n < 2:
-        return None
-    if (found.p if p is None else p) >= alpha:
-        return "inconclusive"
-    return "supported" if found.difference * direction > 0 else "contradicted"

@@ -19,7 +19,7 @@ from jaxreg.config import Plain
 from jaxreg.predictions import write_arrays
 from jaxreg.preemption import Preemption
 from jaxreg.probe import Measured
-from jaxreg.probes import PROBES, chosen, splits_of
+from jaxreg.probes import PROBES, check_examples, chosen, splits_of
 from jaxreg.probes import check as check_probes
 from jaxreg.report.data import StudyData
 from jaxreg.report.text import calibration, table
@@ -63,6 +63,7 @@ class Job:
     @functools.cached_property
     def trained(self) -> Trained:
         """The trained trials: from their last checkpoint, training what is left."""
+        check_examples(self.study.probes, self.dataset)
         fixed = fixed_parts(self.program, self.dataset, self.run.mesh)
         with self.provenance.stage("train"):
             state = train(self.program, self.dataset, fixed, self.run)

@@ -30,16 +30,16 @@ def check(splits: Mapping[str, Split], trials: Sequence[str]) -> int:
     if len(classes) != 1 or min(classes) < 2:
         raise ValueError(f"all logits must have the same number of classes, at least 2, got {sorted(classes)}.")
     for name, split in splits.items():
-        _check_examples(name, split, min(classes))
-    _check_apart(splits)
+        check_examples(name, split, min(classes))
+    check_apart({name: split.ids for name, split in splits.items()})
     return min(classes)
 
 
-def _check_apart(splits: Mapping[str, Split]) -> None:
-    """What is fitted on validation must not be judged on the same examples."""
-    fitted = np.asarray(splits["validation"].ids)
-    for name, split in splits.items():
-        both = np.intersect1d(fitted, np.asarray(split.ids)) if name != "validation" else fitted[:0]
+def check_apart(ids: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError where a split, `ids` [N] by name, shares examples with "validation": it is judged by them."""
+    fitted = np.asarray(ids["validation"])
+    for name, own in ids.items():
+        both = np.intersect1d(fitted, np.asarray(own)) if name != "validation" else fitted[:0]
         if len(both):
             raise ValueError(
                 f"example {both[0]} is in validation and in {name} ({len(both)} are): "
@@ -47,7 +47,8 @@ def _check_apart(splits: Mapping[str, Split]) -> None:
             )
 
 
-def _check_examples(name: str, split: Split, classes: int) -> None:
+def check_examples(name: str, split: Split, classes: int) -> None:
+    """Raises ValueError unless a split has examples, their ids differ and their labels are classes."""
     labels, ids = np.asarray(split.labels), np.asarray(split.ids)
     if len(labels) == 0:
         raise ValueError(f"{name}: the split is empty: calibration needs at least one example.")

@@ -20,7 +20,7 @@ BITS = 16  # of a word: sums of so many powers of two are exact in float32
 
 @flax.struct.dataclass
 class Classes:
-    """Sums over examples: `count` [K, M]; `confidence` and `correct` [G, K, M], by group. `+` merges batches."""
+    """Sums over the examples of each group, [G, K, M] each; `+` merges batches."""
 
     count: Any  # a JAX or a NumPy array
     confidence: Any
@@ -33,37 +33,37 @@ class Classes:
 def empty(p_NK: Array, groups: int, bins: int) -> Classes:
     """Returns sums of no examples, for probabilities such as `p_NK`."""
     anchor = p_NK[0, 0] * 0  # inside shard_map sums must vary over the mesh as the data do
-    classes = p_NK.shape[-1]
-    by_group = jnp.zeros((groups, classes, bins)) + anchor
-    return Classes(jnp.zeros((classes, bins)) + anchor, by_group, by_group)
+    nothing = jnp.zeros((groups, p_NK.shape[-1], bins)) + anchor
+    return Classes(nothing, nothing, nothing)
 
 
 def add(sums: Classes, p_NK: Array, labels_N: Array, mask_N: Array, groups_N: Array) -> Classes:
     """Returns `sums` with masked examples: each is in its group, 0 to G - 1, and each p_k in an equal-width bin."""
     form = functools.partial(jax.lax.platform_dependent, cpu=extracted, default=compared)
-    count_KM, confidence_GKM = form(sums.count, sums.confidence, p_NK, mask_N, groups_N)
+    count_GKM, confidence_GKM = form(sums.count, sums.confidence, p_NK, mask_N, groups_N)
     p_label_N = jnp.take_along_axis(p_NK, labels_N[:, None], -1)[:, 0]
     hit = groups_N, labels_N, binning.place(p_label_N, sums.count.shape[-1])
-    return Classes(count_KM, confidence_GKM, sums.correct.at[hit].add(mask_N))
+    return Classes(count_GKM, confidence_GKM, sums.correct.at[hit].add(mask_N))
 
 
 def bins_of(sums: Classes) -> Bins:
     """Returns the sums [K, M] of all groups."""
-    return Bins(sums.count, sums.confidence.sum(0), sums.correct.sum(0))
+    return Bins(*(array.sum(0) for array in (sums.count, sums.confidence, sums.correct)))
 
 
 def compared(
-    count_KM: Array, confidence_GKM: Array, p_NK: Array, mask_N: Array, groups_N: Array
+    count_GKM: Array, confidence_GKM: Array, p_NK: Array, mask_N: Array, groups_N: Array
 ) -> tuple[Array, Array]:
     """Adds counts and probabilities to their bins: every probability against every bin."""
-    inside_NKM = binning.equal_width(p_NK, count_KM.shape[-1]) * mask_N[:, None, None]
-    group_NG = jax.nn.one_hot(groups_N, len(confidence_GKM))
-    product = jnp.einsum("ng,nkm,nk->gkm", group_NG, inside_NKM, p_NK, precision=binning.EXACT)
-    return count_KM + inside_NKM.sum(0), confidence_GKM + product
+    inside_NKM = binning.equal_width(p_NK, count_GKM.shape[-1]) * mask_N[:, None, None]
+    both_NKM2 = jnp.stack([inside_NKM, inside_NKM * p_NK[..., None]], -1)
+    group_NG = jax.nn.one_hot(groups_N, len(count_GKM))
+    more_GKM2 = jnp.einsum("ng,nkmv->gkmv", group_NG, both_NKM2, precision=binning.EXACT)
+    return count_GKM + more_GKM2[..., 0], confidence_GKM + more_GKM2[..., 1]
 
 
 def extracted(
-    count_KM: Array, confidence_GKM: Array, p_NK: Array, mask_N: Array, groups_N: Array
+    count_GKM: Array, confidence_GKM: Array, p_NK: Array, mask_N: Array, groups_N: Array
 ) -> tuple[Array, Array]:
     """The same, much faster on a CPU: sums the first bin whole, and places one by one what lies beyond it.
 
@@ -78,17 +78,17 @@ def extracted(
         words_NW, count_X, confidence_X = state
         words_NW, class_N, found_N = _taken(words_NW)
         p_N = jnp.take_along_axis(p_NK, class_N[:, None], -1)[:, 0]
-        at_N = class_N * bins + binning.place(p_N, bins)
-        count_X = count_X.at[at_N].add(found_N)
-        return words_NW, count_X, confidence_X.at[groups_N * classes * bins + at_N].add(p_N * found_N)
+        at_N = (groups_N * classes + class_N) * bins + binning.place(p_N, bins)
+        return words_NW, count_X.at[at_N].add(found_N), confidence_X.at[at_N].add(p_N * found_N)
 
-    start = _words(beyond_NK), (count_KM * 0).ravel(), confidence_GKM.ravel()
-    _, far_X, confidence_X = jax.lax.while_loop(lambda state: jnp.any(state[0] > 0), put, start)
-    far_KM = far_X.reshape(classes, bins)
-    far_KM = far_KM.at[:, 0].add(jnp.sum(mask_N) - far_KM.sum(-1))
-    near_NK = jnp.where(beyond_NK, 0.0, p_NK)
-    near_GK = near_NK.sum(0)[None] if groups == 1 else _by_group(near_NK, groups_N, groups)
-    return count_KM + far_KM, confidence_X.reshape(confidence_GKM.shape).at[:, :, 0].add(near_GK)
+    start = _words(beyond_NK), count_GKM.ravel(), confidence_GKM.ravel()
+    _, count_X, confidence_X = jax.lax.while_loop(lambda state: jnp.any(state[0] > 0), put, start)
+    near = jnp.where(beyond_NK, 0.0, mask_N[:, None]), jnp.where(beyond_NK, 0.0, p_NK)
+    found = zip((count_X, confidence_X), near)
+    first, second = (
+        all_X.reshape(count_GKM.shape).at[:, :, 0].add(_by_group(own, groups_N, groups)) for all_X, own in found
+    )
+    return first, second
 
 
 def _words(inside_NK: Array) -> Array:
@@ -111,4 +111,5 @@ def _taken(words_NW: Array) -> tuple[Array, Array, Array]:
 
 
 def _by_group(values_NK: Array, groups_N: Array, groups: int) -> Array:
-    return jnp.matmul(jax.nn.one_hot(groups_N, groups).T, values_NK, precision=binning.EXACT)
+    group_GN = jnp.ones((1, len(groups_N))) if groups == 1 else jax.nn.one_hot(groups_N, groups).T
+    return jnp.matmul(group_GN, values_NK, precision=binning.EXACT)

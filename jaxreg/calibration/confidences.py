@@ -73,7 +73,7 @@ def measure_columns(
         return jax.lax.map(one, columns_V8B), None
 
     (resampled, wave_VRW, floor), _ = total(doubt, columns_VC8B.swapaxes(0, 1), mask_CB, key_ids_CB)
-    values_VR = jax.vmap(smooth_error.replicates)(wave_VRW, resampled[..., 0], sigma_V)
+    values_VR = jax.vmap(smooth_error.replicates)(wave_VRW, resampled[..., 0], ranked["smece"], sigma_V)
     return Numbers(ranked, resampled, values_VR, floor)
 
 

@@ -18,6 +18,7 @@ COLUMNS = 4
 REPLICATES = 200
 GRID = 257  # points of the curves
 BANDWIDTH = 0.04  # of the curves: below it single examples show, above it bends vanish
+NUMBER: dict[str, Any] = {"rotation": 90, "size": 6, "ha": "center", "va": "top", "color": "#1c1e21"}
 LEAST = 10.0  # predictions under the kernel, for a curve to be drawn
 
 
@@ -33,7 +34,7 @@ def reliability(settings: Mapping[str, Seen], bins: int = BINS) -> Figure:
     """Draws a diagram a setting, pooled over seeds, above the histogram of its confidences.
 
     Dots are bins of equal width before temperature, their area the share of examples; lines the smooth accuracy before
-    (with a 95 % band over examples) and after temperature.
+    (with a 95 % band over examples) and after temperature. The histogram carries the number of predictions of each bin.
     """
     figure, rows, columns = layout(len(settings), 3.3, 0.8)
     axes = figure.subplots(2 * rows, columns, sharex=True, squeeze=False, height_ratios=[3, 1] * rows)
@@ -82,7 +83,7 @@ def _diagram(axis: Axes, seen: Seen, bins: int) -> None:
         (seen.confidence, BEFORE, "-", True),
         (seen.confidence_ts, AFTER, "--", False),
     ):
-        grid, accuracy, low, high = (array for array in smooth(confidence, seen.correct))
+        grid, accuracy, low, high = smooth(confidence, seen.correct, REPLICATES if band else 0)
         if band:
             axis.fill_between(grid, low, high, color=BAND, alpha=0.45, lw=0, zorder=1)
         axis.plot(grid, accuracy, line, color=colour, lw=1.7, zorder=3)
@@ -90,19 +91,22 @@ def _diagram(axis: Axes, seen: Seen, bins: int) -> None:
     plain(axis)
 
 
-def smooth(confidence_SN: np.ndarray, correct_SN: np.ndarray) -> tuple[np.ndarray, ...]:
+def smooth(confidence_SN: np.ndarray, correct_SN: np.ndarray, replicates: int = REPLICATES) -> tuple[np.ndarray, ...]:
     """Returns (confidence, accuracy, low, high) of the diagram without bins: 95 % over examples, by a bootstrap.
 
     Means under a Gaussian of width `BANDWIDTH` that is reflected at 0 and 1, where it weighs `LEAST` predictions. All
-    seeds of an example are drawn together: they share its label.
+    seeds of an example are drawn together: they share its label. Without replicates, low and high are the accuracy.
     """
-    seeds, examples = confidence_SN.shape
-    weight_NR = np.random.default_rng(0).poisson(1.0, (examples, REPLICATES)).astype(np.float64)
-    weight_NR = np.tile(np.concatenate([np.ones((examples, 1)), weight_NR], -1), (seeds, 1))
-    share_GN, correct_N1 = _shares(confidence_SN.ravel()), correct_SN.reshape(-1, 1)
-    under_GR, hits_GR = (_under_kernel(share_GN @ columns) for columns in (weight_NR, weight_NR * correct_N1))
+    examples = confidence_SN.shape[1]
+    draws_NR = np.random.default_rng(0).poisson(1.0, (examples, replicates))
+    weight_NR = np.concatenate([np.ones((examples, 1)), draws_NR], -1, dtype=np.float32, casting="same_kind")
+    sums_2GR = np.zeros((2, GRID, 1 + replicates))
+    for confidence_N, correct_N in zip(confidence_SN, correct_SN):  # the weights of all seeds at once would be too many
+        share_GN = _shares(confidence_N)
+        sums_2GR += share_GN @ weight_NR, (share_GN * correct_N[None]) @ weight_NR
+    under_GR, hits_GR = map(_under_kernel, sums_2GR)
     accuracy_GR = hits_GR / np.maximum(under_GR, 1e-12)
-    low, high = np.percentile(accuracy_GR[:, 1:], [2.5, 97.5], axis=-1)
+    low, high = np.percentile(accuracy_GR[:, 1:] if replicates else accuracy_GR, [2.5, 97.5], axis=-1)
     seen = under_GR[:, 0] >= min(LEAST, under_GR[:, 0].max())
     return tuple(values[seen] for values in (np.linspace(0, 1, GRID), accuracy_GR[:, 0], low, high))
 
@@ -128,6 +132,10 @@ def _counts(axis: Axes, seen: Seen, bins: int) -> None:
     share = np.full(seen.confidence.size, 100 / seen.confidence.size)
     axis.hist(seen.confidence.ravel(), edges, weights=share, color=BEFORE, alpha=0.45, lw=0)
     axis.hist(seen.confidence_ts.ravel(), edges, weights=share, histtype="step", color=AFTER, ls="--", lw=1.3)
+    for place, count in enumerate(on_host(seen.confidence, seen.correct, bins).count):
+        if count:
+            middle = (edges[place] + edges[place + 1]) / 2
+            axis.text(middle, 0.98, f"{count:.0f}", transform=axis.get_xaxis_transform(), **NUMBER)
     axis.set_ylim(bottom=0)
     plain(axis)
 

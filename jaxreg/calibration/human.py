@@ -1,24 +1,35 @@
 """Soft human labels: how far confidence agrees with how many people saw what."""
 
-import pathlib
+import io
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from etils import epath
 from scipy.special import log_softmax
 
 
-def load(path: str | pathlib.Path) -> dict[Any, np.ndarray]:
+def load(path: str | os.PathLike[str]) -> dict[Any, np.ndarray]:
     """Reads a `.npz` of `id` [N] and `counts` [N, K] (votes of people): a table id -> distribution, float64 [K].
 
-    Raises: ValueError: on missing arrays, other shapes, doubled ids, or counts that are no votes.
+    `path` may be anywhere that `epath` reads. Raises: ValueError: on no `.npz`, missing arrays, other shapes, doubled
+    ids, or counts that are no votes.
     """
-    with np.load(path) as file:
+    try:
+        file = np.load(io.BytesIO(epath.Path(path).read_bytes()))
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is no .npz ({error}): human labels need the arrays 'id' and 'counts'.") from None
+    if not isinstance(file, np.lib.npyio.NpzFile):
+        raise ValueError(f"{path} is no .npz but one array: human labels need the arrays 'id' and 'counts'.")
+    with file:
         if not {"id", "counts"} <= set(file.files):
             raise ValueError(f"{path} holds {sorted(file.files)}: human labels need the arrays 'id' and 'counts'.")
         ids, counts = file["id"], file["counts"].astype(np.float64)
     if counts.ndim != 2 or ids.shape != counts.shape[:1]:
         raise ValueError(f"{path} holds id {ids.shape} and counts {counts.shape}: expected [N] and [N, K].")
+    if len(ids) == 0:
+        raise ValueError(f"{path} holds no example: human labels need at least one.")
     if len(np.unique(ids)) != len(ids):
         raise ValueError(
             f"{path} holds {len(ids)} ids but only {len(np.unique(ids))} different ones: remove the copies."
@@ -29,6 +40,23 @@ def load(path: str | pathlib.Path) -> dict[Any, np.ndarray]:
             f"{path}, id {ids[wrong[0]]}: counts must be finite, >= 0 and not all 0, got {counts[wrong[0]]}."
         )
     return dict(zip(ids.tolist(), counts / counts.sum(1, keepdims=True)))
+
+
+def check_ids(table: Mapping[Any, np.ndarray], ids: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError unless people saw all examples of one split at least (`ids` [N] by name), and no mere part."""
+    seen = {name: sum(one in table for one in np.asarray(own).tolist()) for name, own in ids.items()}
+    for name, count in seen.items():
+        if 0 < count < len(ids[name]):
+            first = next(one for one in np.asarray(ids[name]).tolist() if one not in table)
+            raise ValueError(
+                f"human labels know {count} of {len(ids[name])} examples of {name}, not {first!r}: give all or none."
+            )
+    if not any(seen.values()):
+        known, own = next(iter(table)), np.asarray(list(ids.values())[-1]).tolist()[0]
+        raise ValueError(
+            f"human labels match no example of {' or '.join(ids)}: their ids are like {known!r}, those of the dataset "
+            f"like {own!r}: write the dataset's ids into the file."
+        )
 
 
 def aligned(table: Mapping[Any, np.ndarray], ids_N: np.ndarray, classes: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from jaxreg import parallel
 from jaxreg.calibration import confidences, rows, trial
 from jaxreg.calibration.bins import BINS
 from jaxreg.calibration.check import Split
+from jaxreg.calibration.human import check_ids
 from jaxreg.calibration.stacks import Stacks
 from jaxreg.calibration.uncertainty import REPLICATES
 from jaxreg.probe import Measured
@@ -40,6 +41,8 @@ def measure(
     """
     stacks = Stacks(splits, trials, mesh)
     splits, mesh = stacks.splits, stacks.mesh
+    if human is not None:
+        check_ids(human, {name: np.asarray(split.ids) for name, split in splits.items()})
     look, count_up = _programs(bins, replicates, mesh)
     shared = parallel.put_shared((stacks.examples(), np.uint32(seed)), mesh)
     measured: list[Measured] = []
@@ -71,7 +74,7 @@ def evaluate(
     """
     stacks = Stacks({name: splits[name] for name in dict.fromkeys(["validation", *of]) if name in splits}, trials, mesh)
     places = tuple(list(stacks.splits).index(name) for name in of)
-    shared = parallel.put_shared(stacks.examples(), stacks.mesh)
+    shared = parallel.put_shared(stacks.examples(drawn=False), stacks.mesh)
     parts = [found for _, found in stacks.each(_numbers(places, bins, stacks.mesh), shared)]
     whole = {key: np.concatenate([part[key] for part in parts])[: len(stacks.trials)] for key in parts[0]}
     return {name: {key: values[:, i] for key, values in whole.items()} for i, name in enumerate(of)}

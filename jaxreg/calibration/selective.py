@@ -27,12 +27,16 @@ def aurc(confidence_N: Array, correct_N: Array, mask_N: Array, ranking: Ranking 
 
 
 def auroc(confidence_N: Array, correct_N: Array, mask_N: Array, ranking: Ranking | None = None) -> Array:
-    """P(a correct prediction is more confident than a wrong one), ties half: in [0, 1]; NaN without both kinds."""
-    low_N, high_N, _ = rank(confidence_N, mask_N) if ranking is None else ranking
-    right_N = correct_N * mask_N
-    right, wrong = jnp.sum(right_N), jnp.sum((1 - correct_N) * mask_N)
-    mean_rank = jnp.sum(right_N * (low_N + high_N + 1) / 2) / right
-    return (mean_rank - (right + 1) / 2) / wrong
+    """P(a correct prediction is more confident than a wrong one), ties half: in [0, 1]; NaN without both kinds.
+
+    The mean over wrong ones of the share of correct ones above them. (Sums of ranks, the usual form, are near N^2 / 2,
+    and in float32 leave nothing of a few errors.)
+    """
+    low_N, high_N, order_N = rank(confidence_N, mask_N) if ranking is None else ranking
+    right_N, wrong_N = correct_N * mask_N, (1 - correct_N) * mask_N
+    rights = running_total(right_N[order_N])
+    above_N = rights[-1] - (rights[low_N] + rights[high_N]) / 2
+    return jnp.sum(wrong_N * (above_N / rights[-1])) / jnp.sum(wrong_N)
 
 
 def influence(correct_N: Array, mask_N: Array, ranking: Ranking, risk: Array, area: Array) -> Array:

@@ -82,8 +82,10 @@ def error_of_waves(wave_RW: Array, count_R: Array, sigma: Array) -> Array:
     return jax.vmap(integral)(jnp.abs(density_RP)) / count_R
 
 
-def replicates(wave_RW: Array, count_R: Array, sigma: Array) -> Array:
-    """Returns the smECE [R] of every replicate; replicate 0 holds the data, whose bandwidth is `sigma`.
+def replicates(wave_RW: Array, count_R: Array, error: Array, sigma: Array) -> Array:
+    """Returns the smECE [R] of every replicate; replicate 0 holds the data, whose smECE and bandwidth are given.
+
+    Waves are a little coarser than the grid, so they tell only how far a replicate is from the data.
 
     The bandwidth of each is found to first order: error and bandwidth are equal, and the error falls with slope s, so
     that the solution moves by 1 / (1 - s) of the change of the error at `sigma`.
@@ -91,4 +93,4 @@ def replicates(wave_RW: Array, count_R: Array, sigma: Array) -> Array:
     error_R = error_of_waves(wave_RW, count_R, sigma)
     beside = error_of_waves(wave_RW[:1], count_R[:1], sigma * 1.1)[0]
     slope = jnp.minimum((beside - error_R[0]) / (0.1 * sigma), 0.0)
-    return error_R[0] + (error_R - error_R[0]) / (1 - slope)
+    return error + (error_R - error_R[0]) / (1 - slope)

@@ -35,12 +35,13 @@ class Stacks:
         size = min(parallel.padded(max(fit, 1), self.mesh), parallel.padded(count, self.mesh))
         return [[min(t, count - 1) for t in range(first, first + size)] for first in range(0, count, size)]
 
-    def examples(self) -> Examples:
-        """Stacks [S, C, B] of what the trials share; padding has label 0, mask 0."""
+    def examples(self, drawn: bool = True) -> Examples:
+        """Stacks [S, C, B] of what the trials share; padding has label 0, mask 0. Keys only where they are `drawn`."""
         splits = self.splits.values()
         labels = [self._fold(np.asarray(split.labels, np.int32)) for split in splits]
         mask = [self._fold(np.ones(len(split.labels), np.float32)) for split in splits]
-        keys = [self._fold(key_ids(np.asarray(split.ids))) for split in splits]
+        ids = [np.asarray(split.ids) for split in splits]
+        keys = [self._fold(key_ids(own) if drawn else np.zeros(len(own), np.uint32)) for own in ids]
         return Examples(np.stack(labels), np.stack(mask), np.stack(keys))
 
     def logits(self, group: list[int]) -> np.ndarray:

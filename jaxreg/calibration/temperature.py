@@ -105,7 +105,7 @@ def finish(search: Search, at: Slope) -> Temperature:
 
 
 def solve(look: Callable[[Array], Slope], begin: Array) -> Temperature:
-    """Searches from the log b `begin` with `look`, which returns the summed slope of all examples at one of its shape."""
+    """Searches from the log b `begin` with `look`, which returns the summed slope of all examples at any."""
 
     def unfinished(state: tuple[Array, Search, Slope]) -> Array:
         return (state[0] < STEPS) & ~jnp.all(converged(state[1]))

@@ -78,23 +78,29 @@ def fit_vector(anchor: Array, logits_CBK: Array, labels_CB: Array, mask_CB: Arra
     return posthoc.solve(curve, anchor)
 
 
-def measure_variant(
-    shifted: Callable[[Array], Array], scale: Array, logits_CBK: Array, examples: Examples, groups: int, bins: int
+def measure_scaled(
+    shifted: Callable[[Array], Array], scales_V: Array, logits_CBK: Array, examples: Examples, groups: int, bins: int
 ) -> tuple[classes.Classes, Array, Array]:
-    """Returns sums by class, counts of groups [G] and COLUMNS [4, C, B] of scale * shifted(z) on one split."""
+    """Returns sums by class [V, G, K, M], counts of groups [G] and COLUMNS [V, 4, C, B] of scale * shifted(z)."""
+    variants = len(scales_V)
 
     def look(
         sums: tuple[classes.Classes, Array], chunk: tuple[Array, ...]
     ) -> tuple[tuple[classes.Classes, Array], Array]:
         logits_BK, labels_B, mask_B, key_ids_B = chunk
-        each, p_BK = metrics.of_shifted(shifted(logits_BK), labels_B, scale)
+        z_BK = shifted(logits_BK)
+        each, p_VBK = jax.vmap(lambda scale: metrics.of_shifted(z_BK, labels_B, scale))(scales_V)
         groups_B = uncertainty.groups(key_ids_B, groups)
-        columns_4B = jnp.stack([each.correct, each.confidence, each.nll, each.brier]) * mask_B
-        return (classes.add(sums[0], p_BK, labels_B, mask_B, groups_B), sums[1].at[groups_B].add(mask_B)), columns_4B
+        of_V = jnp.arange(variants, dtype=jnp.int32)[:, None] * groups + groups_B
+        labels_N, mask_N = jnp.tile(labels_B, variants), jnp.tile(mask_B, variants)
+        by_class = classes.add(sums[0], p_VBK.reshape(-1, p_VBK.shape[-1]), labels_N, mask_N, of_V.ravel())
+        columns_V4B = jnp.stack([each.correct, each.confidence, each.nll, each.brier], 1) * mask_B
+        return (by_class, sums[1].at[groups_B].add(mask_B)), columns_V4B
 
-    nothing = classes.empty(logits_CBK[0], groups, bins), jnp.zeros(groups) + logits_CBK[0, 0, 0] * 0
-    (by_class, counts_G), columns_C4B = jax.lax.scan(look, nothing, (logits_CBK, *examples))
-    return by_class, counts_G, columns_C4B.swapaxes(0, 1)
+    nothing = classes.empty(logits_CBK[0], variants * groups, bins), jnp.zeros(groups) + logits_CBK[0, 0, 0] * 0
+    (by_class, counts_G), columns_CV4B = jax.lax.scan(look, nothing, (logits_CBK, *examples))
+    by_variant = jax.tree.map(lambda a: a.reshape(variants, groups, *a.shape[1:]), by_class)
+    return by_variant, counts_G, jnp.moveaxis(columns_CV4B, 0, 2)
 
 
 def measure_trial(logits_SCBK: Array, shared: tuple[Examples, Array], *, bins: int, replicates: int) -> Tree:
@@ -112,8 +118,8 @@ def measure_trial(logits_SCBK: Array, shared: tuple[Examples, Array], *, bins: i
             return jax.lax.cond(place[1] == VECTOR, by_vector, lambda: metrics.shifted(logits_BK))
 
         logits_CBK, own = jax.tree.map(lambda a: a[place[0]], (logits_SCBK, examples))
-        seen = measure_variant(shifted, scales_V[place[1]], logits_CBK, own, uncertainty.GROUPS, bins)
-        by_class, counts_G, columns_4CB = seen
+        seen = measure_scaled(shifted, scales_V[place[1]][None], logits_CBK, own, uncertainty.GROUPS, bins)
+        by_class, counts_G, columns_4CB = jax.tree.map(lambda a: a[0], seen[0]), seen[1], seen[2][0]
         gaps_GKM = by_class.confidence - by_class.correct
         classwise = uncertainty.classwise(group_weights, gaps_GKM, counts_G)
         return Found(classes.bins_of(by_class), classwise, columns_4CB)
@@ -125,22 +131,28 @@ def evaluate_trial(logits_SCBK: Array, shared: Examples, *, places: tuple[int, .
     """Returns every metric [P] of one trial on the splits at `places`, before and after temperature scaling."""
     found = fit_temperature(*(array[VALIDATION] for array in (logits_SCBK, *shared[:2])))
 
-    def one(place: tuple[Array, Array]) -> dict[str, Array]:
-        logits_CBK, own = jax.tree.map(lambda a: a[place[0]], (logits_SCBK, shared))
-        by_class, (count,), columns_4CB = measure_variant(metrics.shifted, place[1], logits_CBK, own, 1, bins)
-        correct_N, confidence_N, nll_N, brier_N = columns_4CB.reshape(len(COLUMNS), -1)
-        mask_N = own.mask.ravel()
-        top = binning.bins_of(binning.equal_width(confidence_N, bins), confidence_N, correct_N, mask_N)
-        correct, confidence, nll, brier = (jnp.sum(array) for array in (correct_N, confidence_N, nll_N, brier_N))
-        values = metrics.summary(metrics.Sums(count, correct, confidence, nll, brier, top, classes.bins_of(by_class)))
-        adaptive = binning.adaptive(confidence_N, correct_N, mask_N, bins)
-        return values | {"ece_adaptive": binning.ece(adaptive)}
+    scales_2 = jnp.stack([found.value * 0 + 1, 1 / found.value])
 
-    scales = jnp.tile(jnp.stack([found.value * 0 + 1, 1 / found.value]), len(places))
-    both = jax.lax.map(one, (jnp.repeat(jnp.array(places), 2), scales))
-    named = {name + end: values[i::2] for name, values in both.items() for i, end in enumerate(("", "_ts"))}
+    def one(place: Array) -> dict[str, Array]:
+        logits_CBK, own = jax.tree.map(lambda a: a[place], (logits_SCBK, shared))
+        by_class, _, columns_24CB = measure_scaled(metrics.shifted, scales_2, logits_CBK, own, 1, bins)
+        return jax.lax.map(lambda both: numbers(both[0], both[1], own.mask, bins), (by_class, columns_24CB))
+
+    both = jax.lax.map(one, jnp.array(places))
+    named = {name + end: values[:, i] for name, values in both.items() for i, end in enumerate(("", "_ts"))}
     same = jnp.zeros(len(places))
     return named | {"temperature": same + found.value, "temperature_at_bracket": same + found.at_bracket}
+
+
+def numbers(by_class: classes.Classes, columns_4CB: Array, mask_CB: Array, bins: int) -> dict[str, Array]:
+    """Returns every metric of one variant on one split."""
+    correct_N, confidence_N, nll_N, brier_N = columns_4CB.reshape(len(COLUMNS), -1)
+    mask_N = mask_CB.ravel()
+    count, correct, confidence, nll, brier = map(jnp.sum, (mask_N, correct_N, confidence_N, nll_N, brier_N))
+    top = binning.bins_of(binning.equal_width(confidence_N, bins), confidence_N, correct_N, mask_N)
+    every = metrics.Sums(count, correct, confidence, nll, brier, top, classes.bins_of(by_class))
+    adaptive = binning.adaptive(confidence_N, correct_N, mask_N, bins)
+    return metrics.summary(every) | {"ece_adaptive": binning.ece(adaptive)}
 
 
 def over_places(one: Callable[[tuple[Array, Array]], Tree], splits: int, variants: int) -> Tree:

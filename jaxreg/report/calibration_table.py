@@ -7,7 +7,8 @@ from jaxreg.report.columns import Column, located
 NOTE = (
     "ECE, floor, gap in %; ECE: mean over seeds of the ECE and of the ends of its 95 % interval over examples; floor: "
     "the 95 % range of the ECE that a perfectly calibrated network with these confidences shows at this n; ≈: the "
-    "difference to the baseline lies inside the floor; T: temperature, and after scaling by it; vector, isotonic: "
+    "difference to the baseline lies inside the floor; T: temperature, and after scaling by it (†: of "
+    "some trial at an end of its bracket [0.01, 100]); vector, isotonic: "
     "ECE after vector scaling, after isotonic regression (all fitted on validation); gap: confidence - accuracy"
 )
 

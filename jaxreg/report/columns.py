@@ -6,6 +6,8 @@ import pandas as pd
 
 from jaxreg.report import differences
 
+BRACKET = "†"  # behind a temperature whose search ended at 0.01 or 100 for some trial
+
 
 class Number(NamedTuple):
     """A metric of a group of trials: mean, sd and count, and the means of the ends of its interval."""
@@ -93,19 +95,24 @@ def headline_robust(frame: pd.DataFrame, split: str) -> str | None:
 def cells(frame: pd.DataFrame, columns: list[Column], by: list[str]) -> dict[tuple[str, ...], list[str]]:
     """Returns the printed numbers of each group of trials; a column that lacks some of them tells its own n.
 
-    In groups that are settings (`results.SETTING`), an ECE that differs from the baseline by noise carries a mark.
+    In groups that are settings (`results.SETTING`), an ECE that differs from the baseline by noise carries a mark; a
+    temperature carries one where the search of some trial ended at its bracket.
     """
-    shown = frame[frame["metric"].isin([column.metric for column in columns])]
+    shown = frame[frame["metric"].isin(["temperature_at_bracket", *(column.metric for column in columns)])]
     once = shown.drop_duplicates(["study", "trial", "split", "metric"])
     groups = once.groupby([*by, "split", "metric"], sort=False)
     table = groups["value"].agg(["mean", "std", "count"]).join(groups[["low", "high"]].mean())
     numbers = {key: Number(*rest) for key, *rest in table.itertuples(name=None)}
     trials = frame.drop_duplicates(["study", "trial"]).groupby(by, sort=False).size()
     sizes = {key if isinstance(key, tuple) else (key,): count for key, count in trials.items()}
+    hit = once[(once["metric"] == "temperature_at_bracket") & (once["value"] > 0)]
+    brackets = set(hit[[*by, "split"]].itertuples(index=False, name=None))
     marked = {key for split in {c.split for c in columns if c.split} for key in differences.noise(frame, split)}
 
     def cell(key: tuple[str, ...], column: Column) -> str:
         mark = differences.MARK if (*key, column.metric) in marked else ""
+        if column.metric == "temperature" and (*key, column.split) in brackets:
+            mark = BRACKET
         return _cell(column, numbers.get((*key, column.split, column.metric)), sizes[key]) + mark
 
     return {key: [cell(key, column) for column in columns] for key in sizes}

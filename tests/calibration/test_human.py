@@ -1,8 +1,14 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.stats
 
+from jaxreg import data, probes
 from jaxreg.calibration import human
+from jaxreg.config import resolve
+from jaxreg.spec import SpecError
+from tests.small import small_config
 
 
 def save(tmp_path, **arrays):
@@ -45,6 +51,22 @@ def test_agreement_by_hand_and_by_scipy():
 def test_bad_files_are_named(tmp_path, arrays, message):
     with pytest.raises(ValueError, match=message):
         human.load(save(tmp_path, **arrays))
+
+
+def test_what_is_no_npz_is_named(tmp_path):
+    (tmp_path / "votes.npz").write_bytes(b"id,counts")
+    with pytest.raises(ValueError, match=r"is no \.npz"):
+        human.load(tmp_path / "votes.npz")
+
+
+def test_a_study_checks_votes_before_it_trains(tmp_path):
+    path = save(tmp_path, id=np.array([-1]), counts=np.array([[1, 2]]))
+    spec = resolve(small_config()).probes
+    spec = dataclasses.replace(spec, calibration=dataclasses.replace(spec.calibration, human_labels=str(path)))
+    with pytest.raises(SpecError, match="counts of 2 classes, the dataset 10"):
+        probes.check(spec, 10)
+    with pytest.raises(SpecError, match="human labels match no example of validation or test"):
+        probes.check_examples(spec, data.load("digits"))
 
 
 def test_missing_ids_and_other_classes_are_named(tmp_path):

@@ -137,7 +137,7 @@ def test_both_forms_of_class_bins_put_every_value_in_the_same_place():
     p = np.clip(values, 0, 1).astype(np.float32)[:, None]
     each = np.arange(len(p), dtype=np.int32)  # every value is a group of its own
     for count in (7, 15):
-        empty = jnp.zeros((1, count)), jnp.zeros((len(p), 1, count))
+        empty = jnp.zeros((len(p), 1, count)), jnp.zeros((len(p), 1, count))
         first, second = (
             jax.jit(form)(*empty, p, np.ones(len(p), np.float32), each)
             for form in (classes.extracted, classes.compared)
@@ -154,7 +154,7 @@ def test_both_forms_of_class_bins_agree_on_many_classes(size):
     # Up to 14 probabilities of an example lie beyond the first bin; some sets span several words of bits.
     logits, labels = draw(size, 64, size, scale=0.7)
     p, mask = jax.nn.softmax(logits), (np.arange(64) % 5 > 0).astype(np.float32)
-    empty = jnp.ones((size, 15)), jnp.ones((3, size, 15))
+    empty = jnp.ones((3, size, 15)), jnp.ones((3, size, 15))
     found = [jax.jit(form)(*empty, p, mask, labels % 3) for form in (classes.extracted, classes.compared)]
     np.testing.assert_array_equal(found[0][0], found[1][0])
     np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-6)

@@ -32,6 +32,9 @@ def test_the_error_equals_its_bandwidth():
     residual = smooth_error.on_grid(jnp.asarray(confidence), jnp.asarray(confidence - correct))
     error, sigma = smooth_error.of_residuals(residual, mask.sum())
     np.testing.assert_allclose(error, sigma, atol=2e-4)
+    confidence, correct, mask = confidences()
+    residual = smooth_error.on_grid(jnp.asarray(confidence), jnp.asarray(confidence - correct))
+    np.testing.assert_allclose(smooth_error.of_residuals(residual, mask.sum())[1], GOLDEN["relplot_width"], atol=1e-3)
 
 
 def test_certain_and_sometimes_wrong():

@@ -50,6 +50,15 @@ def test_the_table_of_calibration_shows_ece_with_interval_and_floor(frame):
     assert text.calibration(frame[frame["probe"] != "calibration"]) == ""
 
 
+def test_a_temperature_at_its_bracket_is_marked(frame):
+    rows = frame[frame["metric"] == "temperature"]
+    hit = rows["trial"] == rows["trial"].iloc[0]
+    flags = rows.assign(metric="temperature_at_bracket", value=hit.astype(float))
+    assert "†" not in text.calibration(frame).split("\n\n")[0].rsplit("---", 1)[0]
+    body = text.calibration(pd.concat([frame, flags])).rsplit("---", 1)[0]
+    assert body.count("†") == 1
+
+
 @pytest.mark.parametrize("setting", made_up.SETTINGS)
 def test_table_equals_mean_and_sd_by_hand(frame, setting):
     """Also keeps two strengths of one regularizer apart: each has its own line with its own numbers."""
