@@ -9,7 +9,7 @@ import pandas as pd
 from etils import epath
 
 from jaxreg import results
-from jaxreg.report import calibration_table, differences, interventions
+from jaxreg.report import calibration_table, differences, interventions, verdicts
 from jaxreg.report.columns import Column, cells, main_columns
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import looks
@@ -78,7 +78,7 @@ def calibration(data: StudyData) -> pd.DataFrame:
 
 
 def save(data: StudyData, claims: Sequence[Mapping[str, Any]], folder: epath.Path) -> list[str]:
-    """Writes main, calibration, differences, summary, trials.csv; failed, claims.csv if there are any: their names."""
+    """Writes main, calibration, differences, summary, trials.csv, and claims, verdicts, ... if any; returns the names."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = {"main": main(data), "calibration": calibration(data), "summary": results.summary(data.frame)}
     columns = main_columns(data.frame, data.split) + calibration_table.columns(data.frame, data.split)
@@ -86,6 +86,8 @@ def save(data: StudyData, claims: Sequence[Mapping[str, Any]], folder: epath.Pat
     tables |= {"differences": differences.paired(data.frame, data.split, shown), "trials": wide(data)}
     intervened = interventions.numbers(data)
     tables |= {} if intervened.empty else {"interventions": intervened}
+    judged = verdicts.table(data)
+    tables |= {} if judged.empty else {"verdicts": judged}
     tables |= {"failed": pd.DataFrame(data.failed)} if data.failed else {}
     tables |= {"claims": pd.DataFrame(list(claims))} if claims else {}
     for name, table in tables.items():
