@@ -78,7 +78,7 @@ def calibration(data: StudyData) -> pd.DataFrame:
 
 
 def save(data: StudyData, claims: Sequence[Mapping[str, Any]], folder: epath.Path) -> list[str]:
-    """Writes main, calibration, differences, summary, trials.csv, and claims, verdicts, ... if any; returns the names."""
+    """Writes main, calibration, differences, summary, trials.csv, and claims, verdicts, ... if any: their names."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = {"main": main(data), "calibration": calibration(data), "summary": results.summary(data.frame)}
     columns = main_columns(data.frame, data.split) + calibration_table.columns(data.frame, data.split)

@@ -62,4 +62,4 @@ def audit(
     excess = float(np.max(sizes(adversarial - images, norm) - eps, initial=-np.inf))
     outside = float(max(np.max(-adversarial, initial=-np.inf), np.max(adversarial - 1, initial=-np.inf)))
     contradicted = (wrong(logits, labels) == robust) & decided(logits, labels)
-    return Audit(max(excess, 0.0), max(outside, 0.0), float(np.mean(contradicted)))
+    return Audit(max(0.0, excess), max(0.0, outside), float(np.mean(contradicted)))
