@@ -108,7 +108,9 @@ class _AttackProgress(Progress):
         """Reports one finished call; lets a stop through between two."""
         self._stop.check()
         robust = now.robust / max(now.examples, 1)
-        left = f"{now.robust} of {now.examples} examples x trials left, robust so far {robust:.3f}"
+        left = (
+            f"{now.robust} of {now.examples} examples x trials left, robust so far {robust:.3f} at the largest radius"
+        )
         self.reach(now.done, now.calls, f"{self._trials} trials, {now.attack}, {left}")
 
 

@@ -173,6 +173,8 @@ def test_adversarial_examples_are_exported_with_their_ids(place, whole, capsys):
             assert found["adversarial"].shape == (100, 8, 8, 1)
             np.testing.assert_array_equal(found["ids"], clean["ids"][:100])
             np.testing.assert_array_equal(found["labels"], clean["labels"][:100])
+            assert float(found["eps"]) in np.float32((0.05, 0.1))  # to the bit: what the attack was given
+            assert f"worst-{float(found['eps']):.4g}.npz" == Path(path).name
     assert main(["jaxreg", "export", f"--workdir={place}"]) == 2
     assert "holds no results" in capsys.readouterr().err
 

@@ -11,7 +11,7 @@ PANELS = (("ece", "ECE %"), ("confidence", "mean confidence %"), ("confidence_ga
 
 
 def figure(data: StudyData) -> Figure | None:
-    """Draws ECE, confidence and their gap to accuracy over the radius of the worst attack, radius 0 being no attack.
+    """Draws ECE, confidence and their gap to accuracy at the points of the highest loss within a radius; 0: no attack.
 
     None where nothing was attacked.
     """
@@ -31,7 +31,7 @@ def figure(data: StudyData) -> Figure | None:
 def _over_radii(data: StudyData, metric: str) -> pd.DataFrame:
     """The rows of a metric with their radius, the clean ones at 0."""
     rows = data.frame[data.frame["split"] == data.split]
-    eps = rows["metric"].str.extract(rf"^attacked_{metric}/worst/([^/]+)$")[0]
+    eps = rows["metric"].str.extract(rf"^attacked_{metric}/strongest/([^/]+)$")[0]
     attacked = rows[eps.notna()].assign(eps=eps[eps.notna()].astype(float))
     clean = data.values(metric).assign(eps=0.0)
     joined = pd.concat([clean[clean["trial"].isin(attacked["trial"])], attacked])

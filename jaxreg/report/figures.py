@@ -100,9 +100,10 @@ FIGURES = {
     "attacked": Maker(
         "robustness",
         attacked.figure,
-        "Calibration on the worst adversaries of the suite within each radius, raw logits; 0: clean images. A network "
-        "that is fooled and stays sure has a large gap between its confidence and its accuracy. Means over seeds, in a "
-        "band from the lowest to the highest seed.",
+        "Calibration at the points where PGD on the cross-entropy, run to its end and not only until it fools, found "
+        "the highest loss within each radius; raw logits, all examples; 0: clean images. A network that is fooled and "
+        "stays sure has a large gap between its confidence and its accuracy. Means over seeds, in a band from the "
+        "lowest to the highest seed.",
         counted="attacked_ece",
     ),
     "corruptions": Maker(

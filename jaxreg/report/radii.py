@@ -14,13 +14,13 @@ BINS = 40
 
 
 def curves(data: StudyData) -> Figure | None:
-    """Draws robust accuracy over all radii; None where the smallest radii were not searched."""
+    """Draws robust accuracy over all radii; None where no smallest radii were found."""
     found = _min_eps(data)
     return draw_curves(found, looks(data)) if found else None
 
 
 def histograms(data: StudyData) -> Figure | None:
-    """Draws how many examples fall at which radius; None where the smallest radii were not searched."""
+    """Draws how many examples fall at which radius; None where no smallest radii were found."""
     found = _min_eps(data)
     return draw_histograms(found, looks(data)) if found else None
 
@@ -68,7 +68,12 @@ def draw_histograms(min_eps: Mapping[str, np.ndarray], look: Mapping[str, Look])
 
 
 def _min_eps(data: StudyData) -> dict[str, np.ndarray]:
-    """By setting the minimal radii [seeds, N]."""
+    """By setting the minimal radii [seeds, N]; nothing where no example was fooled by moving it."""
+    found = _saved(data)
+    return found if any(np.any(np.isfinite(values) & (values > 0)) for values in found.values()) else {}
+
+
+def _saved(data: StudyData) -> dict[str, np.ndarray]:
     found = data.by_setting("robustness", "min_eps")
     return {name: np.stack([radius_N for (radius_N,) in trials]) for name, trials in found.items()}
 

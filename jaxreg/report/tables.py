@@ -9,7 +9,7 @@ import pandas as pd
 from etils import epath
 
 from jaxreg import results
-from jaxreg.report import calibration_table, differences, geometry_table, interventions
+from jaxreg.report import calibration_table, differences, geometry_table, interventions, verdicts
 from jaxreg.report.columns import Column, cells, main_columns
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import looks
@@ -105,6 +105,8 @@ def save(data: StudyData, folder: epath.Path) -> list[str]:
     tables |= {} if intervened.empty else {"interventions": intervened}
     found = {table.name: geometry_table.numbers(table, data) for table in geometry_table.TABLES}
     tables |= {name: table for name, table in found.items() if len(table)}
+    judged = verdicts.table(data)
+    tables |= {} if judged.empty else {"verdicts": judged}
     tables |= {"failed": pd.DataFrame(data.failed)} if data.failed else {}
     for name, table in tables.items():
         buffer = io.StringIO()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from jaxreg.report.data import StudyData
-from jaxreg.robustness.verdict import WORDS, Verdict, judge
+from jaxreg.robustness.verdict import CHECKS, WORDS, Verdict, judge
 
 PREFIX = "verdict/"
 
@@ -27,6 +27,22 @@ def of_trials(frame: pd.DataFrame) -> dict[tuple[str, str], Verdict]:
         numbers = dict(zip(own["metric"].str.removeprefix(PREFIX), own["value"].astype(float)))
         found[key] = judge(numbers)
     return found
+
+
+def table(data: StudyData) -> pd.DataFrame:
+    """Returns a line a trial: its verdict, the reason, and the number of every check; empty without verdicts."""
+    found = of_trials(data.frame)
+    rows = data.frame[data.frame["metric"].str.startswith(PREFIX)]
+    numbers = {key: dict(zip(own["metric"], own["value"])) for key, own in rows.groupby(["study", "trial"], sort=False)}
+    return pd.DataFrame(
+        [
+            {"study": row.study, "trial": row.trial, "setting": row.setting, "seed": row.seed}
+            | {"verdict": found[key].word, "reason": found[key].reason}
+            | {name: numbers[key].get(f"{PREFIX}{name}") for name in CHECKS}
+            for row in data.trials.itertuples()
+            if (key := (row.study, row.trial)) in found
+        ]
+    )
 
 
 def lines(data: StudyData) -> list[Line]:

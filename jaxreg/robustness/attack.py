@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxreg.rng import example_keys
-from jaxreg.robustness import fab, gradient, loop, minimal, noise, square
+from jaxreg.robustness import fab, gradient, loop, minimal, noise, square, strongest
 from jaxreg.robustness.balls import NORMS, Norm
 from jaxreg.robustness.border import check_examples, check_inputs, check_labels, check_logits
 from jaxreg.robustness.losses import check_classes, number_of
@@ -50,6 +50,7 @@ METHODS: dict[str, Callable[[Norm], loop.Method]] = {
     "square": square.method,
     "noise": noise.method,
     "minimal": minimal.method,
+    "strongest": strongest.method,  # of no attack in the table: it says nothing about which examples are robust
 }
 
 

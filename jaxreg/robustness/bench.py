@@ -1,5 +1,6 @@
 """A bench of trials under attack: the models, the compiled programs, and one attack on all of them."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +12,13 @@ from jaxreg.robustness.attack import Attack, passes_of
 from jaxreg.robustness.balls import Norm
 
 Tree = Any
+
+
+Report = Callable[[slice, np.ndarray], None]  # (examples of a finished call, their smallest fooling radii [T, n])
+
+
+def silent(rows: slice, smallest: np.ndarray) -> None:
+    """Reports nothing."""
 
 
 class Data(NamedTuple):
@@ -79,7 +87,7 @@ def run_attack(
     data: Data,
     broken: np.ndarray,
     early_exit: bool = True,
-    report: Callable[[np.ndarray], None] = lambda robust: None,
+    report: Report = silent,
     starts: np.ndarray | None = None,
 ) -> Outcome:
     """One attack on all trials and examples, at ascending radii [E] or radii of each trial and example [T, E, N].
@@ -92,7 +100,9 @@ def run_attack(
     chunks = [slice(low, min(low + bench.chunk, count)) for low in range(0, count, bench.chunk)]
     begin = [None if starts is None else starts[:, c] for c in chunks]
     parts = [
-        _chunk(bench, attack, eps_TEN[:, :, c], data.take(c), broken[:, c], early_exit, report, first)
+        _chunk(
+            bench, attack, eps_TEN[:, :, c], data.take(c), broken[:, c], early_exit, functools.partial(report, c), first
+        )
         for c, first in zip(chunks, begin)
     ]
     joined = [np.concatenate([part[i] for part in parts], axis=1 if i == 2 else 2) for i in range(4)]
@@ -126,7 +136,7 @@ def _chunk(
         broken_TC = found.broken_N
         shown = found.robust_EN, found.adversarial_ENHWC, found.pass_EN >= 0
         groups.append((*(a[:, : wanted.shape[1], :size] for a in shown), found.evaluations))
-        report(groups[-1][0][:, -1])
+        report(broken_TC[:, :size])
     robust, adversarial, hits = (np.concatenate([group[i] for group in groups], axis=1) for i in range(3))
     evaluations = np.sum([group[3] for group in groups], axis=0)
     return Outcome(robust, carried(robust, adversarial), broken_TC[:, :size], hits, evaluations)

@@ -1,4 +1,4 @@
-"""What an attack must beat: noise of the same radius, and the adversaries of another trial."""
+"""What stands beside a suite: noise of the same radius, points of the highest loss, and those of another trial."""
 
 import functools
 
@@ -7,10 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxreg.robustness.attack import ATTACKS
 from jaxreg.robustness.audit import wrong
 from jaxreg.robustness.balls import Norm, project, random_point, spread
-from jaxreg.robustness.bench import Bench, Data, Outcome, logits
+from jaxreg.robustness.bench import Bench, Data, Outcome, Report, logits, run_attack, silent
 from jaxreg.robustness.programs import keys_of, unbroken
+
+STRONGEST = ATTACKS["pgd_ce"]._replace(method="strongest")
 
 
 @functools.partial(jax.jit, static_argnames=("norm",))
@@ -28,9 +31,21 @@ def noise(bench: Bench, data: Data, radii: np.ndarray) -> Outcome:
     return looked_at(bench, data, np.broadcast_to(drawn, (bench.trials, *drawn.shape)), radii)
 
 
-def transfer(bench: Bench, data: Data, adversarial: np.ndarray, sources: np.ndarray, radii: np.ndarray) -> Outcome:
-    """Every trial on the adversaries [T, E, N, H, W, C] of its source trial, `sources` [T]."""
-    return looked_at(bench, data, adversarial[sources], radii)
+def strongest(bench: Bench, data: Data, radii: np.ndarray, report: Report = silent) -> np.ndarray:
+    """Where PGD, run to its end, found the highest cross-entropy in each ball: [T, E, N, H, W, C].
+
+    Of every example, also of those that are misclassified without attack.
+    """
+    open_TN = np.full((bench.trials, len(data.labels)), np.inf, np.float32)
+    return run_attack(bench, STRONGEST, radii, data, open_TN, report=report).adversarial
+
+
+def transfer(bench: Bench, data: Data, strongest: np.ndarray, sources: np.ndarray, radii: np.ndarray) -> Outcome:
+    """Every trial on the points [T, E, N, H, W, C] of the highest loss of its source trial, `sources` [T].
+
+    Points that barely cross the source's boundary would seldom cross another's.
+    """
+    return looked_at(bench, data, strongest[sources], radii)
 
 
 def looked_at(bench: Bench, data: Data, x_TENHWC: np.ndarray, radii: np.ndarray) -> Outcome:

@@ -25,9 +25,11 @@ SEVERITIES = 5
 class Corruption(NamedTuple):
     """`apply(key, x_HWC, *levels[severity - 1])`: one image in [0, 1], its key, and the numbers of a severity.
 
-    `traced`: the numbers are data, so all severities share one program; else they are structure.
+    `number`: of its stream of random numbers, never to change, whatever the table. `traced`: the numbers of a severity
+    are data, so all severities share one program; else they are structure.
     """
 
+    number: int
     apply: Callable[..., Array]
     levels: tuple[tuple[Any, ...], ...]
     traced: bool = True
@@ -106,20 +108,23 @@ def _one(*values: float) -> tuple[tuple[float, ...], ...]:
 
 
 CORRUPTIONS: dict[str, Corruption] = {
-    "gaussian_noise": Corruption(gaussian_noise, _one(0.04, 0.06, 0.08, 0.09, 0.10)),
-    "shot_noise": Corruption(shot_noise, _one(500, 250, 100, 75, 50)),
-    "impulse_noise": Corruption(impulse_noise, _one(0.01, 0.02, 0.03, 0.05, 0.07)),
-    "defocus_blur": Corruption(defocus_blur, ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)), traced=False),
-    "zoom_blur": Corruption(zoom_blur, _one(1.06, 1.11, 1.16, 1.21, 1.26), traced=False),
-    "fog": Corruption(fog, ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75))),
-    "brightness": Corruption(brightness, _one(0.05, 0.1, 0.15, 0.2, 0.3)),
-    "contrast": Corruption(contrast, _one(0.75, 0.5, 0.4, 0.3, 0.15)),
+    "gaussian_noise": Corruption(0, gaussian_noise, _one(0.04, 0.06, 0.08, 0.09, 0.10)),
+    "shot_noise": Corruption(1, shot_noise, _one(500, 250, 100, 75, 50)),
+    "impulse_noise": Corruption(2, impulse_noise, _one(0.01, 0.02, 0.03, 0.05, 0.07)),
+    "defocus_blur": Corruption(
+        3, defocus_blur, ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)), traced=False
+    ),
+    "zoom_blur": Corruption(4, zoom_blur, _one(1.06, 1.11, 1.16, 1.21, 1.26), traced=False),
+    "fog": Corruption(5, fog, ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75))),
+    "brightness": Corruption(6, brightness, _one(0.05, 0.1, 0.15, 0.2, 0.3)),
+    "contrast": Corruption(7, contrast, _one(0.75, 0.5, 0.4, 0.3, 0.15)),
     "elastic_transform": Corruption(
+        8,
         elastic_transform,
         ((0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)),
         traced=False,
     ),
-    "pixelate": Corruption(pixelate, _one(0.95, 0.9, 0.85, 0.75, 0.65), traced=False),
+    "pixelate": Corruption(9, pixelate, _one(0.95, 0.9, 0.85, 0.75, 0.65), traced=False),
 }
 LEFT_OUT = ("glass_blur", "motion_blur", "snow", "frost", "jpeg_compression")
 
@@ -139,7 +144,8 @@ def corrupt(
         raise ValueError(f"severity must be 1 to {SEVERITIES}, got {severity}.")
     images = jnp.asarray(images)
     ids = jnp.arange(len(images), dtype=jnp.uint32) if ids is None else jnp.asarray(ids, jnp.uint32)
-    chosen, keys = CORRUPTIONS[name], example_keys(jax.random.fold_in(key, list(CORRUPTIONS).index(name)), ids)
+    chosen = CORRUPTIONS[name]
+    keys = example_keys(jax.random.fold_in(key, chosen.number), ids)
     level = chosen.levels[severity - 1]
     if chosen.traced:
         return _corrupted(images, keys, tuple(map(float, level)), name, ())

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxreg.robustness import programs
 from jaxreg.robustness.attack import ATTACKS, Attack
-from jaxreg.robustness.audit import Audit, audit, wrong
+from jaxreg.robustness.audit import Audit, audit, decided, wrong
 from jaxreg.robustness.bench import Bench, Data, Outcome, logits, run_attack
 from jaxreg.robustness.border import probabilities
 
@@ -56,8 +56,7 @@ def gather(
         **_losses(outcomes, worst),
     }
     if transfer is not None:
-        own = np.all(transfer.adversarial == worst.adversarial, axis=(1, 2, 3, 4, 5))  # a baseline is its own source
-        numbers["transfer"] = np.where(own, 0, (worst.robust & ~transfer.robust)[:, middle].mean(1))
+        numbers["transfer"] = (worst.robust & ~transfer.robust)[:, middle].mean(1)
     return [{name: float(values[t]) for name, values in numbers.items()} for t in range(bench.trials)]
 
 
@@ -86,7 +85,7 @@ def _among_others(bench: Bench, own: np.ndarray) -> np.ndarray:
 
 
 def _gradients(bench: Bench, diagnose: Callable[[Any, Any], Any], few: Data) -> dict[str, np.ndarray]:
-    found = programs.host(diagnose(bench.models, (few.images, few.labels, np.uint32(bench.seed))))
+    found = programs.host(diagnose(bench.models, (few.images, few.labels, few.ids, np.uint32(bench.seed))))
     share = {name: values.mean(1) for name, values in found._asdict().items()}
     return {
         "input_quantised": share["unmoved"],
@@ -116,7 +115,7 @@ def _attacks(bench: Bench, few: Data, eps: float, withstood: np.ndarray, effort:
     right = ~wrong(few.clean, few.labels)
     alone = right[:, None] & ~base.hits
     numbers = {
-        "zero_radius": (alone[:, 0] != right).mean(1),
+        "zero_radius": ((alone[:, 0] != right) & decided(few.clean, few.labels)).mean(1),
         "large_radius": alone[:, 2].mean(1),
         "rises_with_radius": np.max(np.diff(alone.mean(2), axis=1), axis=1),
     }

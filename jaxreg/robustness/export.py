@@ -1,7 +1,6 @@
 """Adversarial examples as a file for another toolbox, and back."""
 
 import io
-import json
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ import numpy as np
 from etils import epath
 
 from jaxreg.files import write_whole
+from jaxreg.robustness.intervals import digits_of, radius_text
 from jaxreg.spec import require
 
 WORST = "adversarial/worst/"  # the probe's arrays of adversarial examples, by radius
@@ -53,17 +53,18 @@ def of_workdir(workdir: epath.Path) -> list[epath.Path]:
     """
     probed = sorted((workdir / "probes" / "robustness").glob("*.npz"))
     require(bool(probed), f"{workdir} holds no adversarial examples: run the robustness probe first.")
-    norm = json.loads((workdir / "config.json").read_text())["config"]["probes"]["robustness"]["norm"]
-    return [path for file in probed for path in _of_trial(workdir, file, norm)]
+    return [path for file in probed for path in _of_trial(workdir, file)]
 
 
-def _of_trial(workdir: epath.Path, probed: epath.Path, norm: str) -> list[epath.Path]:
+def _of_trial(workdir: epath.Path, probed: epath.Path) -> list[epath.Path]:
     clean = _arrays(workdir / "predictions" / probed.stem / "test.npz", ("ids", "labels"))
     attacked, written = _arrays(probed), []
-    for name in (name for name in attacked if name.startswith(WORST)):
-        eps, images = name.removeprefix(WORST), attacked[name]
-        robust = attacked[f"robust/worst/{eps}"]
-        path = workdir / "exports" / probed.stem / f"worst-{eps}.npz"
+    require("radii" in attacked, f"{probed} does not hold its exact radii: measure robustness again.")
+    radii, norm = attacked["radii"], str(attacked["norm"])
+    for eps in radii:
+        text = radius_text(eps, digits_of(radii))
+        images, robust = attacked[f"{WORST}{text}"], attacked[f"robust/worst/{text}"]
+        path = workdir / "exports" / probed.stem / f"worst-{text}.npz"
         ids, labels = (clean[key][: len(images)] for key in ("ids", "labels"))
         save(path, Exported(images, ids, labels, robust, float(eps), norm))
         written.append(path)

@@ -1,6 +1,9 @@
 """Intervals of a share of examples, and the names of the numbers in the results table."""
 
 import math
+from collections.abc import Sequence
+
+import numpy as np
 
 Z = 1.959963984540054  # 97.5 % quantile of the normal law
 
@@ -19,11 +22,22 @@ def wilson(count: int, total: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def radius_text(eps: float) -> str:
-    """A radius as the results table names it: four significant digits (8/255 is 0.03137)."""
-    return f"{eps:.4g}"
+DIGITS = 4  # of a radius in a name
 
 
-def metric(attack: str, eps: float) -> str:
+def digits_of(radii: Sequence[float] | np.ndarray) -> int:
+    """The significant digits that names of radii take: four, or as many as tell all of them apart."""
+    distinct = sorted({float(eps) for eps in radii})
+    return next(
+        digits for digits in range(DIGITS, 18) if len({radius_text(eps, digits) for eps in distinct}) == len(distinct)
+    )
+
+
+def radius_text(eps: float, digits: int = DIGITS) -> str:
+    """A radius as the results table names it (8/255 is 0.03137)."""
+    return f"{float(eps):.{digits}g}"
+
+
+def metric(attack: str, eps: float, digits: int = DIGITS) -> str:
     """The name of a robust accuracy in the results table."""
-    return f"robust_accuracy/{attack}/{radius_text(eps)}"
+    return f"robust_accuracy/{attack}/{radius_text(eps, digits)}"

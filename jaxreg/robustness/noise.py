@@ -14,7 +14,7 @@ from jaxreg.robustness.loop import Logits, Method, Row, Settings, Step
 def step(logits_fn: Logits, row: Row, x_BHWC: Array, k_B: Array, settings: Settings, norm: Norm) -> Step:
     """Looks at the point and draws the next, a function of the example and the number of the draw alone."""
     del settings
-    keys_B = jax.vmap(jax.random.fold_in)(row.key_B, k_B + 1)
+    keys_B = jax.vmap(jax.random.fold_in)(row.key_B, k_B + 2)  # 1 is that of the start's distance in l2
     drawn_BHWC = row.clean_BHWC + spread(row.eps_B, x_BHWC) * random_point(keys_B, x_BHWC, True, norm)
     return Step(project(drawn_BHWC, row.clean_BHWC, row.eps_B, norm), x_BHWC, fooled(logits_fn(x_BHWC), row))
 

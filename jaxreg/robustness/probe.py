@@ -11,17 +11,18 @@ from etils import epath
 from jaxreg.probe import Measured
 from jaxreg.robustness import confidence, controls, evidence, programs, resume, summary
 from jaxreg.robustness.attack import ATTACKS, check
+from jaxreg.robustness.audit import wrong
 from jaxreg.robustness.balls import Norm
 from jaxreg.robustness.bench import Bench, Data, Outcome, capacities, capacity, logits, run_attack
 from jaxreg.robustness.border import check_inputs, check_logits
-from jaxreg.robustness.intervals import radius_text
+from jaxreg.robustness.intervals import digits_of, radius_text
 from jaxreg.robustness.suites import Suite, suite
 
 Tree = Any
 
 
 class Progress(NamedTuple):
-    """Where an evaluation stands: calls done, and examples x trials still robust of those in the last call."""
+    """Where an evaluation stands: calls done, and how many of all examples x trials nothing has fooled so far."""
 
     attack: str
     done: int
@@ -61,14 +62,15 @@ def measure(
       trials: how many of the stacked trials are real; the rest is padding.
       chunk, slots: examples a call, and how many attacks run at once (64 on a CPU, else 256); they change no number.
       keep: whose adversarial examples to return: "worst" (of all attacks) or "all" (of each attack, too).
-      sources: for each stacked trial the trial whose adversaries to try on it (the baseline at its seed).
+      sources: for each stacked trial the trial whose adversaries to try on it (the baseline at its seed; itself: none).
       effort: of the checks behind the verdict; None: no verdict.
       finished: a folder that keeps finished calls, so that an interrupted evaluation goes on where it stopped.
     Returns: for each trial the rows robust_accuracy/ATTACK/EPS, robust_accuracy/worst/EPS (of the suite),
       robust_accuracy/noise/EPS and, with sources, robust_accuracy/transfer/EPS (both beside the worst case, not in it),
-      attacked_METRIC/worst/EPS (calibration on the worst adversaries), min_eps/median, verdict/CHECK and verdict (0
-      reliable, 1 suspect, 2 broken); and arrays with first axis N:
-      robust/ATTACK/EPS, adversarial/worst/EPS, adversarial_logits/worst/EPS, min_eps.
+      attacked_METRIC/strongest/EPS and attacked_METRIC/worst/EPS (calibration at the points of the highest loss that
+      PGD-CE ends with, and at the first points that fooled, just past the boundary), min_eps/median, verdict/CHECK and
+      verdict (0 reliable, 1 suspect, 2 broken); and arrays with first axis N: robust/ATTACK/EPS, adversarial/worst/EPS,
+      adversarial_logits/worst/EPS, adversarial_logits/strongest/EPS, min_eps; and radii [E], as EPS rounds them, norm.
     Raises: ValueError: images outside [0, 1], a radius below 0, an unknown suite, an attack that cannot run; without
       a verdict also a trial that returns probabilities.
     """
@@ -88,24 +90,33 @@ def measure(
     program = programs.described(apply, (params, stats), norm, data.images.shape[1:]) if finished is not None else ""
     kept = {name: resume.remembered(call, finished, name, program) for name, call in bench.attack.items()}
     bench = bench._replace(attack=kept)
-    report = _reporter(chosen, len(images), bench.chunk, len(radii), progress)
+    count = bench.trials if trials is None else trials
+    report = _reporter(chosen, data, bench.chunk, radii, count, progress)
     outcomes = run_suite(bench, chosen, radii, data, report)
     worst = summary.worst(list(outcomes.values()))
     smallest = _search(bench, chosen, radii, data, worst, report) if chosen.minimal_steps else None
-    shown = np.stack([logits(bench, worst.adversarial[:, e]) for e in range(len(radii))], axis=1)
-    beside = {"noise": controls.noise(bench, data, radii)}
+    highest = controls.strongest(bench, data, radii, functools.partial(report, "strongest"))
+    shown, sure = (_at_each(bench, points) for points in (worst.adversarial, highest))
+    beside, left_out = {"noise": controls.noise(bench, data, radii)}, {}
     if sources is not None:
-        beside["transfer"] = controls.transfer(bench, data, worst.adversarial, np.asarray(sources), radii)
-    found = summary.Findings(outcomes | beside, worst, shown, smallest, None, 0)
+        beside["transfer"] = controls.transfer(bench, data, highest, np.asarray(sources), radii)
+        left_out["transfer"] = np.asarray(sources) == np.arange(bench.trials)
+    found = summary.Findings(outcomes | beside, worst, shown, sure, left_out, smallest, None, 0)
     if effort is not None:
         diagnose = programs.diagnosis_program(apply, per_trial)
         checks = evidence.gather(bench, diagnose, data, radii, outcomes, worst, shown, beside.get("transfer"), effort)
+        checks = [{k: v for k, v in c.items() if k not in left_out or not left_out[k][t]} for t, c in enumerate(checks)]
         found = found._replace(checks=checks, checked=min(effort.examples, len(images)))
-    count = bench.trials if trials is None else trials
-    radii_text = [f"worst/{radius_text(eps)}" for eps in radii]
-    doubt = confidence.rows(shown[:count], data.labels, "attacked", radii_text, split)
-    found_T = [summary.measured(found, t, radii, split, keep) for t in range(count)]
+    texts = [radius_text(eps, digits_of(radii)) for eps in radii]
+    names = [f"{kind}/{text}" for kind in ("strongest", "worst") for text in texts]
+    doubt = confidence.rows(np.concatenate([sure, shown], 1)[:count], data.labels, "attacked", names, split)
+    found_T = [summary.measured(found, t, radii, norm, split, keep) for t in range(count)]
     return [one._replace(rows=one.rows + more) for one, more in zip(found_T, doubt)]
+
+
+def _at_each(bench: Bench, x_TENHWC: np.ndarray) -> np.ndarray:
+    """The logits [T, E, N, K] of each trial at its own points of every radius."""
+    return np.stack([logits(bench, x_TENHWC[:, e]) for e in range(x_TENHWC.shape[1])], axis=1)
 
 
 def _bench(
@@ -123,7 +134,7 @@ def _data(bench: Bench, images: np.ndarray, labels: np.ndarray, key_ids: np.ndar
 def _with_programs(
     bench: Bench, program: Callable[..., Any], chosen: Suite, effort: evidence.Effort | None, slots: int
 ) -> Bench:
-    attacks = dict(chosen.attacks)
+    attacks = {**chosen.attacks, "strongest": controls.STRONGEST}
     if chosen.minimal_steps:
         attacks["minimal"] = ATTACKS["minimal"]
     if effort is not None:
@@ -157,15 +168,17 @@ def _search(bench: Bench, chosen: Suite, radii: np.ndarray, data: Data, worst: O
 
 
 def _reporter(
-    chosen: Suite, count: int, chunk: int, radii: int, progress: Callable[[Progress], None] | None
-) -> Callable[[str, np.ndarray], None]:
-    chunks, groups = -(-count // chunk), -(-radii // programs.GROUP)
-    calls = chunks * (groups * len(chosen.attacks) + bool(chosen.minimal_steps))
-    done = {"calls": 0}
+    chosen: Suite, data: Data, chunk: int, radii: np.ndarray, trials: int, progress: Callable[[Progress], None] | None
+) -> Callable[[str, slice, np.ndarray], None]:
+    """Counts calls, and what stands at the largest radius against all of them, in the trials that are no padding."""
+    chunks, groups = -(-len(data.labels) // chunk), -(-len(radii) // programs.GROUP)
+    calls = chunks * (groups * (len(chosen.attacks) + 1) + bool(chosen.minimal_steps))
+    standing, done = ~wrong(data.clean[:trials], data.labels), {"calls": 0}
 
-    def report(name: str, robust: np.ndarray) -> None:
+    def report(name: str, rows: slice, smallest: np.ndarray) -> None:
         done["calls"] += 1
+        standing[:, rows] &= smallest[:trials] > radii[-1]
         if progress:
-            progress(Progress(name, done["calls"], calls, int(np.sum(robust)), int(robust.size)))
+            progress(Progress(name, done["calls"], calls, int(np.sum(standing)), standing.size))
 
     return report

@@ -13,11 +13,11 @@ import numpy as np
 from jax import Array
 
 from jaxreg import parallel
-from jaxreg.rng import Stream, key_of
+from jaxreg.rng import Stream, example_keys, key_of
 from jaxreg.robustness import diagnosis, loop
 from jaxreg.robustness.attack import METHODS, Attack, evaluations_of, pass_keys, passes_of, settings_of
 from jaxreg.robustness.audit import wrong
-from jaxreg.robustness.balls import Norm
+from jaxreg.robustness.balls import Norm, uniform
 
 Tree = Any
 Apply = Callable[..., Any]  # (params, stats, x_BHWC, *, train) -> (logits_BK, ...)
@@ -49,11 +49,11 @@ class Chunk(NamedTuple):
 
 
 def diagnosis_program(apply: Apply, per_trial: PerTrial) -> Callable[[Tree, Tree], Any]:
-    """((params, stats), (images [M, H, W, C], labels [M], seed)) -> a `Diagnosis` of each trial, [T, M] each."""
+    """((params, stats), (images [M, H, W, C], labels, ids, seed)) -> a `Diagnosis` of each trial, [T, M] each."""
 
-    def diagnose_one(one: tuple[Tree, Tree], shared: tuple[Array, Array, Array]) -> Any:
-        images_MHWC, labels_M, seed = shared
-        noise = jax.random.uniform(key_of(seed, Stream.ATTACK, 1), images_MHWC.shape, images_MHWC.dtype, -1, 1)
+    def diagnose_one(one: tuple[Tree, Tree], shared: tuple[Array, Array, Array, Array]) -> Any:
+        images_MHWC, labels_M, ids_M, seed = shared
+        noise = uniform(example_keys(key_of(seed, Stream.ATTACK, 1), ids_M), images_MHWC)
         return diagnosis.diagnose(lambda x: apply(*one, x, train=False)[0], images_MHWC, labels_M, noise)
 
     return per_trial(diagnose_one)

@@ -11,18 +11,22 @@ from jaxreg.robustness import verdict
 from jaxreg.robustness.audit import sizes
 from jaxreg.robustness.balls import Norm
 from jaxreg.robustness.bench import Outcome
-from jaxreg.robustness.intervals import Z, metric, radius_text, wilson
+from jaxreg.robustness.intervals import Z, digits_of, metric, radius_text, wilson
 
 
 class Findings(NamedTuple):
     """What a suite found on all trials; `worst` is the per-example worst case of all attacks.
 
-    `checks`: the numbers behind each trial's verdict, from `checked` examples.
+    `worst_TENK`, `strongest_TENK`: logits at its adversaries, and at the points of the highest loss. `left_out`: names
+    of outcomes, and of which trials they say nothing. `checks`: the numbers behind each trial's verdict, from `checked`
+    examples.
     """
 
     outcomes: Mapping[str, Outcome]
     worst: Outcome
-    attacked_TENK: np.ndarray
+    worst_TENK: np.ndarray
+    strongest_TENK: np.ndarray
+    left_out: Mapping[str, np.ndarray]
     min_eps_TN: np.ndarray | None
     checks: list[dict[str, float]] | None
     checked: int
@@ -57,18 +61,23 @@ def minimal_radii(found: Outcome, worst: Outcome, images: np.ndarray, broken: np
     return np.where(broken < 0, 0.0, best).astype(np.float32)
 
 
-def measured(found: Findings, t: int, radii: np.ndarray, split: str, keep: str) -> Measured:
+def measured(found: Findings, t: int, radii: np.ndarray, norm: Norm, split: str, keep: str) -> Measured:
     """The rows and arrays of trial `t`."""
     rows: list[Row] = []
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {"radii": radii, "norm": np.array(norm)}
+    digits = digits_of(radii)
     for name, outcome in {**found.outcomes, "worst": found.worst}.items():
+        if name in found.left_out and found.left_out[name][t]:
+            continue
         for e, eps in enumerate(radii):
-            rows.append(_share(split, metric(name, eps), outcome.robust[t, e]))
-            arrays[f"robust/{name}/{radius_text(eps)}"] = outcome.robust[t, e]
+            place = f"{name}/{radius_text(eps, digits)}"
+            rows.append(_share(split, metric(name, eps, digits), outcome.robust[t, e]))
+            arrays[f"robust/{place}"] = outcome.robust[t, e]
             if name == "worst" or keep == "all":
-                arrays[f"adversarial/{name}/{radius_text(eps)}"] = outcome.adversarial[t, e]
-    for e, eps in enumerate(radii):
-        arrays[f"adversarial_logits/worst/{radius_text(eps)}"] = found.attacked_TENK[t, e]
+                arrays[f"adversarial/{place}"] = outcome.adversarial[t, e]
+    for name, logits_TENK in {"worst": found.worst_TENK, "strongest": found.strongest_TENK}.items():
+        for e, eps in enumerate(radii):
+            arrays[f"adversarial_logits/{name}/{radius_text(eps, digits)}"] = logits_TENK[t, e]
     if found.min_eps_TN is not None:
         arrays["min_eps"] = found.min_eps_TN[t]
         rows.extend(_median(split, found.min_eps_TN[t]))

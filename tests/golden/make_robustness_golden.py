@@ -18,6 +18,8 @@ from pyautoattack.fab_pt import FABAttack_PT
 COUNT, SIDE, WIDTH, CLASSES = 16, 6, 24, 5
 EPS = {"linf": 0.02, "l2": 0.1}
 STEPS = (7, 40)
+LOSSES = ("ce", "dlr", "targeted_dlr")
+MANY, WHOLE_EPS = 3000, {"linf": 0.03, "l2": 0.15}
 NORMS = {"linf": "Linf", "l2": "L2"}
 
 
@@ -55,7 +57,7 @@ def apgd(data: dict[str, np.ndarray], dtype: torch.dtype, name: str) -> dict[str
     out["labels"], out["targets"] = y.numpy(), target.numpy()
     for norm, their in NORMS.items():
         for steps in STEPS:
-            for loss in ("ce", "dlr", "targeted_dlr"):
+            for loss in LOSSES:
                 kind = {"n_iter": steps, "norm": their, "eps": EPS[norm], "device": "cpu"}
                 attack = (
                     APGDAttack_targeted(model, **kind) if "targeted" in loss else APGDAttack(model, loss=loss, **kind)
@@ -67,6 +69,41 @@ def apgd(data: dict[str, np.ndarray], dtype: torch.dtype, name: str) -> dict[str
                 out[f"{key}/robust"] = robust.numpy().astype(bool)
                 out[f"{key}/loss"] = best_loss.detach().numpy()
                 out[f"{key}/best"] = best.detach().numpy().transpose(0, 2, 3, 1)
+    return out
+
+
+def end_to_end() -> dict[str, np.ndarray]:
+    """Whole runs from the clean images in float32: half of the images are such that two losses disagree on them.
+
+    Images whose mask differs in float64 are left out: rounding decides them.
+    """
+    rng = np.random.default_rng(23)
+    d = SIDE * SIDE
+    data = {"w1": rng.normal(size=(d, WIDTH)), "b1": rng.normal(size=WIDTH) * 0.1}
+    data |= {"w2": rng.normal(size=(WIDTH, CLASSES)), "x": rng.uniform(0, 1, (MANY, SIDE, SIDE, 1))}
+    single, double = (whole_runs(data, dtype) for dtype in (torch.float32, torch.float64))
+    sure = np.all([single[name] == double[name] for name in single], axis=0)
+    pairs = [(f"{norm}/{one}", f"{norm}/{other}") for norm in NORMS for one, other in (LOSSES[:2], LOSSES[1:])]
+    chosen = [np.flatnonzero(sure & (single[one] != single[other]))[:8] for one, other in pairs]
+    kept = np.unique(np.concatenate([*chosen, np.flatnonzero(sure)[:24]]))
+    data["x"] = data["x"][kept]
+    out = {f"whole/{name}": value for name, value in data.items()}
+    return out | {f"whole/{name}/robust": mask[kept] for name, mask in single.items()}
+
+
+def whole_runs(data: dict[str, np.ndarray], dtype: torch.dtype) -> dict[str, np.ndarray]:
+    """Robust masks by norm and loss."""
+    torch.set_default_dtype(dtype)
+    model, x, out = network(data, dtype), nchw(data["x"], dtype), {}
+    y, target = model(x).argmax(1), model(x).argsort(1)[:, -2]
+    for norm, their in NORMS.items():
+        for loss in LOSSES:
+            kind = {"n_iter": 20, "norm": their, "eps": WHOLE_EPS[norm], "device": "cpu"}
+            attack = APGDAttack_targeted(model, **kind) if "targeted" in loss else APGDAttack(model, loss=loss, **kind)
+            attack.init_hyperparam(x)
+            attack.y_target = target
+            robust = attack.attack_single_run(x, y, x_init=x.clone())[1]
+            out[f"{norm}/{loss}"] = robust.numpy().astype(bool)
     return out
 
 
@@ -98,6 +135,7 @@ def projections() -> dict[str, np.ndarray]:
 def main() -> None:
     data = draw()
     results = apgd(data, torch.float64, "float64") | apgd(data, torch.float32, "float32") | fab(data) | projections()
+    results |= end_to_end()
     path = pathlib.Path(__file__).parent / "robustness_autoattack.npz"
     np.savez_compressed(path, **data, **results)
     robust = {k: float(v.mean()) for k, v in results.items() if k.endswith("robust")}

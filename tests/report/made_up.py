@@ -88,8 +88,10 @@ def trial_of(rng, i, eps):
         row("confidence_gap", confidence.mean() - correct.mean()),
     ]
     robustness = [row(f"robust_accuracy/{a}/{e}", mask.mean()) for (a, e), mask in {**robust, **worst}.items()]
-    robustness += [row(f"attacked_{metric}/worst/{e}", 2 * gap) for metric in ("ece", "confidence_gap") for e in eps]
-    robustness += [row(f"attacked_confidence/worst/{e}", confidence.mean()) for e in eps]
+    robustness += [
+        row(f"attacked_{metric}/strongest/{e}", 2 * gap) for metric in ("ece", "confidence_gap") for e in eps
+    ]
+    robustness += [row(f"attacked_confidence/strongest/{e}", confidence.mean()) for e in eps]
     for family in ("fog", "gaussian_noise"):
         accuracy = correct.mean() * (1 - 0.3 * rng.random())
         robustness += [row(f"corruption_accuracy/{family}/3", accuracy), row(f"corruption_ece/{family}/3", 2 * gap)]

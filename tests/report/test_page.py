@@ -9,9 +9,11 @@ import made_up
 import numpy as np
 import pandas as pd
 import pytest
+from etils import epath
 from matplotlib.figure import Figure
 
-from jaxreg.report import data, figures, interventions, page, palette, pdf, tables
+from jaxreg.report import data, figures, interventions, page, palette, pdf, tables, verdicts
+from jaxreg.robustness.verdict import CHECKS
 
 CLAIMS = [
     {"claim": "norm", "verdict": "supported", "effect": -1.25, "low": -1.5, "high": -1.0, "n": 3, "test": "paired t"},
@@ -56,6 +58,23 @@ def workdir(tmp_path_factory):
 @pytest.fixture(scope="module")
 def seen(workdir):
     return Page(workdir / "report" / "index.html")
+
+
+def test_verdicts_are_a_table_of_every_check(workdir, tmp_path):
+    loaded = data.load([workdir])
+    assert verdicts.table(loaded).empty  # nothing was checked
+    first = loaded.frame.drop_duplicates(["study", "trial"])
+    numbers = {"verdict/steps": 0.2, "verdict/zero_radius": 0.0}
+    judged = [first.assign(probe="robustness", metric=name, value=value) for name, value in numbers.items()]
+    checked = dataclasses.replace(loaded, frame=pd.concat([loaded.frame, *judged]))
+    assert "verdicts.csv" in tables.save(checked, (), epath.Path(tmp_path))
+    table = pd.read_csv(tmp_path / "verdicts.csv")
+    assert len(table) == len(loaded.trials)
+    assert set(table["verdict"]) == {"suspect"}
+    assert table["reason"].str.startswith("twice the steps break another 20 %").all()
+    assert set(table["steps"]) == {0.2}
+    assert set(table.columns) == {"study", "trial", "setting", "seed", "verdict", "reason", *CHECKS}
+    assert 'href="tables/verdicts.csv"' in page.render(checked, [], ["verdicts.csv"], [])
 
 
 def test_every_section_is_there(seen):

@@ -32,6 +32,13 @@ def test_curves_are_means_over_seeds_of_surviving_shares():
     assert axis.lines[2].get_ydata()[0] == pytest.approx(90)  # at radius 0: the clean accuracy
 
 
+def test_without_any_finite_radius_there_is_no_figure(monkeypatch):
+    for nothing in (np.full(5, np.inf), np.array([0.0, np.inf])):
+        monkeypatch.setattr(radii, "_saved", lambda data, one=nothing: {"none": np.stack([one, one])})
+        assert radii.curves(None) is None
+        assert radii.histograms(None) is None
+
+
 def test_histograms_count_every_correct_example():
     figure = radii.draw_histograms(MINIMAL, LOOK)
     for axis, values in zip(figure.axes, MINIMAL.values()):

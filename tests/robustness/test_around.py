@@ -4,12 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
-from jaxreg.robustness import export, run_attack
+from jaxreg.robustness import controls, export, noise, run_attack, summary
+from jaxreg.robustness.attack import evaluations_of, search_jit, settings_of
 from jaxreg.robustness.audit import Audit, audit
+from jaxreg.robustness.balls import random_point
+from jaxreg.robustness.bench import Outcome
 from jaxreg.robustness.controls import noisy
 from jaxreg.robustness.eot import expectation
-from jaxreg.robustness.intervals import metric, wilson
+from jaxreg.robustness.intervals import digits_of, metric, radius_text, wilson
+from jaxreg.robustness.loop import Examples, Row, Settings
 from tests.robustness import nets
 
 KEY = jax.random.key(9)
@@ -67,6 +72,79 @@ def test_an_export_comes_back_and_needs_nothing_but_numpy(tmp_path):
         np.testing.assert_array_equal(plain["ids"], np.arange(5) + 7)
     with pytest.raises(ValueError, match="one number of examples"):
         export.save(tmp_path / "bad.npz", sent._replace(ids=np.arange(4)))
+
+
+@pytest.mark.parametrize("radii", [(8 / 255, 0.1), (0.1, 0.10001), (0.1, 0.10000001, 0.2)])
+def test_a_workdir_is_exported_with_its_exact_radii(tmp_path, radii):
+    radii, count = np.unique(np.float32(radii)), 4
+    points = nets.images(count * len(radii)).reshape(1, len(radii), count, 3, 3, 1)
+    robust = np.random.default_rng(0).uniform(size=(1, len(radii), count)) < 0.5
+    outcome = Outcome(robust, points, np.zeros((1, count)), ~robust, np.zeros(1))
+    logits = np.zeros((1, len(radii), count, 3))
+    found = summary.Findings({}, outcome, logits, logits, {}, None, None, 0)
+    measured = summary.measured(found, 0, radii, "l2", "test", "worst")
+    assert len({row.metric for row in measured.rows}) == len(radii)
+    for folder in ("probes/robustness", "predictions/one"):
+        (tmp_path / folder).mkdir(parents=True)
+    np.savez(tmp_path / "probes/robustness/one.npz", **measured.arrays)
+    np.savez(tmp_path / "predictions/one/test.npz", ids=np.arange(9) + 5, labels=np.arange(9) % 3)
+    paths = export.of_workdir(epath.Path(tmp_path))
+    assert len(set(paths)) == len(radii)
+    for e, path in enumerate(paths):
+        back = export.load(path)
+        assert (back.eps, back.norm) == (float(radii[e]), "l2")
+        np.testing.assert_array_equal(back.adversarial, points[0, e])
+        np.testing.assert_array_equal(back.robust, robust[0, e])
+        np.testing.assert_array_equal(back.ids, np.arange(count) + 5)
+
+
+def test_names_of_radii():
+    assert digits_of([0.05, 8 / 255, 16 / 255, 1 / 3]) == 4
+    assert [radius_text(np.float32(eps)) for eps in (0.1, 8 / 255, 0.5)] == ["0.1", "0.03137", "0.5"]
+    close = np.float32([0.1, 0.10001])
+    assert [radius_text(eps, digits_of(close)) for eps in close] == ["0.1", "0.10001"]
+
+
+def test_a_tie_is_no_mismatch_and_a_clear_margin_is():
+    record = planted()
+    for margin, mismatches in ((1e-5, 0), (-1e-5, 0), (-0.1, 1 / 6)):
+        logits = record[2].copy()
+        logits[0] = [1.0, 1.0 - margin, 0.0]  # label 0, called robust
+        found = audit(*record[:2], logits, *record[3:])
+        assert found.mismatches == pytest.approx(mismatches)
+
+
+def test_draws_of_noise_are_independent_of_the_start():
+    x, keys = jnp.asarray(nets.images(4)), jax.random.split(KEY, 4)
+    zero = jnp.zeros(4, jnp.int32)
+    row = Row(x, zero, zero, jnp.full(4, 0.05), keys)
+    drawn = noise.step(lambda x: x.reshape(4, -1), row, x, zero, Settings(0, 1, 1.0, 1.0), "l2").state
+    radius_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)  # from which the start's distance comes
+    same = x + 0.05 * random_point(radius_keys, x, True, "l2")
+    assert np.abs(drawn - same).max() > 1e-3
+
+
+def test_the_strongest_point_of_a_linear_model_is_its_corner():
+    logits_fn, w, _ = nets.linear(classes=2)
+    x = nets.images(16)
+    labels = nets.predicted(logits_fn, x)
+    labels[:4] = 1 - labels[:4]  # also of what is misclassified already
+    eps = np.full((1, 16), 0.1, np.float32)
+    keys = jax.random.split(KEY, (16, 1))
+    zero = jnp.zeros((16, 1), jnp.int32)
+    asked = Examples(jnp.asarray(x), jnp.asarray(labels), keys, zero, jnp.full(16, jnp.inf))
+    numbers = settings_of(controls.STRONGEST), evaluations_of(controls.STRONGEST), 1, True, 16
+    found = search_jit("strongest", "linf", logits_fn, asked, jnp.asarray(eps), *numbers)
+    away = np.where(labels == 0, 1, -1)[:, None] * np.sign(w[:, 1] - w[:, 0])
+    np.testing.assert_allclose(found.adversarial_ENHWC[0], x + 0.1 * away.reshape(x.shape), atol=1e-6)
+
+
+def test_expectation_sees_the_same_draws_wherever_an_image_stands():
+    net = nets.mlp()
+    mean = expectation(lambda x, key: net(x + 0.3 * jax.random.normal(key, x.shape)), KEY, 4)
+    x = jnp.asarray(nets.images(6))
+    np.testing.assert_allclose(mean(x[::-1])[::-1], mean(x), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(mean(x[2:3]), mean(x)[2:3], rtol=1e-5, atol=1e-5)
 
 
 def test_expectation_is_the_log_of_mean_probabilities_and_can_be_attacked():

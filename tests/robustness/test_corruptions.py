@@ -6,7 +6,7 @@ import PIL.Image
 import pytest
 import scipy.ndimage
 
-from jaxreg.robustness import warps
+from jaxreg.robustness import corruptions, warps
 from jaxreg.robustness.corruptions import CORRUPTIONS, LEFT_OUT, SEVERITIES, corrupt
 
 KEY = jax.random.key(2)
@@ -39,6 +39,13 @@ def test_ten_families_of_fifteen():
     assert len(CORRUPTIONS) + len(LEFT_OUT) == 15
     assert not set(CORRUPTIONS) & set(LEFT_OUT)
     assert all(len(c.levels) == SEVERITIES for c in CORRUPTIONS.values())
+
+
+def test_draws_are_numbered_not_placed(images, monkeypatch):
+    assert {name: c.number for name, c in CORRUPTIONS.items()} == {name: i for i, name in enumerate(CORRUPTIONS)}
+    before = corrupt(images, "impulse_noise", 5, key=KEY)
+    monkeypatch.setattr(corruptions, "CORRUPTIONS", {"impulse_noise": CORRUPTIONS["impulse_noise"]})
+    np.testing.assert_array_equal(corruptions.corrupt(images, "impulse_noise", 5, key=KEY), before)
 
 
 def test_noise_has_the_stated_law():

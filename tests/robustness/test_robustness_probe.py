@@ -13,6 +13,7 @@ from jaxreg.robustness.suites import Suite
 from tests.robustness import nets
 
 TRIALS, COUNT, RADII = 3, 21, (0.2, 0.05, 0.1)
+PROGRESS = []  # reports of the evaluation of `counted`
 SUITE = Suite(
     {
         "fgsm": ATTACKS["fgsm"],
@@ -63,7 +64,7 @@ def counted(study, mesh):
     run = functools.partial(
         probe.measure, lift, tracing, *trials, suite_name=SUITE, trials=TRIALS, slots=16, keep="all"
     )
-    measured = run(images, labels, np.arange(COUNT) + 100, epsilons=RADII, chunk=16)
+    measured = run(images, labels, np.arange(COUNT) + 100, epsilons=RADII, chunk=16, progress=PROGRESS.append)
     return measured, traces
 
 
@@ -118,19 +119,44 @@ def test_a_trial_among_others_equals_it_alone(study, counted):
         np.testing.assert_allclose(counted[0][1].arrays[f"adversarial/pgd_ce/{eps}"], alone.adversarial[e], atol=1e-6)
 
 
-def test_calibration_under_attack_is_that_of_the_saved_logits(study, counted):
+@pytest.mark.parametrize("kind", ["worst", "strongest"])
+def test_calibration_under_attack_is_that_of_the_saved_logits(study, counted, kind):
     labels = study[3]
     for one in counted[0]:
-        logits = one.arrays["adversarial_logits/worst/0.1"].astype(np.float64)
+        logits = one.arrays[f"adversarial_logits/{kind}/0.1"].astype(np.float64)
         p = np.exp(logits - logits.max(1, keepdims=True))
         p /= p.sum(1, keepdims=True)
         right, sure = logits.argmax(1) == labels, p.max(1)
         bins = np.minimum((sure * 15).astype(int), 14)
         gaps = [abs((right[bins == m] - sure[bins == m]).sum()) for m in range(15)]
-        assert value(one, "attacked_ece/worst/0.1") == pytest.approx(sum(gaps) / COUNT, abs=1e-5)
-        assert value(one, "attacked_confidence_gap/worst/0.1") == pytest.approx(sure.mean() - right.mean(), abs=1e-5)
+        assert value(one, f"attacked_ece/{kind}/0.1") == pytest.approx(sum(gaps) / COUNT, abs=1e-5)
+        assert value(one, f"attacked_confidence_gap/{kind}/0.1") == pytest.approx(sure.mean() - right.mean(), abs=1e-5)
         nll = -np.log(p[np.arange(COUNT), labels])
-        assert value(one, "attacked_nll/worst/0.1") == pytest.approx(nll.mean(), rel=1e-4)
+        assert value(one, f"attacked_nll/{kind}/0.1") == pytest.approx(nll.mean(), rel=1e-4)
+
+
+def test_confidence_is_measured_far_beyond_the_boundary(counted):
+    for one in counted[0]:
+        for eps in ("0.05", "0.1", "0.2"):
+            assert value(one, f"attacked_nll/strongest/{eps}") > value(one, f"attacked_nll/worst/{eps}")
+        nll = [value(one, f"attacked_nll/strongest/{eps}") for eps in ("0.05", "0.1", "0.2")]
+        assert nll == sorted(nll)
+
+
+def test_radii_are_kept_exactly(counted):
+    for one in counted[0]:
+        np.testing.assert_array_equal(one.arrays["radii"], np.float32((0.05, 0.1, 0.2)))
+        assert one.arrays["norm"] == "linf"
+
+
+def test_progress_counts_what_is_left_of_the_whole_suite(counted):
+    measured, _ = counted
+    assert [now.done for now in PROGRESS] == list(range(1, len(PROGRESS) + 1))
+    assert {now.calls for now in PROGRESS} == {len(PROGRESS)}
+    assert {now.examples for now in PROGRESS} == {TRIALS * COUNT}  # without padding, whatever a call held
+    left = [now.robust for now in PROGRESS]
+    assert left == sorted(left, reverse=True)
+    assert left[-1] == sum(one.arrays["robust/worst/0.2"].sum() for one in measured)
 
 
 def test_minimal_radius_agrees_with_the_curve(counted):
@@ -145,9 +171,10 @@ def test_minimal_radius_agrees_with_the_curve(counted):
 
 def test_programs_do_not_grow_with_tails_radii_or_attacks(counted):
     _, traces = counted
-    # Two chunks (the last one ragged), three radii, three attacks: a forward pass, an ascent, a search for radii.
+    # Two chunks (the last one ragged), three radii, three attacks: a forward pass, an ascent, a search for radii, an
+    # ascent to its end.
     assert {shape[0] for shape in traces} == {16}
-    assert len(traces) <= 2 * 3
+    assert len(traces) <= 2 * 4
 
 
 def test_more_radii_than_one_call_holds_change_nothing(study, mesh, counted):

@@ -8,15 +8,28 @@ import numpy as np
 import pytest
 
 from jaxreg import parallel
-from jaxreg.robustness import ATTACKS, evidence, probe, verdict
-from jaxreg.robustness.bench import Bench, Data, Outcome
+from jaxreg.robustness import ATTACKS, diagnosis, evidence, probe, programs, verdict
+from jaxreg.robustness.bench import Bench, Data, Outcome, run_attack
 from jaxreg.robustness.evidence import Effort
 from jaxreg.robustness.suites import Suite
 from jaxreg.robustness.summary import read_verdict
 from tests.robustness import nets
 
-PLANTS = ("healthy", "large_logits", "stopped", "probabilities", "quantised", "dropout", "healthy_again")
+PLANTS = (
+    "healthy",
+    "large_logits",
+    "stopped",
+    "probabilities",
+    "quantised",
+    "dropout",
+    "healthy_again",
+    "floored",
+    "rounded",
+    "reversed",
+)
 COUNT, SHAPE = 40, (6, 6, 1)
+# A healthy trial is the source of all others; of itself another one, that of dropout none.
+SOURCES = [{"healthy": PLANTS.index("healthy_again"), "dropout": PLANTS.index("dropout")}.get(p, 0) for p in PLANTS]
 
 
 def plain(params, x):
@@ -38,6 +51,9 @@ FAILURES = (
     lambda params, x: plain(params, jnp.round(x * 8) / 8)[1],
     dropped,
     lambda params, x: plain(params, x)[1],
+    lambda params, x: plain(params, jnp.floor(x * 255) / 255)[1],
+    lambda params, x: plain(params, jnp.round(x * 255) / 255)[1],
+    lambda params, x: 2 * jax.lax.stop_gradient(plain(params, x)[1]) - plain(params, x)[1],
 )
 
 
@@ -65,7 +81,7 @@ def verdicts():
         suite_name=suite,
         epsilons=(0.01, 0.03),
         trials=len(PLANTS),
-        sources=np.zeros(parallel.padded(len(PLANTS), mesh), int),
+        sources=np.array([*SOURCES, *[0] * (parallel.padded(len(PLANTS), mesh) - len(PLANTS))]),
         effort=Effort(examples=COUNT, restarts=3, queries=100),
     )
     return {plant: (read_verdict(one.rows), one.rows) for plant, one in zip(PLANTS, measured)}
@@ -86,6 +102,9 @@ def test_a_healthy_trial_raises_none(verdicts, plant):
         ("stopped", "gradient_zero", "stopped"),
         ("probabilities", "probabilities", "returns probabilities"),
         ("quantised", "input_quantised", "input is quantised"),
+        ("floored", "input_quantised", "input is quantised"),
+        ("rounded", "input_quantised", "input is quantised"),
+        ("reversed", "gradient_wrong", "not the function's slope"),
         ("dropout", "batch_dependent", "dropout or batch statistics"),
     ],
 )
@@ -101,6 +120,16 @@ def test_large_logits_mislead_the_ce_attack_alone(verdicts):
     names = [f.name for f in verdicts["large_logits"][0].failed]
     assert "ce_overstates" in names
     assert "gradient_zero" not in names
+
+
+def test_another_trials_adversaries_beat_a_stopped_gradient(verdicts):
+    assert "transfer" in [f.name for f in verdicts["stopped"][0].failed]
+
+
+def test_a_trial_that_is_its_own_source_has_no_transfer(verdicts):
+    names = {plant: [row.metric for row in rows if "transfer" in row.metric] for plant, (_, rows) in verdicts.items()}
+    assert names["dropout"] == []
+    assert names["stopped"] == ["robust_accuracy/transfer/0.01", "robust_accuracy/transfer/0.03", "verdict/transfer"]
 
 
 def test_a_black_box_beats_a_stopped_gradient(verdicts):
@@ -121,6 +150,84 @@ def test_checks_run_in_the_order_of_their_table(monkeypatch):
     found = evidence._attacks(Bench((), None, {}, {}, 4, 0, "linf"), few, 0.1, np.ones((1, 4), bool), Effort())
     assert asked == list(evidence.attacks_needed(Effort()).values())
     assert list(found)[-3:] == ["steps", "restarts", "black_box"]
+
+
+def few_examples(net, count=40):
+    """Images, labels that are right, and clean logits of one trial."""
+    x = nets.images(count)
+    clean = np.asarray(net(jnp.asarray(x)))
+    return Data(x, clean.argmax(1).astype(np.int32), np.arange(count, dtype=np.uint32), clean[None])
+
+
+def test_two_passes_that_differ_are_told():
+    rng, net = np.random.default_rng(0), nets.mlp()
+    few = few_examples(net, 8)
+
+    def forward(stacks, shared):
+        return np.asarray(net(jnp.asarray(stacks[-1][0])))[None] + rng.normal(size=(1, 8, 4))
+
+    table = Bench(({"none": np.zeros((1, 1), np.float32)}, {}), forward, {}, {}, 8, 0, "linf")
+    found = verdict.judge({k: float(v[0]) for k, v in evidence._outputs(table, few).items()})
+    assert found.failed[0].name == "not_deterministic"
+    assert "a random draw is left on" in found.reason
+
+
+def test_a_weak_suite_is_told_by_more_steps_and_restarts():
+    net = nets.mlp()
+    few, effort = few_examples(net), Effort(queries=0)
+    per_trial = functools.partial(parallel.per_trial, mesh=parallel.make_mesh(devices=jax.devices()[:1]))
+    call = programs.attack_program(lambda params, stats, x, train: (net(x),), per_trial, "gradient", "linf", 64)
+    models = {"none": np.zeros((1, 1), np.float32)}, {}
+    table = Bench(models, None, {"gradient": call}, {"gradient": effort.restarts}, 64, 0, "linf")
+    weak = ATTACKS["pgd_ce"]._replace(steps=1, step_size=0.1)
+    radii, unbroken = np.float32([0.1]), programs.unbroken(few.clean, few.labels)
+    strong = run_attack(table, ATTACKS["pgd_margin"], radii, few, unbroken).robust[:, 0]
+    for withstood, names in (
+        (run_attack(table, weak, radii, few, unbroken).robust[:, 0], ["steps", "restarts"]),
+        (strong, []),
+    ):
+        numbers = evidence._attacks(table, few, 0.1, withstood, effort)
+        assert [f.name for f in verdict.judge({k: float(v[0]) for k, v in numbers.items()}).failed] == names
+
+
+@pytest.mark.parametrize(("margin", "share"), [(1e-5, 0.0), (0.5, 0.25)])
+def test_radius_zero_may_differ_in_a_tie_alone(monkeypatch, margin, share):
+    clean = np.eye(4, dtype=np.float32)[None]
+    clean[0, 0, 1] = 1 - margin
+    few = Data(nets.images(4), np.arange(4), np.arange(4), clean)
+
+    def attack(bench, one, radii, few, broken, early_exit=True):
+        hits = np.zeros((1, len(radii), 4), bool)
+        hits[:, 0, 0] = True  # at radius 0, in another shape of the batch
+        return Outcome(~hits, few.images[None, None], np.zeros((1, 4)), hits, np.zeros(1))
+
+    monkeypatch.setattr(evidence, "run_attack", attack)
+    found = evidence._attacks(Bench((), None, {}, {}, 4, 0, "linf"), few, 0.1, np.ones((1, 4), bool), Effort())
+    assert found["zero_radius"] == share
+
+
+@pytest.mark.parametrize("quantise", [jnp.floor, jnp.round, jnp.ceil])
+@pytest.mark.parametrize("on_grid", [True, False])
+def test_fine_levels_are_told_from_a_stopped_gradient(quantise, on_grid):
+    net, x = nets.mlp(shape=SHAPE), nets.images(24, shape=SHAPE, low=0.05, high=0.95)
+    x = np.round(x * 255).astype(np.float32) / np.float32(255) if on_grid else x
+    noise = np.random.default_rng(0).uniform(-1, 1, x.shape).astype(np.float32)
+    functions = lambda x: net(quantise(x * 255) / 255), lambda x: net(jax.lax.stop_gradient(x)), net
+    shares = []
+    for function in functions:
+        found = jax.jit(functools.partial(diagnosis.diagnose, function))(x, np.zeros(24, int), noise)
+        shares.append([float(np.mean(values)) for values in (found.unmoved, found.margin_zero)])
+    assert shares[0][0] > 0.9
+    assert shares[1:] == [[0, 1], [0, 0]]
+
+
+def test_noise_of_the_diagnosis_belongs_to_examples(monkeypatch):
+    monkeypatch.setattr(diagnosis, "diagnose", lambda logits_fn, images, labels, noise: noise)
+    look = programs.diagnosis_program(None, lambda fn: fn)
+    ids, x = np.arange(4, dtype=np.uint32), nets.images(4)
+    seen = look(({}, {}), (x, np.zeros(4, int), ids, np.uint32(0)))
+    np.testing.assert_array_equal(look(({}, {}), (x, np.zeros(4, int), ids[::-1], np.uint32(0)))[::-1], seen)
+    assert np.abs(seen).max() <= 1
 
 
 def test_judging_is_a_function_of_the_numbers():
