@@ -412,15 +412,18 @@ def call(arm: str, row: str, problem: str, args: argparse.Namespace, channels_la
 
 
 # --- the table ---
-def compare(name: str, row: str, problem: str, args: argparse.Namespace) -> None:
-    """One row of one model: jaxreg first, then every other arm with its ratio."""
+def compare(name: str, row: str, problem: str, args: argparse.Namespace, ran: dict) -> None:
+    """One row of one model: jaxreg first, then every other arm with its ratio. `ran`: by arm and row, of this model."""
     own = call("jaxreg", row, problem, args, False)
     if own is None:
         raise SystemExit("jaxreg itself must run.")
     base = show(name, row, "jaxreg", own, own)
+    ran |= {(arm, "radii_exit"): found for (arm, of), found in ran.items() if of == "radii"}  # without an exit the same
     for arm in (arm for arm, rows in ARMS.items() if row in rows and arm != "jaxreg"):
         layouts = (False, True) if arm not in ("foolbox_jax",) else (False,)
-        runs = [found for last in layouts if (found := call(arm, row, problem, args, last)) is not None]
+        if (arm, row) not in ran:
+            ran[arm, row] = [found for last in layouts if (found := call(arm, row, problem, args, last)) is not None]
+        runs = ran[arm, row]
         if runs:
             show(name, row, arm, min(runs, key=lambda found: np.median(found["times"][1:])), own, base)
 
@@ -473,8 +476,9 @@ def main() -> None:
         for name in args.models.split(","):
             problem = pathlib.Path(folder) / f"{name}.npz"
             make_problem(name, args.count, problem)
+            ran: dict = {}
             for row in args.rows.split(","):
-                compare(name, row, str(problem), args)
+                compare(name, row, str(problem), args, ran)
 
 
 if __name__ == "__main__":

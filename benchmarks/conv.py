@@ -35,6 +35,8 @@ class Case(NamedTuple):
 
 
 CASES = (
+    Case(8, 1, 32, 3, 1),  # first layers
+    Case(32, 3, 32, 3, 1),
     Case(32, 16, 16, 3, 1),
     Case(32, 16, 32, 3, 2),
     Case(32, 16, 32, 1, 2),

@@ -274,10 +274,11 @@ def check_examples(spec: ProbesSpec, dataset: data.Dataset) -> None:
     """Raises SpecError where calibration could not tell the examples of `dataset` apart, before anything trains."""
     if "calibration" not in chosen(spec):
         return
-    ids = {name: dataset.splits[name].ids for name in ("validation", "test")}
+    splits = {name: dataset.splits[name] for name in ("validation", "test")}
     try:
-        check_apart(ids)
+        check_apart({name: (split.ids, split.labels) for name, split in splits.items()})
         if spec.calibration.human_labels:
+            ids = {name: split.ids for name, split in splits.items()}
             human.check_ids(human.load(spec.calibration.human_labels), ids)
     except ValueError as error:
         raise SpecError(str(error)) from None

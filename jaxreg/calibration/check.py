@@ -31,18 +31,22 @@ def check(splits: Mapping[str, Split], trials: Sequence[str]) -> int:
         raise ValueError(f"all logits must have the same number of classes, at least 2, got {sorted(classes)}.")
     for name, split in splits.items():
         check_examples(name, split, min(classes))
-    check_apart({name: split.ids for name, split in splits.items()})
+    check_apart({name: (split.ids, split.labels) for name, split in splits.items()})
     return min(classes)
 
 
-def check_apart(ids: Mapping[str, np.ndarray]) -> None:
-    """Raises ValueError where a split, `ids` [N] by name, shares examples with "validation": it is judged by them."""
-    fitted = np.asarray(ids["validation"])
-    for name, own in ids.items():
-        both = np.intersect1d(fitted, np.asarray(own)) if name != "validation" else fitted[:0]
-        if len(both):
+def check_apart(examples: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Raises ValueError where a split, (ids, labels) by name, shares examples with "validation": it is judged by them.
+
+    Splits that are numbered each from 0 share ids, not examples: then some label differs.
+    """
+    ids, labels = map(np.asarray, examples["validation"])
+    for name in [name for name in examples if name != "validation"]:
+        own_ids, own_labels = map(np.asarray, examples[name])
+        both, here, there = np.intersect1d(ids, own_ids, return_indices=True)
+        if len(both) and np.array_equal(labels[here], own_labels[there]):
             raise ValueError(
-                f"example {both[0]} is in validation and in {name} ({len(both)} are): "
+                f"example {both[0]} is in validation and in {name} ({len(both)} are, with the same labels): "
                 "what is fitted on one must be measured on others; give examples of both splits different ids."
             )
 

@@ -9,6 +9,7 @@ import sklearn.metrics
 
 from jaxreg import calibration
 from jaxreg.calibration import Split, bins, metrics, selective
+from jaxreg.calibration.check import check_apart
 from tests.calibration.data import GOLDEN, draw, softmax
 
 LABELS = np.array([0, 1, 1, 0, 1, 1, 0, 0, 1, 1, 1], np.int32)  # 11 examples: fewer than bins
@@ -98,8 +99,9 @@ def test_overflow_to_float32_is_named():
 
 def test_validation_is_not_the_test_set():
     one = splits()["test"]
-    with pytest.raises(ValueError, match=r"example 0 is in validation and in test \(11 are\)"):
+    with pytest.raises(ValueError, match=r"example 0 is in validation and in test \(11 are, with the same labels\)"):
         calibration.evaluate({"validation": one, "test": one})
+    check_apart({"validation": (one.ids, LABELS), "test": (one.ids, LABELS[::-1])})  # each numbered from 0
     assert calibration.fit_temperature(one.logits[4], LABELS).value > 0  # arrays have no ids: their owner knows
 
 
