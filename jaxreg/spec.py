@@ -12,6 +12,10 @@ class SpecError(ValueError):
     """A config that cannot run: one line that names the value, the rule and the cure."""
 
 
+# What overrides of a sweep set, beside seeds and regularizers.
+SWEPT = ("dataset", "model", "optimizer", "batch_size", "steps")
+
+
 def require(holds: bool, message: str) -> None:
     """Raises `SpecError(message)` unless `holds`."""
     if not holds:

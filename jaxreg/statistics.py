@@ -10,6 +10,8 @@ import pandas as pd
 import scipy.special
 import scipy.stats
 
+from jaxreg.spec import SWEPT
+
 CONFIDENCE = 0.95
 BASELINE = "none"
 ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of a metric, relative: they are computed in float32
@@ -100,16 +102,21 @@ def baseline_of(
 ) -> tuple[str, str] | None:
     """Returns which of the `known` (regularizer, hyperparameters as JSON) a setting is compared with; None for none.
 
-    The setting called `name` whose hyperparameters, the overrides of a sweep, it shares; of several the one that
-    shares most.
+    The setting called `name` whose hyperparameters it shares, and whose overrides of a sweep are its own: one that lacks
+    an override has the value of the config, which is another. Of several the one that shares most.
     """
+    return _closest(setting, tuple(other for other in known if other[0] == name))
+
+
+@functools.lru_cache(maxsize=4096)
+def _closest(setting: tuple[str, str], bases: tuple[tuple[str, str], ...]) -> tuple[str, str] | None:
     own, shared = _parsed(setting[1]), {}
-    for other in known:
-        if other[0] == name:
-            values = _parsed(other[1])
-            if all(key in own and own[key] == value for key, value in values.items()):
-                shared[other] = len(values)
-    return max(shared, key=lambda other: shared[other]) if shared else None
+    swept = {key for key in own if key.split(".")[0] in SWEPT}
+    for base in bases:
+        values = _parsed(base[1])
+        if swept <= values.keys() <= own.keys() and all(own[key] == value for key, value in values.items()):
+            shared[base] = len(values)
+    return max(shared, key=lambda base: shared[base]) if shared else None
 
 
 @functools.lru_cache(maxsize=65536)

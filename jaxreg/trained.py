@@ -62,4 +62,4 @@ class Trained(NamedTuple):
         """For each trial the place of its baseline at the same seed, or `interventions.NO_BASELINE`."""
         trials = self.program.trials
         names = ["failed" if froze else t.regularizer.name for t, froze in zip(trials, self.failed)]
-        return interventions.baselines(names, [(t.seed, t.overrides) for t in trials])
+        return interventions.baselines(names, [(t.seed, str(t.overrides)) for t in trials])  # a value may be a list

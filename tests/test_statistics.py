@@ -168,3 +168,7 @@ def test_the_closest_baseline_is_taken():
     assert statistics.baseline_of(known[3], known) == ("none", '{"lr": 0.1}')
     assert statistics.baseline_of(("mixup", '{"alpha": 1.0}'), known) == ("none", "{}")
     assert statistics.baseline_of(("mixup", '{"alpha": 1.0}'), known[1:]) is None
+    faster = ("mixup", '{"alpha": 1.0, "optimizer.learning_rate": 0.5}')
+    assert statistics.baseline_of(faster, known) is None  # all were trained at the rate of the config
+    own = ("none", '{"optimizer.learning_rate": 0.5}')
+    assert statistics.baseline_of(faster, [*known, own]) == own

@@ -1,12 +1,15 @@
 """The algebra of sweeps: its laws, and that what it yields is data a study is made of."""
 
 import json
+import types
 
+import numpy as np
 import pytest
 from small import small_config
 
 from jaxreg import config as configs
-from jaxreg import sweeps
+from jaxreg import plan, sweeps
+from jaxreg.trained import Trained
 
 RATES = sweeps.over("optimizer.learning_rate", 0.1, 0.2)
 SIZES = sweeps.over("batch_size", 16, 32, 64)
@@ -60,3 +63,11 @@ def test_any_override_can_be_swept_seeds_and_regularizers_too():
     assert study.trials[4].hyperparameters == '{"alpha": 1.0}'  # what the trial says of itself is said once
     assert len(study.trials) == 4 + 3 + 4  # the rate 0.1 is the config's own: those trials are there already
     assert len({t.id for t in study.trials}) == 11
+
+
+def test_a_swept_value_may_be_a_list():
+    """Trials find the baseline of their own widths."""
+    study = configs.resolve(small_config(), [{"model.widths": (8,)}, {"model.widths": (8,), "steps": 30}])
+    (program, _) = plan.programs(study)
+    state = types.SimpleNamespace(failed=np.full(4, -1))
+    assert Trained(program, None, None, state, None).baselines == [-1, -1, 0, 1]

@@ -67,7 +67,7 @@ def test_verdicts_are_a_table_of_every_check(workdir, tmp_path):
     numbers = {"verdict/steps": 0.2, "verdict/zero_radius": 0.0}
     judged = [first.assign(probe="robustness", metric=name, value=value) for name, value in numbers.items()]
     checked = dataclasses.replace(loaded, frame=pd.concat([loaded.frame, *judged]))
-    assert "verdicts.csv" in tables.save(checked, (), epath.Path(tmp_path))
+    assert "verdicts.csv" in tables.save(checked, epath.Path(tmp_path))
     table = pd.read_csv(tmp_path / "verdicts.csv")
     assert len(table) == len(loaded.trials)
     assert set(table["verdict"]) == {"suspect"}

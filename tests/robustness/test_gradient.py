@@ -68,6 +68,7 @@ def test_results_do_not_depend_on_batch_size_or_order():
         np.testing.assert_allclose(other.adversarial, whole.adversarial[:, rows], atol=1e-6)
 
 
+@pytest.mark.usefixtures("every_batch_size")
 def test_the_last_rows_run_in_smaller_and_smaller_batches():
     logits_fn, x = nets.mlp(), nets.images(300)
     ran = collections.Counter()
@@ -110,6 +111,7 @@ def test_early_exit_changes_cost_and_no_mask():
     assert fast.evaluations < 0.7 * slow.evaluations
 
 
+@pytest.mark.usefixtures("every_batch_size")
 def test_the_last_evaluation_of_a_full_batch_takes_no_gradient():
     logits_fn, x = nets.mlp(), nets.images(128)
     labels, passes = nets.predicted(logits_fn, x), collections.Counter()
