@@ -102,8 +102,8 @@ def baseline_of(
 ) -> tuple[str, str] | None:
     """Returns which of the `known` (regularizer, hyperparameters as JSON) a setting is compared with; None for none.
 
-    The setting called `name` whose hyperparameters it shares, and whose overrides of a sweep are its own: one that lacks
-    an override has the value of the config, which is another. Of several the one that shares most.
+    The setting called `name` whose hyperparameters it shares, and whose overrides of a sweep are its own: one that
+    lacks an override has the value of the config, which is another. Of several the one that shares most.
     """
     return _closest(setting, tuple(other for other in known if other[0] == name))
 
