@@ -78,9 +78,7 @@ def measure(
     check_inputs(images, radii)
     bench = _bench(per_trial, apply, (params, stats), capacity(len(images), chunk), seed, norm)
     data = _data(bench, images, labels, key_ids)
-    chosen = suite(suite_name, data.clean.shape[2]) if isinstance(suite_name, str) else suite_name
-    for attack in chosen.attacks.values():
-        check(attack, norm, data.clean.shape[2])
+    chosen = _checked_suite(suite_name, norm, data)
     if effort is None:  # else the verdict says so, and other trials keep their numbers
         for logits_NK in data.clean:
             check_logits(logits_NK)
@@ -107,11 +105,28 @@ def measure(
         checks = evidence.gather(bench, diagnose, data, radii, outcomes, worst, shown, beside.get("transfer"), effort)
         checks = [{k: v for k, v in c.items() if k not in left_out or not left_out[k][t]} for t, c in enumerate(checks)]
         found = found._replace(checks=checks, checked=min(effort.examples, len(images)))
-    texts = [radius_text(eps, digits_of(radii)) for eps in radii]
-    names = [f"{kind}/{text}" for kind in ("strongest", "worst") for text in texts]
-    doubt = confidence.rows(np.concatenate([sure, shown], 1)[:count], data.labels, "attacked", names, split)
+    doubt = _confidence_rows(sure[:count], shown[:count], data.labels, radii, split)
     found_T = [summary.measured(found, t, radii, norm, split, keep) for t in range(count)]
     return [one._replace(rows=one.rows + more) for one, more in zip(found_T, doubt)]
+
+
+def _confidence_rows(
+    strongest_TENK: np.ndarray, worst_TENK: np.ndarray, labels_N: np.ndarray, radii: np.ndarray, split: str
+) -> list[list[Any]]:
+    """For each trial the rows attacked_METRIC/KIND/EPS from its logits at the points of each kind."""
+    texts = [radius_text(eps, digits_of(radii)) for eps in radii]
+    names = [f"{kind}/{text}" for kind in ("strongest", "worst") for text in texts]
+    both = np.concatenate([strongest_TENK, worst_TENK], axis=1)
+    return confidence.rows(both, labels_N, "attacked", names, split)
+
+
+def _checked_suite(suite_name: str | Suite, norm: Norm, data: Data) -> Suite:
+    """The suite, all of whose attacks can run on so many classes."""
+    classes = data.clean.shape[2]
+    chosen = suite(suite_name, classes) if isinstance(suite_name, str) else suite_name
+    for attack in chosen.attacks.values():
+        check(attack, norm, classes)
+    return chosen
 
 
 def _at_each(bench: Bench, x_TENHWC: np.ndarray) -> np.ndarray:
