@@ -4,9 +4,7 @@ With K classes at most M - 1 probabilities of an example lie beyond the first of
 """
 
 import functools
-from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,37 +16,25 @@ from jaxreg.calibration.bins import Bins
 BITS = 16  # of a word: sums of so many powers of two are exact in float32
 
 
-@flax.struct.dataclass
-class Classes:
-    """Sums over the examples of each group, [G, K, M] each; `+` merges batches."""
-
-    count: Any  # a JAX or a NumPy array
-    confidence: Any
-    correct: Any
-
-    def __add__(self, other: "Classes") -> "Classes":
-        return jax.tree.map(jnp.add, self, other)
-
-
-def empty(p_NK: Array, groups: int, bins: int) -> Classes:
-    """Returns sums of no examples, for probabilities such as `p_NK`."""
+def empty(p_NK: Array, groups: int, bins: int) -> Bins:
+    """Returns sums [G, K, M] over no examples, for probabilities such as `p_NK`, in each of `groups`."""
     anchor = p_NK[0, 0] * 0  # inside shard_map sums must vary over the mesh as the data do
     nothing = jnp.zeros((groups, p_NK.shape[-1], bins)) + anchor
-    return Classes(nothing, nothing, nothing)
+    return Bins(nothing, nothing, nothing)
 
 
-def add(sums: Classes, p_NK: Array, labels_N: Array, mask_N: Array, groups_N: Array) -> Classes:
+def add(sums: Bins, p_NK: Array, labels_N: Array, mask_N: Array, groups_N: Array) -> Bins:
     """Returns `sums` with masked examples: each is in its group, 0 to G - 1, and each p_k in an equal-width bin."""
     form = functools.partial(jax.lax.platform_dependent, cpu=extracted, default=compared)
     count_GKM, confidence_GKM = form(sums.count, sums.confidence, p_NK, mask_N, groups_N)
     p_label_N = jnp.take_along_axis(p_NK, labels_N[:, None], -1)[:, 0]
     hit = groups_N, labels_N, binning.place(p_label_N, sums.count.shape[-1])
-    return Classes(count_GKM, confidence_GKM, sums.correct.at[hit].add(mask_N))
+    return Bins(count_GKM, confidence_GKM, sums.correct.at[hit].add(mask_N))
 
 
-def bins_of(sums: Classes) -> Bins:
+def bins_of(sums: Bins) -> Bins:
     """Returns the sums [K, M] of all groups."""
-    return Bins(*(array.sum(0) for array in (sums.count, sums.confidence, sums.correct)))
+    return jax.tree.map(lambda array: array.sum(0), sums)
 
 
 def compared(

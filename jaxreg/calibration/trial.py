@@ -80,13 +80,11 @@ def fit_vector(anchor: Array, logits_CBK: Array, labels_CB: Array, mask_CB: Arra
 
 def measure_scaled(
     shifted: Callable[[Array], Array], scales_V: Array, logits_CBK: Array, examples: Examples, groups: int, bins: int
-) -> tuple[classes.Classes, Array, Array]:
+) -> tuple[Bins, Array, Array]:
     """Returns sums by class [V, G, K, M], counts of groups [G] and COLUMNS [V, 4, C, B] of scale * shifted(z)."""
     variants = len(scales_V)
 
-    def look(
-        sums: tuple[classes.Classes, Array], chunk: tuple[Array, ...]
-    ) -> tuple[tuple[classes.Classes, Array], Array]:
+    def look(sums: tuple[Bins, Array], chunk: tuple[Array, ...]) -> tuple[tuple[Bins, Array], Array]:
         logits_BK, labels_B, mask_B, key_ids_B = chunk
         z_BK = shifted(logits_BK)
         each, p_VBK = jax.vmap(lambda scale: metrics.of_shifted(z_BK, labels_B, scale))(scales_V)
@@ -144,7 +142,7 @@ def evaluate_trial(logits_SCBK: Array, shared: Examples, *, places: tuple[int, .
     return named | {"temperature": same + found.value, "temperature_at_bracket": same + found.at_bracket}
 
 
-def numbers(by_class: classes.Classes, columns_4CB: Array, mask_CB: Array, bins: int) -> dict[str, Array]:
+def numbers(by_class: Bins, columns_4CB: Array, mask_CB: Array, bins: int) -> dict[str, Array]:
     """Returns every metric of one variant on one split."""
     correct_N, confidence_N, nll_N, brier_N = columns_4CB.reshape(len(COLUMNS), -1)
     mask_N = mask_CB.ravel()

@@ -119,10 +119,8 @@ def _attacks(bench: Bench, few: Data, eps: float, withstood: np.ndarray, effort:
         "large_radius": alone[:, 2].mean(1),
         "rises_with_radius": np.max(np.diff(alone.mean(2), axis=1), axis=1),
     }
-    for (
-        name,
-        attack,
-    ) in attacks.items():  # in the order of the table: every process of a job runs the same attack at the same time
+    # In the order of the table: every process of a job runs the same attack at the same time.
+    for name, attack in attacks.items():
         more = run_attack(bench, attack, radii[1:2], few, unbroken)
         numbers["black_box" if name == "square" else name] = (withstood & ~more.robust[:, 0]).mean(1)
     return numbers
