@@ -203,6 +203,8 @@ def arm_jaxreg(data: dict, options: dict):
     from jaxreg.robustness import ATTACKS, run_attack, run_suite
     from jaxreg.robustness.suites import suite
 
+    if not options["gpu"]:  # one device a core, as a study has: XLA runs most convolutions on one core of a device
+        jax.config.update("jax_num_cpu_devices", len(options["cores"]))
     x, y, eps = jnp.asarray(data["x"]), jnp.asarray(data["y"], jnp.int32), float(data["eps"])
     shape = tuple(data["x"].shape[1:])
     model = models.make(str(data["kind"]), classes=10, image_shape=shape, mean=data["mean"], std=data["std"])
@@ -211,7 +213,8 @@ def arm_jaxreg(data: dict, options: dict):
     def logits_fn(x):
         return model.apply(params, stats, x, train=False)[0]
 
-    key, slots = jax.random.key(0), options["slots"]
+    on = {"slots": options["slots"], "devices": jax.devices()}
+    key = jax.random.key(0)
 
     def plain(row):
         steps = steps_of(row)
@@ -221,14 +224,14 @@ def arm_jaxreg(data: dict, options: dict):
         if row in RANDOM:
             attack = attack._replace(restarts=RESTARTS)
         radii = radii_of(eps) if row in RANDOM else eps
-        found = run_attack(logits_fn, x, y, radii, attack, key=key, slots=slots, early_exit=row == "radii_exit")
+        found = run_attack(logits_fn, x, y, radii, attack, key=key, early_exit=row == "radii_exit", **on)
         return np.asarray(~found.robust)
 
     def ensemble(row):
         del row
         chosen = suite("autoattack", 10)
         cut = {name: a._replace(steps=min(a.steps, options["ensemble_steps"])) for name, a in chosen.attacks.items()}
-        robust = run_suite(logits_fn, x, y, EARLY * eps, chosen._replace(attacks=cut), key=key, slots=slots).robust
+        robust = run_suite(logits_fn, x, y, EARLY * eps, chosen._replace(attacks=cut), key=key, **on).robust
         return ~robust
 
     return np.asarray(logits_fn(x)), lambda row: (ensemble if row == "ensemble" else plain)(row)

@@ -27,6 +27,7 @@ from jaxreg.spec import require
 Tree = Any
 ACCELERATORS = ("jax_cuda13_plugin", "jax_cuda12_plugin", "jax_rocm7_plugin", "libtpu")
 Local = Literal["map", "vmap"]
+SUM = -1  # in place of an axis: a result that is summed over devices
 GATHERED = 2**28  # bytes that a device holds for other processes at once
 
 
@@ -138,6 +139,41 @@ def per_trial(fn: Callable[..., Tree], mesh: Mesh, local: Local = "map", donate:
             return compiled.lower(stacked, shared)
 
     call.lower = lower  # type: ignore[attr-defined]
+    return call
+
+
+def per_example(fn: Callable[[Tree, Tree], Tree], devices: Sequence[jax.Device], axes: Tree) -> Callable[..., Tree]:
+    """Compiles `fn(rows, shared)` for rows [N, ...] that are dealt out to devices: row n goes to device n mod D.
+
+    Each device runs `fn` on its own rows, and no collective ties it to another: one whose rows are easy is done early.
+    `axes` says of each result where its axis of rows is, or `SUM`: a number that is summed over devices. N must be a
+    multiple of D.
+    """
+    count = len(devices)
+    mesh = jax.make_mesh((count,), ("example",), axis_types=(AxisType.Auto,), devices=devices)
+
+    def body(rows: Tree, shared: Tree) -> Tree:
+        shared = jax.tree.map(lambda a: lax.pcast(a, ("example",), to="varying"), shared)
+        found = fn(jax.tree.map(lambda a: a[:, 0], rows), shared)
+        return jax.tree.map(lambda a, axis: jnp.expand_dims(a, axis + 1), found, axes)
+
+    outs = jax.tree.map(lambda axis: P(*[None] * (axis + 1), "example"), axes)
+    compiled = jax.jit(jax.shard_map(body, mesh=mesh, in_specs=(P(None, "example"), P()), out_specs=outs))
+
+    def joined(part: Array, axis: int) -> Array:
+        if axis == SUM:
+            return part.sum()
+        return part.reshape(*part.shape[:axis], -1, *part.shape[axis + 2 :])
+
+    def placed(rows: Tree, shared: Tree) -> tuple[Tree, Tree]:
+        own, everywhere = NamedSharding(mesh, P(None, "example")), NamedSharding(mesh, P())
+        dealt = jax.tree.map(lambda a: jax.device_put(a.reshape(-1, count, *a.shape[1:]), own), rows)
+        return dealt, jax.tree.map(lambda a: jax.device_put(a, everywhere), shared)
+
+    def call(rows: Tree, shared: Tree) -> Tree:
+        return jax.tree.map(joined, compiled(*placed(rows, shared)), axes)
+
+    call.lower = lambda rows, shared: compiled.lower(*placed(rows, shared))  # type: ignore[attr-defined]
     return call
 
 

@@ -60,6 +60,25 @@ def test_padding_changes_nothing():
     np.testing.assert_array_equal(parallel.fetch(got, 13), 2 * stack)
 
 
+def test_examples_dealt_out_to_devices_come_back_in_order_and_nothing_crosses():
+    def halvings(rows, shared):  # as many as each device's own largest row needs: loops of different lengths
+        x_N, names_N = rows
+        last, steps = jax.lax.while_loop(
+            lambda s: jnp.max(s[0]) > shared, lambda s: (s[0] / 2, s[1] + 1), (x_N, names_N[0] * 0)
+        )
+        return jnp.stack([last, x_N]), names_N * 2, steps
+
+    x, names = 2.0 ** np.arange(24, dtype=np.float32), np.arange(24)
+    run = parallel.per_example(halvings, jax.devices(), (1, 0, parallel.SUM))
+    both, doubled, steps = run((jnp.asarray(x), jnp.asarray(names)), jnp.float32(1.0))
+    np.testing.assert_array_equal(both[1], x)
+    np.testing.assert_array_equal(both[0], 2.0 ** (np.arange(24) // 8 * 8 - 16.0))
+    np.testing.assert_array_equal(doubled, 2 * names)
+    assert steps == sum(range(16, 24))
+    text = run.lower((jnp.asarray(x), jnp.asarray(names)), jnp.float32(1.0)).compile().as_text()
+    assert not re.findall(r"all-reduce|all-gather|all-to-all|collective-permute", text)
+
+
 def test_data_devices_must_divide():
     with pytest.raises(ValueError, match="data_devices must divide the 8 devices, got 3"):
         parallel.make_mesh(3)

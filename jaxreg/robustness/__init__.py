@@ -3,8 +3,10 @@
 Shape letters: B batch, K classes, H W C image, N examples, E radii, P passes (restarts x targets), T trials.
 """
 
-from jaxreg.robustness.attack import ATTACKS, METHODS, Attack, Attacked, run_attack
+from jaxreg.robustness.attack import ATTACKS, METHODS, Attack
 from jaxreg.robustness.ensemble import Ensemble, run_suite
+from jaxreg.robustness.run import run_attack
+from jaxreg.robustness.search import Attacked
 from jaxreg.robustness.suites import SUITES, Suite
 
 __all__ = ["ATTACKS", "METHODS", "SUITES", "Attack", "Attacked", "Ensemble", "Suite", "run_attack", "run_suite"]

@@ -4,25 +4,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxreg.robustness import loop
-from jaxreg.robustness.attack import (
-    ATTACKS,
-    capacity,
-    check,
-    clean_logits_jit,
-    evaluations_of,
-    examples_of,
-    filled,
-    search_jit,
-    settings_of,
-)
+from jaxreg.robustness.attack import ATTACKS, check, evaluations_of, settings_of
 from jaxreg.robustness.balls import Norm
 from jaxreg.robustness.border import check_examples, check_inputs, check_labels, check_logits
+from jaxreg.robustness.method import Logits
 from jaxreg.robustness.minimal import minimal_radius
+from jaxreg.robustness.run import capacity, filled
+from jaxreg.robustness.search import clean_logits_jit, examples_of, search_jit
 
 
 def minimal_eps(
-    logits_fn: loop.Logits,
+    logits_fn: Logits,
     images: Array | np.ndarray,
     labels: Array | np.ndarray,
     limit: float,

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxreg.robustness.loop import Logits
 from jaxreg.robustness.losses import cross_entropy, margin
+from jaxreg.robustness.method import Logits
 
 TINY = 1e-4  # noise that must change some logit of a network that sees its input as it is
 POKE = 1e-5  # so must a change of one value, were it not quantised: up or down, it seldom crosses one of 256 levels

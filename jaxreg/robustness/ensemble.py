@@ -1,15 +1,17 @@
 """A suite of attacks on one model, without the rest of jaxreg: the per-example worst case."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxreg.robustness.attack import capacity, clean_logits_jit, filled, run_attack
 from jaxreg.robustness.balls import Norm
 from jaxreg.robustness.border import check_examples, check_inputs
-from jaxreg.robustness.loop import Logits
+from jaxreg.robustness.method import Logits
+from jaxreg.robustness.run import filled, programs_on, room, run_attack
 from jaxreg.robustness.suites import Suite, suite
 
 
@@ -32,6 +34,7 @@ def run_suite(
     norm: Norm = "linf",
     ids: Array | np.ndarray | None = None,
     slots: int = 256,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Ensemble:
     """Attacks `images` [N, H, W, C] in [0, 1] with every attack of a suite at one radius; no search for minimal radii.
 
@@ -44,14 +47,14 @@ def run_suite(
     ids = None if ids is None else np.asarray(ids)
     check_inputs(x, np.asarray(eps))
     check_examples(x, y, ids)
-    held = filled(x, capacity(len(x)), 0)
-    clean = np.asarray(clean_logits_jit(logits_fn, held, min(slots, len(held))))[: len(x)]
+    forward, held = programs_on(tuple(devices or ()))[0], filled(x, room(len(x), devices), 0)
+    clean = np.asarray(forward(logits_fn, held, min(slots, len(held))))[: len(x)]
     chosen = suite(suite_name, clean.shape[1]) if isinstance(suite_name, str) else suite_name
     robust, adversarial = np.argmax(clean, axis=1) == y, np.array(images)
     masks: dict[str, np.ndarray] = {}
     for name, attack in chosen.attacks.items():
         asked = np.where(robust, y, -1) if chosen.cascade else y  # no prediction equals -1: misclassified, so skipped
-        found = run_attack(logits_fn, x, asked, eps, attack, key=key, norm=norm, ids=ids, slots=slots)
+        found = run_attack(logits_fn, x, asked, eps, attack, key=key, norm=norm, ids=ids, slots=slots, devices=devices)
         masks[name] = np.asarray(found.robust)
         fresh = robust & ~masks[name]
         adversarial[fresh] = np.asarray(found.adversarial)[fresh]

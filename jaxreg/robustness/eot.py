@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxreg.robustness.loop import Logits
+from jaxreg.robustness.method import Logits
 
 
 def expectation(stochastic_fn: Callable[[Array, Array], Array], key: Array, samples: int) -> Logits:

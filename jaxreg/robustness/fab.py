@@ -9,8 +9,8 @@ from jax import Array, lax
 
 from jaxreg.robustness.balls import SMALL, Norm, size, spread
 from jaxreg.robustness.gradient import fooled
-from jaxreg.robustness.loop import Logits, Method, Row, Settings, Step
 from jaxreg.robustness.losses import pick
+from jaxreg.robustness.method import Logits, Method, Row, Settings, Step
 
 ALPHA_MAX = 0.1  # largest share of the step from the clean image
 ETA = 1.05  # overshoot

@@ -9,8 +9,8 @@ from jax import Array
 
 from jaxreg.robustness import progress
 from jaxreg.robustness.balls import Norm, project, random_point, spread, steepest
-from jaxreg.robustness.loop import Logits, Method, Row, Settings, Step
 from jaxreg.robustness.losses import chosen
+from jaxreg.robustness.method import Logits, Method, Row, Settings, Step
 
 MOMENTUM = 0.75  # of an adaptive ascent: the weight of the new step against the last move; 1 at the first step
 

@@ -8,7 +8,7 @@ from jax import Array
 
 from jaxreg.robustness.balls import SMALL, Norm, project, size, spread, steepest
 from jaxreg.robustness.gradient import ascend, fooled, start
-from jaxreg.robustness.loop import Logits, Method, Row, Settings, Step
+from jaxreg.robustness.method import Logits, Method, Row, Settings, Step
 
 STEPS = (1.0, 0.1)  # of the ascent, in units of the radius: first and last
 CHANGES = (0.1, 0.002)  # of the radius, relative: first and last

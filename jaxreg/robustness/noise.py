@@ -8,7 +8,7 @@ from jax import Array
 from jaxreg.robustness import gradient
 from jaxreg.robustness.balls import Norm, project, random_point, spread
 from jaxreg.robustness.gradient import fooled
-from jaxreg.robustness.loop import Logits, Method, Row, Settings, Step
+from jaxreg.robustness.method import Logits, Method, Row, Settings, Step
 
 
 def step(logits_fn: Logits, row: Row, x_BHWC: Array, k_B: Array, settings: Settings, norm: Norm) -> Step:

@@ -15,9 +15,11 @@ from jax import Array
 from jaxreg import parallel
 from jaxreg.rng import Stream, example_keys, key_of
 from jaxreg.robustness import diagnosis, loop
-from jaxreg.robustness.attack import METHODS, Attack, evaluations_of, pass_keys, passes_of, settings_of
+from jaxreg.robustness.attack import METHODS, Attack, evaluations_of, passes_of, settings_of
 from jaxreg.robustness.audit import wrong
 from jaxreg.robustness.balls import Norm, uniform
+from jaxreg.robustness.method import WRONG, Examples, Settings
+from jaxreg.robustness.search import pass_keys
 
 Tree = Any
 Apply = Callable[..., Any]  # (params, stats, x_BHWC, *, train) -> (logits_BK, ...)
@@ -42,7 +44,7 @@ class Chunk(NamedTuple):
     images_CHWC: Any
     labels_C: Any
     keys_CP: Any  # the bits of a key for each pass
-    settings: loop.Settings
+    settings: Settings
     evaluations: Any
     passes: Any
     early_exit: Any
@@ -91,9 +93,7 @@ def attack_program(
             return apply(job.params, job.stats, x_BHWC, train=False)[0]
 
         keys_CP = jax.random.wrap_key_data(chunk.keys_CP)
-        examples = loop.Examples(
-            chunk.images_CHWC, chunk.labels_C, keys_CP, job.targets_CP, job.broken_C, job.starts_CHWC
-        )
+        examples = Examples(chunk.images_CHWC, chunk.labels_C, keys_CP, job.targets_CP, job.broken_C, job.starts_CHWC)
         limits: Any = {"evaluations": chunk.evaluations, "passes": chunk.passes, "early_exit": chunk.early_exit}
         return loop.run(METHODS[method](norm), logits_fn, examples, job.eps_EC, chunk.settings, slots=slots, **limits)
 
@@ -107,7 +107,7 @@ def chunk_of(
     kinds: Any = (np.int32, np.int32, np.float32, np.float32, np.float32)
     numbers: Any = [kind(value) for kind, value in zip(kinds, settings_of(attack))]
     counts = np.int32(evaluations_of(attack)), np.int32(passes_of(attack))
-    return Chunk(images, labels, keys, loop.Settings(*numbers), *counts, np.bool_(early_exit))
+    return Chunk(images, labels, keys, Settings(*numbers), *counts, np.bool_(early_exit))
 
 
 def keys_of(seed: int, ids_N: np.ndarray, passes: int) -> np.ndarray:
@@ -138,4 +138,4 @@ def targets_of(logits_TCK: np.ndarray, labels_C: np.ndarray, attack: Attack, mos
 
 def unbroken(logits_TCK: np.ndarray, labels_C: np.ndarray) -> np.ndarray:
     """The smallest fooling radius before any attack, [T, C]: -1 where misclassified, else inf."""
-    return np.where(wrong(logits_TCK, labels_C), np.float32(loop.WRONG), np.float32(jnp.inf))
+    return np.where(wrong(logits_TCK, labels_C), np.float32(WRONG), np.float32(jnp.inf))

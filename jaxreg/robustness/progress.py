@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxreg.robustness.loop import Row, Settings
+from jaxreg.robustness.method import Row, Settings
 
 RHO = 0.75  # share of a window's steps that must raise the loss
 

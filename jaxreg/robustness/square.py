@@ -10,8 +10,8 @@ from jax import Array
 
 from jaxreg.robustness.balls import SMALL, Norm, size, spread
 from jaxreg.robustness.gradient import fooled
-from jaxreg.robustness.loop import Logits, Method, Row, Settings, Step
 from jaxreg.robustness.losses import margin
+from jaxreg.robustness.method import Logits, Method, Row, Settings, Step
 
 SHARE = 0.8  # of the image, changed by the first squares
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000 after which the share halves

@@ -8,7 +8,7 @@ from jax import Array
 
 from jaxreg.robustness import gradient
 from jaxreg.robustness.balls import Norm
-from jaxreg.robustness.loop import Logits, Method, Row, Settings, Step
+from jaxreg.robustness.method import Logits, Method, Row, Settings, Step
 
 
 def method(norm: Norm) -> Method:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxreg.robustness import ATTACKS, gradient, losses, run_attack
-from jaxreg.robustness.loop import Row, Settings
+from jaxreg.robustness.method import Row, Settings
 from tests.robustness import nets
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "robustness_autoattack.npz"
@@ -85,7 +85,7 @@ def test_targeted_run_equals_the_certified_radius_of_a_linear_model(norm):
 
 
 def test_targets_are_the_likeliest_wrong_classes():
-    from jaxreg.robustness.attack import targets_of
+    from jaxreg.robustness.search import targets_of
 
     logits = jnp.array([[0.1, 3.0, 2.0, -1.0], [5.0, 1.0, 2.0, 4.0]])
     got = targets_of(logits, jnp.array([1, 3]), ATTACKS["apgd_t"]._replace(targets=3, restarts=2))

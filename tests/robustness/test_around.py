@@ -7,14 +7,15 @@ import pytest
 from etils import epath
 
 from jaxreg.robustness import controls, export, noise, run_attack, summary
-from jaxreg.robustness.attack import evaluations_of, search_jit, settings_of
+from jaxreg.robustness.attack import evaluations_of, settings_of
 from jaxreg.robustness.audit import Audit, audit
 from jaxreg.robustness.balls import random_point
 from jaxreg.robustness.bench import Outcome
 from jaxreg.robustness.controls import noisy
 from jaxreg.robustness.eot import expectation
 from jaxreg.robustness.intervals import digits_of, metric, radius_text, wilson
-from jaxreg.robustness.loop import Examples, Row, Settings
+from jaxreg.robustness.method import Examples, Row, Settings
+from jaxreg.robustness.search import search_jit
 from tests.robustness import nets
 
 KEY = jax.random.key(9)

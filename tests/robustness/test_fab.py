@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from jaxreg.robustness import fab, run_attack
-from jaxreg.robustness.attack import ATTACKS, targets_of
-from jaxreg.robustness.loop import Row, Settings
+from jaxreg.robustness.attack import ATTACKS
+from jaxreg.robustness.method import Row, Settings
+from jaxreg.robustness.search import targets_of
 from tests.robustness import nets
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "robustness_autoattack.npz"

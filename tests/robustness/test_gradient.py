@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxreg.robustness import ATTACKS, run_attack
-from jaxreg.robustness.attack import capacity
+from jaxreg.robustness.run import capacity
 from tests.robustness import nets
 
 KEY = jax.random.key(7)
@@ -66,6 +66,18 @@ def test_results_do_not_depend_on_batch_size_or_order():
         other = run_attack(logits_fn, x[rows], labels[rows], radii, name, key=KEY, ids=ids[rows], slots=slots)
         np.testing.assert_array_equal(other.robust, whole.robust[:, rows])
         np.testing.assert_allclose(other.adversarial, whole.adversarial[:, rows], atol=1e-6)
+
+
+def test_results_do_not_depend_on_the_number_of_devices():
+    logits_fn, x = nets.mlp(), nets.images(45)  # no multiple of 8
+    labels, radii = nets.predicted(logits_fn, x), [0.2, 0.05, 0.1]
+    run = functools.partial(run_attack, logits_fn, x, labels, radii, "pgd_ce", key=KEY, slots=16)
+    one, many = run(), run(devices=jax.devices())
+    np.testing.assert_array_equal(one.robust, many.robust)
+    np.testing.assert_array_equal(one.smallest, many.smallest)
+    np.testing.assert_allclose(one.adversarial, many.adversarial, atol=1e-6)
+    with pytest.raises(ValueError, match="devices must be left out inside jit"):
+        jax.jit(lambda x: run_attack(logits_fn, x, labels, radii, key=KEY, devices=jax.devices()))(x)
 
 
 @pytest.mark.usefixtures("every_batch_size")

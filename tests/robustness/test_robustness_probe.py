@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxreg import parallel
-from jaxreg.robustness import ATTACKS, attack, probe, programs
+from jaxreg.robustness import ATTACKS, probe, programs, run_attack
 from jaxreg.robustness.suites import Suite
 from tests.robustness import nets
 
@@ -105,7 +105,7 @@ def test_a_trial_among_others_equals_it_alone(study, counted):
     params, stats, images, labels = study
     model = jax.tree.map(lambda a: a[1], (params, stats))
     key = programs.key_of(0, programs.Stream.ATTACK)
-    alone = attack.run_attack(
+    alone = run_attack(
         lambda x: apply(*model, x, train=False)[0],
         images,
         labels,

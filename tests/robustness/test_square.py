@@ -8,7 +8,7 @@ import pytest
 from jaxreg.robustness import ATTACKS, run_attack, square
 from jaxreg.robustness.balls import size
 from jaxreg.robustness.curve import minimal_eps, robustness_curve
-from jaxreg.robustness.loop import Row, Settings
+from jaxreg.robustness.method import Row, Settings
 from tests.robustness import nets
 
 KEY = jax.random.key(3)
