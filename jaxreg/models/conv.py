@@ -53,7 +53,7 @@ def conv_general_dilated(
 
     Reverse mode only: `jax.jvp` and `jax.jacfwd` through it raise TypeError, `jax.jacrev` works. Inside `shard_map`
     the images must vary over the mesh axes of the kernel (`lax.pcast`), else the gradient raises TypeError, where the
-    native one would sum over trials in silence.
+    native one would sum over trials in silence. A kernel that does not vary as they do has the sum as its gradient.
 
     Raises: ValueError: for dilation, feature groups or a precision, which no model here needs.
     """
@@ -61,7 +61,13 @@ def conv_general_dilated(
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x_BHWC.shape[1:3], kernel_HWIO.shape[:2], strides, padding)
     pads = tuple((int(low), int(high)) for low, high in padding)
-    return canonical_conv(x_BHWC, kernel_HWIO, tuple(strides), pads)
+    return canonical_conv(x_BHWC, _varying_as(x_BHWC, kernel_HWIO), tuple(strides), pads)
+
+
+def _varying_as(x: Array, kernel: Array) -> Array:
+    """The kernel, varying over the mesh axes that the images vary over: then both gradients have one type each."""
+    missing = tuple(jax.typeof(x).manual_axis_type.varying - jax.typeof(kernel).manual_axis_type.varying)
+    return lax.pcast(kernel, missing, to="varying") if missing else kernel
 
 
 def _check_plain(options: dict[str, Any]) -> None:

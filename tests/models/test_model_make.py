@@ -211,6 +211,18 @@ def test_a_shared_image_without_the_cast_is_refused_not_summed_over_trials():
         jax.jit(mapped)(w, x)
 
 
+def test_a_shared_kernel_has_the_gradient_of_all_images_and_each_image_its_own():
+    keys = jax.random.split(jax.random.key(0), 2)
+    x, w = jax.random.normal(keys[0], (jax.device_count(), 4, 4, 1)), jax.random.normal(keys[1], (3, 3, 1, 2))
+
+    def gradients(x, w):
+        return jax.grad(lambda x, w: (conv.conv_general_dilated(x, w, (1, 1), "SAME") ** 2).sum(), (0, 1))(x, w)
+
+    axes = jax.P("trial"), jax.P()
+    mapped = jax.shard_map(gradients, mesh=trial_mesh(), in_specs=axes, out_specs=axes, axis_names={"trial"})
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), jax.jit(mapped)(x, w), gradients(x, w))
+
+
 def test_a_network_with_other_variables_is_refused():
     class Other(nnx.Module):
         def __init__(self, rngs):
