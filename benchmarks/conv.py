@@ -2,15 +2,20 @@
 
     python benchmarks/conv.py            minutes on two CPU cores: the native kernel gradient takes seconds in a loop
     python benchmarks/conv.py --quick    small batches, few repeats: does it run?
+    python benchmarks/conv.py --cores    convolutions with all cores in one device, and with a device a core
 
 Each case is one program that computes one gradient `LENGTH` times inside `lax.scan`, or once outside; the two forms are
 timed in turns, so that a busy machine disturbs both alike. A line shows the median of one gradient in milliseconds and
 native / canonical: above 1 the canonical form is faster. On a platform other than CPU this says what CPU's choice would
 cost there; the models use the native gradient on it.
+
+`--cores`: a chain of convolutions on one device that has all cores, and the same images dealt out to a device a core:
+GFLOP/s of each, and how many cores each kept busy (processor seconds a second).
 """
 
 import argparse
 import functools
+import os
 import platform
 import statistics
 import time
@@ -21,9 +26,12 @@ import jax.numpy as jnp
 import jaxlib
 from jax import lax
 
+from jaxreg import parallel
 from jaxreg.models import conv
 
 LENGTH = 4
+CHAIN = 16  # convolutions in a row, for --cores
+CHANNELS = ((32, 16), (16, 32), (8, 64))  # of square images of a side, in and out
 
 
 class Case(NamedTuple):
@@ -99,6 +107,34 @@ def largest_difference(case, inputs, pair):
     return float(jnp.abs(native - canonical).max() / jnp.abs(native).max())
 
 
+def chain(x, kernel):
+    """Convolutions that keep the shape, one after the other."""
+    return lax.fori_loop(0, CHAIN, lambda _, x: 0.1 * conv.native_conv(x, kernel, (1, 1), ((1, 1), (1, 1))), x)
+
+
+def cores(batch, repeats):
+    """A line a shape: GFLOP/s and busy cores of one device, and of a device a core."""
+    print(f"{'shape':16} {'one device':>12} {'cores':>6} {'a device a core':>16} {'cores':>6} {'ratio':>6}")
+    for side, channels in CHANNELS:
+        keys = jax.random.split(jax.random.key(0))
+        x = jax.random.normal(keys[0], (batch, side, side, channels))
+        kernel = jax.random.normal(keys[1], (3, 3, channels, channels))
+        runs = jax.jit(chain), parallel.per_example(chain, jax.devices(), 0)
+        seconds = in_turns(runs, (x, kernel), repeats)
+        rates = [CHAIN * 2 * batch * side**2 * 9 * channels**2 / s / 1e9 for s in seconds]
+        used = [busy(run, (x, kernel), repeats) for run in runs]
+        shape = f"{side}x{side}x{channels}"
+        print(f"{shape:16} {rates[0]:12.0f} {used[0]:6.2f} {rates[1]:16.0f} {used[1]:6.2f} {rates[1] / rates[0]:6.2f}")
+
+
+def busy(run, inputs, repeats):
+    """Processor seconds a second while a program runs again and again."""
+    spent, begin = os.times(), time.perf_counter()
+    for _ in range(repeats):
+        jax.block_until_ready(run(*inputs))
+    return (sum(os.times()[:2]) - sum(spent[:2])) / (time.perf_counter() - begin)
+
+
 def hardware():
     """Device, cores and processor, as far as this machine tells."""
     device = jax.devices()[0]
@@ -110,9 +146,16 @@ def hardware():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small batches and few repeats")
-    quick = parser.parse_args().quick
+    parser.add_argument("--cores", action="store_true", help="one device of all cores against a device a core")
+    given = parser.parse_args()
+    quick = given.quick
+    if given.cores:
+        parallel.use_cpu_devices(0)
     batch, repeats = (4, 2) if quick else (128, 7)
     print(f"{hardware()}; Python {platform.python_version()}, jax {jax.__version__}, jaxlib {jaxlib.__version__}")
+    if given.cores:
+        cores(batch, repeats)
+        return
     print(f"batch {batch}, float32, median of {repeats} in turns, milliseconds a gradient, loop of {LENGTH}")
     print(f"{'shape':24} {'gradient':8} {'where':8} {'native':>10} {'canonical':>10} {'ratio':>7}  difference")
     for case in CASES:
