@@ -4,9 +4,13 @@ Shape letters: B batch, K classes, H W C image, N examples, E radii, P passes (r
 """
 
 from jaxreg.robustness.attack import ATTACKS, METHODS, Attack
+from jaxreg.robustness.curve import minimal_eps, robustness_curve
 from jaxreg.robustness.ensemble import Ensemble, run_suite
 from jaxreg.robustness.run import run_attack
 from jaxreg.robustness.search import Attacked
 from jaxreg.robustness.suites import SUITES, Suite
 
-__all__ = ["ATTACKS", "METHODS", "SUITES", "Attack", "Attacked", "Ensemble", "Suite", "run_attack", "run_suite"]
+__all__ = [
+    *("ATTACKS", "METHODS", "SUITES", "Attack", "Attacked", "Ensemble", "Suite"),
+    *("minimal_eps", "robustness_curve", "run_attack", "run_suite"),
+]

@@ -1,16 +1,21 @@
 """The minimal radius of each example on one model, and the whole robustness curve that follows from it."""
 
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
+from jaxreg import parallel
 from jaxreg.robustness.attack import ATTACKS, check, evaluations_of, settings_of
 from jaxreg.robustness.balls import Norm
 from jaxreg.robustness.border import check_examples, check_inputs, check_labels, check_logits
 from jaxreg.robustness.method import Logits
 from jaxreg.robustness.minimal import minimal_radius
-from jaxreg.robustness.run import capacity, filled
-from jaxreg.robustness.search import clean_logits_jit, examples_of, search_jit
+from jaxreg.robustness.run import Devices, filled, programs_on, room
+from jaxreg.robustness.search import Common, Rows, examples_of, search
 
 
 def minimal_eps(
@@ -25,12 +30,13 @@ def minimal_eps(
     targets: int = 3,
     steps: int = 100,
     slots: int = 256,
+    devices: Sequence[jax.Device] | None = None,
 ) -> tuple[Array, Array]:
     """The smallest radius up to `limit` at which each example is fooled [N], and the adversary there [N, H, W, C].
 
     One search per target class (the likeliest wrong ones, `targets` of them where there are so many), each only below
     what those before it found. An upper bound; 0 where misclassified without attack, inf where nothing within `limit`
-    was found. `key`, `ids` and `slots` as in `run_attack`.
+    was found. `key`, `ids`, `slots` and `devices` as in `run_attack`.
 
     Raises: ValueError: as `run_attack` does.
     """
@@ -38,27 +44,47 @@ def minimal_eps(
     ids = jnp.arange(len(images), dtype=jnp.uint32) if ids is None else jnp.asarray(ids)
     check_inputs(images, jnp.asarray(limit))
     check_examples(images, labels, ids)
-    count, most = len(images), capacity(len(images))
+    count, most = len(images), room(len(images), devices)
     images, labels, ids = (filled(a, most, fill) for a, fill in ((images, 0), (labels, -1), (ids, 0)))
-    clean_NK = clean_logits_jit(logits_fn, images, min(slots, most))
+    clean_NK = programs_on(tuple(devices or ()))[0](logits_fn, images, min(slots, most))
     check_logits(clean_NK[:count])
     check_labels(labels, clean_NK.shape[1])
     targets = min(targets, clean_NK.shape[1] - 1)
     attack = ATTACKS["minimal"]._replace(loss="targeted_margin", targets=targets, steps=steps)
     check(attack, norm, clean_NK.shape[1])
-    examples = examples_of(images, labels.astype(jnp.int32), clean_NK, key, ids.astype(jnp.uint32), attack)
-    radius_N = jnp.where(examples.broken_N < 0, 0.0, jnp.inf).astype(images.dtype)
-    best_NHWC = images
-    for rank in range(targets):
-        one = examples._replace(targets_NP=examples.targets_NP[:, rank : rank + 1])
-        eps_EN = jnp.minimum(radius_N, limit)[None]
-        counts = evaluations_of(attack), 1, True, min(slots, most)
-        found = search_jit("minimal", norm, logits_fn, one, eps_EN, settings_of(attack), *counts)
-        nearer_N = minimal_radius(found.adversarial_ENHWC[0], images, ~found.robust_EN[0], norm)
-        better_N = (nearer_N < radius_N) & (examples.broken_N >= 0)
-        radius_N = jnp.where(better_N, nearer_N, radius_N)
-        best_NHWC = jnp.where(better_N[:, None, None, None], found.adversarial_ENHWC[0], best_NHWC)
-    return radius_N[:count], best_NHWC[:count]
+    rows = Rows(images, labels.astype(jnp.int32), clean_NK, ids.astype(jnp.uint32))
+    limits_E = jnp.asarray([limit], images.dtype)
+    common = Common(key, limits_E, settings_of(attack), evaluations_of(attack), True)
+    found = _program(tuple(devices or ()), norm, targets, logits_fn, slots)(rows, common)
+    return found[0][:count], found[1][:count]
+
+
+@functools.lru_cache(maxsize=64)  # as jit keeps programs
+def _program(
+    devices: Devices, norm: Norm, targets: int, logits_fn: Logits, slots: int
+) -> Callable[[Rows, Common], tuple[Array, Array]]:
+    own = functools.partial(nearest, norm, targets, logits_fn, -(-slots // max(1, len(devices))))
+    return parallel.per_example(own, devices, (0, 0)) if devices else jax.jit(own)
+
+
+def nearest(norm: Norm, targets: int, logits_fn: Logits, slots: int, rows: Rows, common: Common) -> tuple[Array, Array]:
+    """`minimal_eps` as a pure function of arrays; the limit is the radius of `common`."""
+    examples = examples_of(*rows[:3], common.key, rows.ids, ATTACKS["minimal"]._replace(targets=targets))
+    right_N = examples.broken_N >= 0
+
+    def toward(rank: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
+        radius_N, best_NHWC = best
+        aimed_N1 = lax.dynamic_slice_in_dim(examples.targets_NP, rank, 1, axis=1)
+        numbers = common.settings, common.evaluations, 1, True, min(slots, len(radius_N))
+        eps_EN = jnp.minimum(radius_N, common.radii_E[:, None])
+        found = search("minimal", norm, logits_fn, examples._replace(targets_NP=aimed_N1), eps_EN, *numbers)
+        nearer_N = minimal_radius(found.adversarial_ENHWC[0], rows.images, ~found.robust_EN[0], norm)
+        better_N = (nearer_N < radius_N) & right_N
+        chosen_NHWC = jnp.where(better_N[:, None, None, None], found.adversarial_ENHWC[0], best_NHWC)
+        return jnp.where(better_N, nearer_N, radius_N), chosen_NHWC
+
+    start_N = jnp.where(right_N, jnp.inf, 0.0).astype(rows.images.dtype)
+    return lax.fori_loop(0, targets, toward, (start_N, rows.images))
 
 
 def robustness_curve(min_eps_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

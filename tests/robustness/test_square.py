@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg.robustness import ATTACKS, run_attack, square
+from jaxreg.robustness import ATTACKS, minimal_eps, robustness_curve, run_attack, square
 from jaxreg.robustness.balls import size
-from jaxreg.robustness.curve import minimal_eps, robustness_curve
 from jaxreg.robustness.method import Row, Settings
 from tests.robustness import nets
 
@@ -108,7 +107,8 @@ def test_minimal_radius_with_few_classes_and_by_id():
     exact = nets.linear_min_eps(w, b, x, labels, "linf")
     radius, _ = minimal_eps(logits_fn, x, labels, 1.0, key=KEY, ids=ids)  # of the three targets asked for, two exist
     np.testing.assert_allclose(radius, exact, rtol=0.01)
-    turned, _ = minimal_eps(logits_fn, x[::-1], labels[::-1], 1.0, key=KEY, ids=ids[::-1])
+    devices = jax.devices()  # dealt out to them in another order
+    turned, _ = minimal_eps(logits_fn, x[::-1], labels[::-1], 1.0, key=KEY, ids=ids[::-1], devices=devices)
     np.testing.assert_allclose(turned[::-1], radius, rtol=1e-5)
     with pytest.raises(ValueError, match="ids must be one for each"):
         minimal_eps(logits_fn, x, labels, 1.0, key=KEY, ids=ids[:3])
