@@ -11,6 +11,15 @@ from jaxreg.robustness.search import Attacked
 from jaxreg.robustness.suites import SUITES, Suite
 
 __all__ = [
-    *("ATTACKS", "METHODS", "SUITES", "Attack", "Attacked", "Ensemble", "Suite"),
-    *("minimal_eps", "robustness_curve", "run_attack", "run_suite"),
+    "ATTACKS",
+    "METHODS",
+    "SUITES",
+    "Attack",
+    "Attacked",
+    "Ensemble",
+    "Suite",
+    "minimal_eps",
+    "robustness_curve",
+    "run_attack",
+    "run_suite",
 ]
