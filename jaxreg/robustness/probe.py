@@ -95,19 +95,31 @@ def measure(
     smallest = _search(bench, chosen, radii, data, worst, report) if chosen.minimal_steps else None
     highest = controls.strongest(bench, data, radii, functools.partial(report, "strongest"))
     shown, sure = (_at_each(bench, points) for points in (worst.adversarial, highest))
-    beside, left_out = {"noise": controls.noise(bench, data, radii)}, {}
-    if sources is not None:
-        beside["transfer"] = controls.transfer(bench, data, highest, np.asarray(sources), radii)
-        left_out["transfer"] = np.asarray(sources) == np.arange(bench.trials)
+    beside, left_out = _beside(bench, data, highest, sources, radii)
     found = summary.Findings(outcomes | beside, worst, shown, sure, left_out, smallest, None, 0)
     if effort is not None:
         diagnose = programs.diagnosis_program(apply, per_trial)
         checks = evidence.gather(bench, diagnose, data, radii, outcomes, worst, shown, beside.get("transfer"), effort)
-        checks = [{k: v for k, v in c.items() if k not in left_out or not left_out[k][t]} for t, c in enumerate(checks)]
-        found = found._replace(checks=checks, checked=min(effort.examples, len(images)))
+        found = found._replace(checks=_own(checks, left_out), checked=min(effort.examples, len(images)))
     doubt = _confidence_rows(sure[:count], shown[:count], data.labels, radii, split)
     found_T = [summary.measured(found, t, radii, norm, split, keep) for t in range(count)]
     return [one._replace(rows=one.rows + more) for one, more in zip(found_T, doubt)]
+
+
+def _beside(
+    bench: Bench, data: Data, highest_TENHWC: np.ndarray, sources_T: np.ndarray | None, radii: np.ndarray
+) -> tuple[dict[str, Outcome], dict[str, np.ndarray]]:
+    """The controls, beside the worst case and not in it, and [T] which trials one of them says nothing about."""
+    noise = {"noise": controls.noise(bench, data, radii)}
+    if sources_T is None:
+        return noise, {}
+    transfer = controls.transfer(bench, data, highest_TENHWC, np.asarray(sources_T), radii)
+    return noise | {"transfer": transfer}, {"transfer": np.asarray(sources_T) == np.arange(bench.trials)}
+
+
+def _own(checks_T: list[dict[str, Any]], left_out: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """The checks of each trial, without those that say nothing about it."""
+    return [{k: v for k, v in c.items() if k not in left_out or not left_out[k][t]} for t, c in enumerate(checks_T)]
 
 
 def _confidence_rows(
