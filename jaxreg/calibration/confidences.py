@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxreg.calibration import bins as binning
-from jaxreg.calibration import selective, smooth_error, uncertainty
+from jaxreg.calibration import floors, selective, smooth_error, uncertainty
+from jaxreg.calibration.chunks import Tree, total
 from jaxreg.calibration.ranking import Ranking, rank
-from jaxreg.calibration.trial import Examples, Tree, total
+from jaxreg.calibration.trial import Examples
 
 
 class Numbers(NamedTuple):
@@ -22,7 +23,8 @@ class Numbers(NamedTuple):
     ranked: dict[str, Any]  # smece, aurc, auroc
     resampled: Any  # [V, 1 + R, 7 + 6 M], see `uncertainty.unpack`; replicate 0 holds the data themselves
     smece: Any  # [V, 1 + R]
-    floor: Any  # [V, R, M]: correct ones of a perfectly calibrated model
+    floor: Any  # [V, R, 2 M]: correct ones of a perfectly calibrated model, see `floors.binned`
+    smece_floor: Any  # [V, L]: its smECE; L is `floors.WAVED` at most
 
 
 class Ranked(NamedTuple):
@@ -63,18 +65,22 @@ def measure_columns(
             width_BM = binning.equal_width(confidence_B, bins)
             mass_BM = binning.equal_mass(Ranking(low_B, high_B, low_B), count, bins)
             columns_B7 = jnp.concatenate([mask_B[None], columns_8B[:6]]).T
-            residual_B = (confidence_B - correct_B) * mask_B
+            residual_BR = weight_BR * ((confidence_B - correct_B) * mask_B)[:, None]
+            drawn_BR = floors.draw(uniform_BR, confidence_B, mask_B)
+            noise_BL = (confidence_B * mask_B)[:, None] - drawn_BR[:, : floors.WAVED]
             return (
                 uncertainty.resample(weight_BR, columns_B7, width_BM, mass_BM),
-                smooth_error.waves(weight_BR, confidence_B, residual_B),
-                uncertainty.draw_floor(uniform_BR, confidence_B, mask_B, width_BM),
+                smooth_error.waves(jnp.concatenate([residual_BR, noise_BL], -1), confidence_B),
+                floors.binned(drawn_BR, width_BM, mass_BM),
             )
 
         return jax.lax.map(one, columns_V8B), None
 
     (resampled, wave_VRW, floor), _ = total(doubt, columns_VC8B.swapaxes(0, 1), mask_CB, key_ids_CB)
+    wave_VRW, noise_VLW = jnp.split(wave_VRW, [1 + replicates], 1)
     values_VR = jax.vmap(smooth_error.replicates)(wave_VRW, resampled[..., 0], ranked["smece"], sigma_V)
-    return Numbers(ranked, resampled, values_VR, floor)
+    smece_floor_VL = jax.vmap(smooth_error.of_waves, (0, None))(noise_VLW, count)
+    return Numbers(ranked, resampled, values_VR, floor, smece_floor_VL)
 
 
 def measure_trial(columns_SV4CB: Array, shared: tuple[Examples, Array], *, bins: int, replicates: int) -> Numbers:

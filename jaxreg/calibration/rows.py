@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from jaxreg.calibration import bins as binning
+from jaxreg.calibration import floors, metrics, posthoc, uncertainty
 from jaxreg.calibration import human as people
-from jaxreg.calibration import metrics, posthoc, uncertainty
 from jaxreg.calibration.check import Split
 from jaxreg.calibration.confidences import Numbers
 from jaxreg.calibration.temperature import Temperature
@@ -115,6 +115,7 @@ def _variant(found: Found, numbers: Numbers, split: str, suffix: str, n: int) ->
     every = (data.count, data.correct, data.confidence, data.nll, data.brier)
     values |= metrics.summary(metrics.Sums(*every, data.bins, found.classes))
     intervals["ece_classwise"] = uncertainty.interval(found.classwise)
+    values["ece_classwise_floor"], intervals["ece_classwise_floor"] = floors.summary(found.floor)
     skip = SAME_AFTER_TEMPERATURE if suffix == "_ts" else ()
     values = {name: value for name, value in values.items() if name not in skip}
     return _rows(values, intervals, numbers, split, suffix, n)
@@ -123,7 +124,7 @@ def _variant(found: Found, numbers: Numbers, split: str, suffix: str, n: int) ->
 def _of_confidence(numbers: Numbers, split: str, suffix: str, n: int) -> list[Row]:
     """Rows of the metrics that need the confidence of the top label alone."""
     values, intervals = _numbers(numbers)
-    shown = (*OF_CONFIDENCE, "smece", "ece_floor")
+    shown = (*OF_CONFIDENCE, "smece", *(name for name in values if name.endswith("_floor")))
     return _rows({name: values[name] for name in shown}, intervals, numbers, split, suffix, n)
 
 
@@ -144,9 +145,10 @@ def _numbers(numbers: Numbers) -> tuple[dict[str, Any], dict[str, tuple[Any, Any
     data = _data(numbers)
     values = {name: uncertainty.INTERVALS[name][0](data) for name in OF_CONFIDENCE} | numbers.ranked
     intervals["smece"] = uncertainty.interval(numbers.smece)
-    values["ece_floor"], low, high = uncertainty.floor(numbers.floor, data.bins)
-    intervals["ece_floor"] = low, high
-    return values, intervals
+    drawn = floors.of_bins(numbers.floor, data) | {"smece": numbers.smece_floor}
+    ends = {f"{name}_floor": floors.summary(drawn_R) for name, drawn_R in drawn.items()}
+    values |= {name: mean for name, (mean, _) in ends.items()}
+    return values, intervals | {name: pair for name, (_, pair) in ends.items()}
 
 
 def _data(numbers: Numbers) -> Resampled:

@@ -9,6 +9,7 @@ GRID = 1025  # points on [0, 1]; the smallest bandwidth spans one interval of it
 SMALLEST = 1e-3
 HALVINGS = 14
 WAVES, POINTS = 256, 257  # of replicates: cosines, and places where they are added up
+USUAL, LOOKS = 0.15, 3  # of noise: bandwidth times the cube root of N, and looks that find it
 
 
 def on_grid(values_N: Array, weights_N: Array, grid: int = GRID) -> Array:
@@ -66,20 +67,39 @@ def smece(confidence_N: Array, correct_N: Array, mask_N: Array) -> Array:
     return of_residuals(residual_G, jnp.sum(mask_N))[0]
 
 
-def waves(weight_BR: Array, confidence_B: Array, residual_B: Array) -> Array:
-    """Returns the first cosine coefficients [R, W] of the residuals under each column of weights; batches add."""
+def waves(residual_BR: Array, confidence_B: Array) -> Array:
+    """Returns the first cosine coefficients [R, W] of each column of residuals at their confidences; batches add."""
     cosine_BW = jnp.cos(np.pi * confidence_B[:, None] * jnp.arange(WAVES, dtype=jnp.float32))
-    return jnp.matmul(weight_BR.T, cosine_BW * residual_B[:, None], precision=jax.lax.Precision.HIGHEST)
+    return jnp.matmul(residual_BR.T, cosine_BW, precision=jax.lax.Precision.HIGHEST)
 
 
-def error_of_waves(wave_RW: Array, count_R: Array, sigma: Array) -> Array:
-    """Returns `error_at` [R] from cosine coefficients; waves shorter than 1/128 of [0, 1] are missing."""
+def error_of_waves(wave_RW: Array, count: Array, sigma: Array) -> Array:
+    """Returns `error_at` [R] from cosine coefficients; waves shorter than 1/128 of [0, 1] are missing.
+
+    `count` and `sigma` are scalars, or [R] of each.
+    """
     order = np.arange(WAVES, dtype=np.float32)
     twice = np.where(order > 0, 2.0, 1.0).astype(np.float32)
     basis_WP = np.cos(np.pi * order[:, None] * np.linspace(0, 1, POINTS, dtype=np.float32))
-    decay_W = jnp.exp(-((np.pi * sigma * order) ** 2) / 2) * twice
-    density_RP = jnp.matmul(wave_RW * decay_W, basis_WP, precision=jax.lax.Precision.HIGHEST)
-    return jax.vmap(integral)(jnp.abs(density_RP)) / count_R
+    decay = jnp.exp(-((np.pi * sigma[..., None] * order) ** 2) / 2) * twice
+    density_RP = jnp.matmul(wave_RW * decay, basis_WP, precision=jax.lax.Precision.HIGHEST)
+    return jax.vmap(integral)(jnp.abs(density_RP)) / count
+
+
+def of_waves(wave_RW: Array, count: Array) -> Array:
+    """Returns the smECE [R] of residuals that are noise, to about 1 %: the error that equals its bandwidth.
+
+    Noise smoothed at s has an error like s^-1/2, so from s the solution is near (error^2 s)^(1/3): looked for `LOOKS`
+    times, from where N examples of noise usually have it. Where the error falls more slowly, each look leaves at most
+    a third of the logarithm of what is missing.
+    """
+    sigma_R, error_R = wave_RW[:, 0] * 0 + USUAL * count ** (-1 / 3), wave_RW[:, 0] * 0
+
+    def look(_: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        error_R = error_of_waves(wave_RW, count, state[0])
+        return jnp.clip((error_R**2 * state[0]) ** (1 / 3), SMALLEST, 1.0), error_R
+
+    return jax.lax.fori_loop(0, LOOKS, look, (sigma_R, error_R))[1]
 
 
 def replicates(wave_RW: Array, count_R: Array, error: Array, sigma: Array) -> Array:

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxreg.calibration import bins as binning
-from jaxreg.calibration import classes, metrics, posthoc, temperature, uncertainty
+from jaxreg.calibration import classes, floors, metrics, posthoc, uncertainty
 from jaxreg.calibration.bins import Bins
+from jaxreg.calibration.chunks import Tree, fit_temperature, fit_vector
 
-Tree = Any
 VARIANTS = ("", "_ts", "_vector_scaling")  # of metric names: raw logits, after temperature, after vector scaling
 VECTOR = VARIANTS.index("_vector_scaling")
 VALIDATION = 0  # place of the split that everything is fitted on
@@ -34,71 +34,52 @@ class Found(NamedTuple):
 
     classes: Bins  # [K, M]
     classwise: Any  # [1 + R]: ECE of the classes, replicate 0 of the data themselves
+    floor: Any  # [floors.LABELLED]: the same of a perfectly calibrated model
     columns: Any  # [4, C, B]: COLUMNS of each example, 0 where masked
 
 
-def total(of_chunk: Callable[..., tuple[Tree, Tree]], *chunks: Array) -> tuple[Tree, Tree]:
-    """Adds up the first result of `of_chunk` over the first axis of `chunks`, one at a time; stacks the second."""
-    shapes = jax.eval_shape(of_chunk, *(chunk[0] for chunk in chunks))[0]
-    anchor = chunks[0].ravel()[0] * 0  # inside shard_map a carry must vary over the mesh as the data do
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype) + anchor.astype(s.dtype), shapes)
+class Scaled(NamedTuple):
+    """What one look at a split tells of V multiples of its logits."""
 
-    def step(sums: Tree, chunk: tuple[Array, ...]) -> tuple[Tree, Tree]:
-        more, each = of_chunk(*chunk)
-        return jax.tree.map(jnp.add, sums, more), each
-
-    return jax.lax.scan(step, zeros, chunks)
-
-
-def fit_temperature(logits_CBK: Array, labels_CB: Array, mask_CB: Array) -> temperature.Temperature:
-    """Returns the temperature of one split: of its first chunk, and from there of all of them in two or three looks."""
-
-    def search(begin: Array, *chunks: Array) -> temperature.Temperature:
-        def look(log_b: Array) -> temperature.Slope:
-            return total(lambda *chunk: (temperature.slope(log_b, *chunk), None), *chunks)[0]
-
-        return temperature.solve(look, begin)
-
-    every = logits_CBK, labels_CB, mask_CB
-    first = search(mask_CB[0, 0] * 0, *(chunks[:1] for chunks in every))
-    found = search(jnp.where(first.at_bracket > 0, 0.0, -jnp.log(first.value)), *every)
-
-    def differ() -> Array:
-        return total(lambda *chunk: (temperature.differ(*chunk).astype(jnp.int32), None), logits_CBK, mask_CB)[0] > 0
-
-    return temperature.where_it_matters(found, differ)
-
-
-def fit_vector(anchor: Array, logits_CBK: Array, labels_CB: Array, mask_CB: Array) -> Array:
-    """Returns the parameters [2K] of vector scaling on one split, searched from `anchor`."""
-
-    def curve(parameters: Array) -> posthoc.Curve:
-        return total(lambda *chunk: (posthoc.curve(parameters, *chunk), None), logits_CBK, labels_CB, mask_CB)[0]
-
-    return posthoc.solve(curve, anchor)
+    classes: Bins  # [V, G, K, M], by group of examples
+    counts: Array  # [G]
+    drawn: Array  # [V, R, K, M]: labels of a perfectly calibrated model, see `floors.draw_classes`
+    columns: Array  # [V, 4, C, B]: COLUMNS of each example, 0 where masked
 
 
 def measure_scaled(
-    shifted: Callable[[Array], Array], scales_V: Array, logits_CBK: Array, examples: Examples, groups: int, bins: int
-) -> tuple[Bins, Array, Array]:
-    """Returns sums by class [V, G, K, M], counts of groups [G] and COLUMNS [V, 4, C, B] of scale * shifted(z)."""
-    variants = len(scales_V)
+    shifted: Callable[[Array], Array],
+    scales_V: Array,
+    logits_CBK: Array,
+    examples: Examples,
+    groups: int,
+    bins: int,
+    key: Array | None = None,
+) -> Scaled:
+    """Returns what scale * shifted(z) tells of one split; labels are drawn (R = `floors.LABELLED`) where a key is."""
+    variants, classes_ = len(scales_V), logits_CBK.shape[-1]
 
-    def look(sums: tuple[Bins, Array], chunk: tuple[Array, ...]) -> tuple[tuple[Bins, Array], Array]:
-        logits_BK, labels_B, mask_B, key_ids_B = chunk
+    def look(sums: tuple[Bins, Array, Array], chunk: tuple[Array, ...]) -> tuple[Tree, Array]:
+        (by_class, counts_G, drawn_VRKM), (logits_BK, labels_B, mask_B, key_ids_B) = sums, chunk
         z_BK = shifted(logits_BK)
         each, p_VBK = jax.vmap(lambda scale: metrics.of_shifted(z_BK, labels_B, scale))(scales_V)
         groups_B = uncertainty.groups(key_ids_B, groups)
         of_V = jnp.arange(variants, dtype=jnp.int32)[:, None] * groups + groups_B
         labels_N, mask_N = jnp.tile(labels_B, variants), jnp.tile(mask_B, variants)
-        by_class = classes.add(sums[0], p_VBK.reshape(-1, p_VBK.shape[-1]), labels_N, mask_N, of_V.ravel())
+        by_class = classes.add(by_class, p_VBK.reshape(-1, classes_), labels_N, mask_N, of_V.ravel())
+        if key is not None:
+            uniform_BR = uncertainty.uniforms(key, key_ids_B, floors.LABELLED)
+            drawn_VRKM += jax.vmap(lambda p_BK: floors.draw_classes(uniform_BR, p_BK, mask_B, bins))(p_VBK)
         columns_V4B = jnp.stack([each.correct, each.confidence, each.nll, each.brier], 1) * mask_B
-        return (by_class, sums[1].at[groups_B].add(mask_B)), columns_V4B
+        return (by_class, counts_G.at[groups_B].add(mask_B), drawn_VRKM), columns_V4B
 
-    nothing = classes.empty(logits_CBK[0], variants * groups, bins), jnp.zeros(groups) + logits_CBK[0, 0, 0] * 0
-    (by_class, counts_G), columns_CV4B = jax.lax.scan(look, nothing, (logits_CBK, *examples))
+    drawn = (variants, 0 if key is None else floors.LABELLED, classes_, bins)
+    empty = jnp.zeros(groups), jnp.zeros(drawn)
+    nothing = jax.tree.map(lambda a: a + logits_CBK[0, 0, 0] * 0, empty)
+    start = classes.empty(logits_CBK[0], variants * groups, bins), *nothing
+    (by_class, counts_G, drawn_VRKM), columns_CV4B = jax.lax.scan(look, start, (logits_CBK, *examples))
     by_variant = jax.tree.map(lambda a: a.reshape(variants, groups, *a.shape[1:]), by_class)
-    return by_variant, counts_G, jnp.moveaxis(columns_CV4B, 0, 2)
+    return Scaled(by_variant, counts_G, drawn_VRKM, jnp.moveaxis(columns_CV4B, 0, 2))
 
 
 def measure_trial(logits_SCBK: Array, shared: tuple[Examples, Array], *, bins: int, replicates: int) -> Tree:
@@ -108,7 +89,8 @@ def measure_trial(logits_SCBK: Array, shared: tuple[Examples, Array], *, bins: i
     found = fit_temperature(*fitted)
     vector = fit_vector(posthoc.begin(1 / found.value, logits_SCBK.shape[-1]), *fitted)
     scales_V = jnp.stack([found.value * 0 + 1, 1 / found.value, found.value * 0 + 1])
-    group_weights = uncertainty.group_weights(jax.random.key(seed), replicates)
+    key = jax.random.key(seed)
+    group_weights = uncertainty.group_weights(key, replicates)
 
     def one(place: tuple[Array, Array]) -> Found:
         def shifted(logits_BK: Array) -> Array:
@@ -116,11 +98,13 @@ def measure_trial(logits_SCBK: Array, shared: tuple[Examples, Array], *, bins: i
             return jax.lax.cond(place[1] == VECTOR, by_vector, lambda: metrics.shifted(logits_BK))
 
         logits_CBK, own = jax.tree.map(lambda a: a[place[0]], (logits_SCBK, examples))
-        seen = measure_scaled(shifted, scales_V[place[1]][None], logits_CBK, own, uncertainty.GROUPS, bins)
-        by_class, counts_G, columns_4CB = jax.tree.map(lambda a: a[0], seen[0]), seen[1], seen[2][0]
+        seen = measure_scaled(shifted, scales_V[place[1]][None], logits_CBK, own, uncertainty.GROUPS, bins, key)
+        by_class = jax.tree.map(lambda a: a[0], seen.classes)
         gaps_GKM = by_class.confidence - by_class.correct
-        classwise = uncertainty.classwise(group_weights, gaps_GKM, counts_G)
-        return Found(classes.bins_of(by_class), classwise, columns_4CB)
+        classwise = uncertainty.classwise(group_weights, gaps_GKM, seen.counts)
+        whole = classes.bins_of(by_class)
+        floor = floors.classwise(seen.drawn[0], whole, jnp.sum(own.mask))
+        return Found(whole, classwise, floor, seen.columns[0])
 
     return found, over_places(one, len(logits_SCBK), len(VARIANTS))
 
@@ -133,8 +117,8 @@ def evaluate_trial(logits_SCBK: Array, shared: Examples, *, places: tuple[int, .
 
     def one(place: Array) -> dict[str, Array]:
         logits_CBK, own = jax.tree.map(lambda a: a[place], (logits_SCBK, shared))
-        by_class, _, columns_24CB = measure_scaled(metrics.shifted, scales_2, logits_CBK, own, 1, bins)
-        return jax.lax.map(lambda both: numbers(both[0], both[1], own.mask, bins), (by_class, columns_24CB))
+        seen = measure_scaled(metrics.shifted, scales_2, logits_CBK, own, 1, bins)
+        return jax.lax.map(lambda both: numbers(both[0], both[1], own.mask, bins), (seen.classes, seen.columns))
 
     both = jax.lax.map(one, jnp.array(places))
     named = {name + end: values[:, i] for name, values in both.items() for i, end in enumerate(("", "_ts"))}

@@ -1,17 +1,16 @@
-"""How far a calibration number can be trusted: bootstrap over examples, and the noise floor of a perfect model.
+"""How far a calibration number can be trusted: bootstrap over examples.
 
 Every draw is a function of (seed, replicate, example id) alone, so that order, batches and devices change nothing;
 sums over batches add. All trials use the same draws, so differences between trials are paired.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 from jax import Array
 
 from jaxreg.calibration import bins as binning
@@ -20,8 +19,6 @@ from jaxreg.rng import example_keys
 
 REPLICATES = 1000
 GROUPS = 128  # of examples that are drawn together, where drawing them singly would cost too much
-# Every ECE and its noise floor: a difference of ECE below the upper end of the floor is none.
-FLOORS = {f"ece{suffix}": f"ece_floor{suffix}" for suffix in ("", "_ts", "_vector_scaling", "_isotonic")}
 # P(Poisson(1) <= k), k = 0..9: beyond it less than 1e-7 is lost, the resolution of a float32 uniform.
 POISSON_CDF = np.cumsum(np.exp(-1.0) / np.cumprod([1, *range(1, 10)])).astype(np.float32)
 
@@ -99,15 +96,6 @@ def classwise(group_weights_RG: Array, gaps_GKM: Array, counts_G: Array) -> Arra
     return jnp.sum(jnp.abs(gaps_RX), -1) / (gaps_GKM.shape[1] * count_R)
 
 
-def draw_floor(uniform_BR: Array, confidence_B: Array, mask_B: Array, width_BM: Array) -> Array:
-    """Returns how many are correct [R, M] in each bin of a perfectly calibrated model; batches add.
-
-    Each label is right with probability its confidence; counts and confidences are those of the model itself.
-    """
-    correct_BR = (uniform_BR < confidence_B[:, None]).astype(jnp.float32) * mask_B[:, None]
-    return jnp.matmul(correct_BR.T, width_BM, precision=binning.EXACT)
-
-
 def percentiles(values_R: Any) -> np.ndarray:
     """Returns the 2.5, 50 and 97.5 % points [3, ...] of replicates on the last axis, without those that are NaN."""
     finite = np.isfinite(values_R).all()
@@ -144,29 +132,3 @@ def interval(values_R: Any, least: float = 0.0, most: float = 1.0) -> tuple[np.n
     low, middle, high = percentiles(values_R[..., 1:])
     shift = values_R[..., 0] - middle
     return np.clip(low + shift, least, most), np.clip(high + shift, least, most)
-
-
-def floor(drawn_RM: Any, bins: Bins) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns (mean, low, high): the ECE that a perfectly calibrated model with these confidences shows at this N.
-
-    `drawn_RM` are the sums of `draw_floor`, `bins` those of the model; low and high bound 95 % of the draws.
-    """
-    ece_R = np.abs(drawn_RM - np.asarray(bins.confidence)).sum(-1) / np.asarray(bins.count).sum()
-    low, _, high = percentiles(ece_R)
-    return ece_R.mean(-1), low, high
-
-
-def floor_ends(rows: pd.DataFrame, by: Sequence[str]) -> dict[tuple[str, ...], float]:
-    """The mean upper end of each noise floor in a results table, by (*by, metric); none where none was measured."""
-    if "high" not in rows:
-        return {}
-    floors = rows[rows["metric"].isin(FLOORS.values()) & rows["high"].notna()]
-    return floors.groupby([*by, "metric"], sort=False)["high"].mean().to_dict()
-
-
-def inside_floor(difference: float, *floors_high: float) -> bool:
-    """True where a difference between ECEs is no larger than perfect models show: it is not to be called one.
-
-    `floors_high` are the upper ends of the floors of everything that was compared; NaN compares as inside.
-    """
-    return not abs(difference) > max(floors_high)

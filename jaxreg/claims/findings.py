@@ -9,7 +9,7 @@ import numpy as np
 import scipy.stats
 
 from jaxreg import statistics
-from jaxreg.calibration.uncertainty import inside_floor
+from jaxreg.calibration import floors
 
 SAME = "{:.4g} against {:.4g} for none"
 LEAST_FOR_RANKS = 6  # trials for a rank correlation: with fewer, even perfect order is no evidence after correction
@@ -44,7 +44,7 @@ def difference(
     paired = np.isfinite(own_S - base_S)
     said = f"{np.mean(own_S[paired]):.4g} against {np.mean(base_S[paired]):.4g} for none"
     sides = _sides(found, direction)
-    noise = floor > 0 and inside_floor(found.difference, floor)
+    noise = floor > 0 and floors.inside(found.difference, floor)
     return Finding(setting, metric, *found[:3], found.n, "paired t", *sides, said, noise)
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from jaxreg.calibration.uncertainty import FLOORS, floor_ends
+from jaxreg.calibration import floors
 from jaxreg.statistics import baseline_of
 
 SOFT = {"label_smoothing", "mixup", "cutmix", "mixup_cutmix"}
@@ -20,7 +20,7 @@ class Pair(NamedTuple):
     name: str
     own: pd.DataFrame
     base: pd.DataFrame
-    floors: Mapping[str, float]  # by metric of ECE, the upper end of the higher noise floor
+    floors: Mapping[str, float]  # by metric, the upper end of the higher noise floor
 
 
 class Study(NamedTuple):
@@ -38,17 +38,17 @@ def read(rows: pd.DataFrame, within: Mapping[str, Sequence[float]] | None = None
     """
     rows = rows[rows["split"] == SPLIT]
     groups = rows.groupby(SETTING, sort=False)
-    tables, ends = {setting: _table(chosen) for setting, chosen in groups}, floor_ends(rows, SETTING)
+    tables, ends = {setting: _table(chosen) for setting, chosen in groups}, floors.ends(rows, SETTING)
     pairs = []
     for setting, own in tables.items():
         base = baseline_of(setting, list(tables)) if is_soft(setting[0]) else None
         if base is not None:
             seeds = own.index.intersection(tables[base].index)
-            floors = {
+            high = {
                 metric: max(ends.get((*side, floor), 0.0) for side in (setting, base))
-                for metric, floor in FLOORS.items()
+                for metric, floor in floors.FLOORS.items()
             }
-            pairs.append(Pair(label(*setting), own.loc[seeds], tables[base].loc[seeds], floors))
+            pairs.append(Pair(label(*setting), own.loc[seeds], tables[base].loc[seeds], high))
     return Study({label(*setting): table for setting, table in tables.items()}, pairs, within or {})
 
 

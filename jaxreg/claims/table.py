@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxreg.calibration.uncertainty import inside_floor
+from jaxreg.calibration import floors
 from jaxreg.claims import findings
 from jaxreg.claims.findings import Finding
 from jaxreg.claims.study import Pair, Study, having
@@ -152,7 +152,7 @@ def _closed(pair: Pair) -> Finding:
     said = f"ECE {np.nanmean(before):.4f}, with the norm {np.nanmean(after):.4f}, goal {np.nanmean(goal):.4f}"
     found = findings.level(pair.name, "norm_swap_ece", gap - left, 0.0, +1, said)
     floor = max(pair.floors.get("ece", 0.0), CALIBRATION_NOISE)
-    return found._replace(noise=inside_floor(float(np.nanmean(before - goal)), floor))
+    return found._replace(noise=floors.inside(float(np.nanmean(before - goal)), floor))
 
 
 def _attacked(metric: str) -> bool:

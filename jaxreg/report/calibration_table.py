@@ -1,4 +1,4 @@
-"""The table of calibration: every ECE with its interval and its noise floor, before and after what validation mends."""
+"""The tables of calibration: every error with its interval and noise floor, before and after what validation mends."""
 
 import pandas as pd
 
@@ -10,6 +10,19 @@ NOTE = (
     "difference to the baseline lies inside the floor; T: temperature, and after scaling by it (†: of "
     "some trial at an end of its bracket [0.01, 100]); vector, isotonic: "
     "ECE after vector scaling, after isotonic regression (all fitted on validation); gap: confidence - accuracy"
+)
+ERRORS = {  # the other errors, which have a table of their own, and their titles
+    "ece_adaptive": "adaptive",
+    "ece_classwise": "classwise",
+    "ece_debiased": "debiased",
+    "smece": "smECE",
+    "mce": "MCE",
+}
+ERRORS_NOTE = (
+    "In %, mean over seeds: ECE over bins of equal mass, mean over classes, debiased L2, smooth ECE, the worst bin, "
+    "each with its 95 % interval over examples; floor: the 95 % range of the same error of a perfectly calibrated "
+    "network with these probabilities at this n; ≈: the difference to the baseline lies inside the floor; T: after "
+    "temperature scaling"
 )
 
 
@@ -29,8 +42,6 @@ def columns(frame: pd.DataFrame, split: str) -> list[Column]:
         Column("ece_floor_vector_scaling", "floor vector", 2, 100, wide=True, form=floor),
         Column("ece_floor_isotonic", "floor isotonic", 2, 100, wide=True, form=floor),
         Column("nll_vector_scaling", "NLL vector", 3, wide=True),
-        Column("smece", "smECE", 2, 100, wide=True, form=ece),
-        Column("smece_ts", "smECE T", 2, 100, wide=True, form=ece),
         Column("brier", "Brier", 3, wide=True, form=ece),
         Column("brier_ts", "Brier T", 3, wide=True, form=ece),
         Column("ece_human", "ECE human", 2, 100, wide=True, form=ece),
@@ -38,4 +49,14 @@ def columns(frame: pd.DataFrame, split: str) -> list[Column]:
         Column("cross_entropy_human", "CE human", 3, wide=True, form=ece),
         Column("cross_entropy_human_ts", "CE human T", 3, wide=True, form=ece),
     ]
+    return located(every, frame, split)
+
+
+def errors(frame: pd.DataFrame, split: str) -> list[Column]:
+    """Returns the columns of the table of the other calibration errors, each beside its floor."""
+    every = []
+    for metric, title in ERRORS.items():
+        for suffix, after in (("", ""), ("_ts", " T")):
+            every.append(Column(metric + suffix, title + after, 2, 100, wide=True, form="{mean} [{low}, {high}]"))
+            every.append(Column(f"{metric}_floor{suffix}", "floor" + after, 2, 100, wide=True, form="{low}–{high}"))
     return located(every, frame, split)

@@ -1,21 +1,21 @@
-"""The numbers of every setting against the baseline at the same seed, and which differences of ECE are noise."""
+"""The numbers of every setting against the baseline at the same seed, and which differences of errors are noise."""
 
 from collections.abc import Collection, Mapping
 
 import pandas as pd
 
 from jaxreg import results, statistics
-from jaxreg.calibration.uncertainty import FLOORS, floor_ends, inside_floor
+from jaxreg.calibration import floors
 from jaxreg.statistics import BASELINE
 
-MARK = "≈"  # behind an ECE that differs from the baseline's by no more than perfectly calibrated networks would
+MARK = "≈"  # behind an error that differs from the baseline's by no more than perfectly calibrated networks would
 COLUMNS = ["study", *results.SETTING[1:], "metric", "split", "mean", "baseline_mean", *statistics.Effect._fields]
 
 
 def paired(frame: pd.DataFrame, split: str, metrics: Collection[str]) -> pd.DataFrame:
-    """Returns a line a setting and metric: means, paired difference, tests, `floor` and `inside_floor` of an ECE.
+    """Returns a line a setting and metric: means, paired difference, tests, `inside_floor` of what has a floor.
 
-    The floor is the mean over seeds of its upper end, of the two sides the higher; `p_holm` adjusts over the settings.
+    `floor` is the mean over seeds of its upper end, of the two sides the higher; `p_holm` adjusts over the settings.
     """
     rows = frame[(frame["split"] == split) & frame["value"].notna()]
     rows = rows.drop_duplicates([*results.SETTING, "seed", "metric"])
@@ -26,15 +26,15 @@ def paired(frame: pd.DataFrame, split: str, metrics: Collection[str]) -> pd.Data
     table = pd.concat([one for one in found if len(one)] or found, ignore_index=True)[[*COLUMNS, "p_holm"]]
     ends = _floor_ends(rows)
     floor = [_floor(ends, *line) for line in table[[*results.SETTING, "metric"]].itertuples(index=False, name=None)]
-    inside = [inside_floor(*pair) if pair[1] == pair[1] else None for pair in zip(table["difference"], floor)]
+    inside = [floors.inside(*pair) if pair[1] == pair[1] else None for pair in zip(table["difference"], floor)]
     return table.assign(
         floor=pd.Series(floor, table.index, dtype=float), inside_floor=pd.Series(inside, table.index, dtype="boolean")
     )
 
 
 def noise(frame: pd.DataFrame, split: str) -> set[tuple[str, ...]]:
-    """Returns (study, regularizer, hyperparameters, metric) of every ECE whose difference is inside the floor."""
-    table = paired(frame, split, FLOORS)
+    """Returns (study, regularizer, hyperparameters, metric) of every error whose difference is inside its floor."""
+    table = paired(frame, split, floors.FLOORS)
     chosen = table[table["inside_floor"].fillna(False).astype(bool)]
     return set(chosen[[*results.SETTING, "metric"]].itertuples(index=False, name=None))
 
@@ -42,7 +42,7 @@ def noise(frame: pd.DataFrame, split: str) -> set[tuple[str, ...]]:
 def _floor_ends(rows: pd.DataFrame) -> dict[tuple[str, str], dict[tuple[str, str], float]]:
     """The mean upper end of each noise floor, by study and metric, then by setting."""
     found: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
-    for (study, *setting, metric), high in floor_ends(rows, results.SETTING).items():
+    for (study, *setting, metric), high in floors.ends(rows, results.SETTING).items():
         found.setdefault((study, metric), {})[setting[0], setting[1]] = high
     return found
 
@@ -51,6 +51,6 @@ def _floor(
     ends: Mapping[tuple[str, str], dict[tuple[str, str], float]], study: str, regularizer: str, given: str, metric: str
 ) -> float:
     """The higher end of a setting's and its baseline's floor; nan where there is none."""
-    own = ends.get((study, FLOORS.get(metric, "")), {})
+    own = ends.get((study, floors.FLOORS.get(metric, "")), {})
     base = statistics.baseline_of((regularizer, given), list(own)) if own else None
     return max((own[side] for side in ((regularizer, given), base) if side in own), default=float("nan"))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxreg.calibration.uncertainty import FLOORS, floor_ends
+from jaxreg.calibration import floors
 from jaxreg.geometry.interventions import share_closed
 from jaxreg.geometry.summary import CALIBRATION_NOISE, MARGIN_NOISE
 from jaxreg.report.data import StudyData
@@ -59,13 +59,13 @@ def lines(data: StudyData) -> list[Line]:
 def numbers(data: StudyData) -> pd.DataFrame:
     """Returns the same in numbers: setting, change, metric, baseline, changed, own, closed, least, greatest, n."""
     wanted = {gap.metric for gap in GAPS.values()} | {f"{change}_{gap}" for change in CHANGES for gap in GAPS}
-    rows = data.frame[(data.frame["split"] == data.split) & data.frame["metric"].isin(wanted | {FLOORS["ece"]})]
+    rows = data.frame[(data.frame["split"] == data.split) & data.frame["metric"].isin(wanted | {floors.FLOORS["ece"]})]
     changed = set(rows.loc[rows["metric"].str.startswith(tuple(CHANGES)), "setting"])
     by_setting = dict(iter(rows.groupby("setting")))
-    floors = floor_ends(rows, ["setting"])
+    ends = floors.ends(rows, ["setting"])
     found = []
     for setting, base in _pairs(data, changed):
-        floor = max(floors.get((side, FLOORS["ece"]), 0.0) for side in (setting, base))
+        floor = max(ends.get((side, floors.FLOORS["ece"]), 0.0) for side in (setting, base))
         for change, told in CHANGES.items():
             for name, gap in GAPS.items():
                 noise = max(gap.noise, floor) if name == "ece" else gap.noise

@@ -68,8 +68,10 @@ def render(
         png=lambda figure: base64.b64encode(figure.png).decode(),
         columns=columns,
         lines=lines,
-        calibration=tables.calibration_lines(data),
-        calibration_note=f"{data.split} split. {calibration_table.NOTE}",
+        calibration=[
+            (*tables.calibration_lines(data), f"{data.split} split. {calibration_table.NOTE}"),
+            (*tables.error_lines(data), f"{data.split} split. {calibration_table.ERRORS_NOTE}"),
+        ],
         note=note(data.split, columns),
         trials=tables.trial_lines(data),
         claims=claims,

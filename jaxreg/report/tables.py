@@ -37,6 +37,12 @@ def calibration_lines(data: StudyData) -> tuple[list[Column], list[Line]]:
     return columns, _lines(data, columns)
 
 
+def error_lines(data: StudyData) -> tuple[list[Column], list[Line]]:
+    """Returns the same of the table of the other calibration errors."""
+    columns = calibration_table.errors(data.frame, data.split)
+    return columns, _lines(data, columns)
+
+
 def geometry_lines(data: StudyData) -> list[tuple[geometry_table.Table, list[Column], list[Line]]]:
     """Returns every table of geometry that has a column, with the same of each."""
     shown = [(table, geometry_table.columns(table, data)) for table in geometry_table.TABLES]
@@ -98,8 +104,8 @@ def save(data: StudyData, folder: epath.Path) -> list[str]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     tables = {"main": main(data), "calibration": calibration(data), "summary": results.summary(data.frame)}
-    columns = main_columns(data.frame, data.split) + calibration_table.columns(data.frame, data.split)
-    shown = {column.metric for column in columns}
+    makers = main_columns, calibration_table.columns, calibration_table.errors
+    shown = {column.metric for columns in makers for column in columns(data.frame, data.split)}
     tables |= {"differences": differences.paired(data.frame, data.split, shown), "trials": wide(data)}
     intervened = interventions.numbers(data)
     tables |= {} if intervened.empty else {"interventions": intervened}

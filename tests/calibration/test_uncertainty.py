@@ -13,7 +13,7 @@ KEY = jax.random.key(3)
 
 @jax.jit
 def resampled(logits, labels, ids):
-    """Sums of the data and of 400 replicates, and of the floor, on the host in float64."""
+    """Sums of the data and of 400 replicates."""
     each, mask = metrics.examples(logits, labels), jnp.ones(len(labels))
     width = bins.equal_width(each.confidence)
     mass = bins.equal_mass(rank(each.confidence, mask), mask.sum())
@@ -23,14 +23,12 @@ def resampled(logits, labels, ids):
     columns = jnp.stack([mask, each.correct, each.confidence, each.nll, each.brier, *influence], -1)
     uniform = uncertainty.uniforms(KEY, ids, 400)
     weights = jnp.concatenate([mask[:, None], uncertainty.poisson_weights(uniform)], -1)
-    drawn = uncertainty.draw_floor(uniform, each.confidence, mask, width)
-    return uncertainty.resample(weights, columns, width, mass), drawn
+    return uncertainty.resample(weights, columns, width, mass)
 
 
 def look(logits, labels, ids=None):
     ids = np.arange(len(labels), dtype=np.uint32) if ids is None else ids
-    total, drawn = (np.asarray(a, np.float64) for a in resampled(logits, labels, ids))
-    return uncertainty.unpack(total), drawn
+    return uncertainty.unpack(np.asarray(resampled(logits, labels, ids), np.float64))  # on the host
 
 
 def test_weights_are_poisson():
@@ -42,7 +40,7 @@ def test_weights_are_poisson():
 def test_replicate_zero_holds_the_data():
     logits, labels = draw(0, 500)
     sums = jax.jit(lambda *data: metrics.summary(metrics.sums_of(*data)))(logits, labels)
-    found, _ = look(logits, labels)
+    found = look(logits, labels)
     np.testing.assert_allclose(found.nll[0] / found.count[0], sums["nll"], rtol=1e-5)
     np.testing.assert_allclose(bins.ece(found.bins)[0], sums["ece"], atol=1e-6)
     np.testing.assert_allclose(found.mass.count[0], [34] * 5 + [33] * 10, rtol=1e-6)
@@ -55,13 +53,13 @@ def test_intervals_of_means_are_those_of_scipy(metric):
     values = {"accuracy": each.correct, "confidence_gap": each.confidence - each.correct}
     values = np.asarray(values.get(metric, getattr(each, metric, None)), np.float64)
     expected = scipy.stats.bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=0)
-    low, high = uncertainty.intervals(look(logits, labels)[0])[metric]
+    low, high = uncertainty.intervals(look(logits, labels))[metric]
     width = np.ptp(expected.confidence_interval)
     np.testing.assert_allclose([low, high], expected.confidence_interval, atol=0.15 * width)
 
 
 def test_every_interval_holds_its_estimate():
-    found, _ = look(*draw(2, 500, temperature=2.0))
+    found = look(*draw(2, 500, temperature=2.0))
     for name, (low, high) in uncertainty.intervals(found).items():
         value = uncertainty.INTERVALS[name][0](found)[0]
         assert low < value < high, name
@@ -73,32 +71,3 @@ def test_draws_follow_the_id_not_the_place():
     here, there = look(logits, labels), look(logits[turned], labels[turned], turned.astype(np.uint32))
     for a, b in zip(jax.tree.leaves(here), jax.tree.leaves(there)):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-3)
-
-
-def test_a_perfect_model_is_inside_its_floor_95_percent_of_the_time():
-    # 300 models whose labels are drawn from their own probabilities: the standard error of 95 % is 1.3 %.
-    inside = []
-    for seed in range(300):
-        found, drawn = look(*draw(seed, 500))
-        data = jax.tree.map(lambda a: a[0], found.bins)
-        _, low, high = uncertainty.floor(drawn, data)
-        inside.append(low <= bins.ece(data) <= high)
-    assert 0.91 <= np.mean(inside) <= 0.985
-
-
-def test_the_floor_falls_with_the_root_of_n():
-    # Every label of confidence c: |mean(correct) - c| has mean sqrt(2/pi) sqrt(c (1-c) / N) for large N.
-    confidence = jnp.full(500, 0.7)
-    uniform = uncertainty.uniforms(KEY, jnp.arange(500, dtype=jnp.uint32), 400)
-    width = bins.equal_width(confidence)
-    drawn = np.asarray(uncertainty.draw_floor(uniform, confidence, jnp.ones(500), width))
-    data = bins.bins_of(width, confidence, confidence, jnp.ones(500))
-    mean, low, high = uncertainty.floor(drawn, data)
-    np.testing.assert_allclose(mean, np.sqrt(2 / np.pi * 0.21 / 500), rtol=0.1)
-    assert low < mean < high
-
-
-def test_a_difference_inside_the_floor_is_not_called_one():
-    assert uncertainty.inside_floor(-0.004, 0.005, 0.003)
-    assert not uncertainty.inside_floor(0.006, 0.005, 0.003)
-    assert uncertainty.inside_floor(float("nan"), 0.005)

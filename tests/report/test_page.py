@@ -163,7 +163,19 @@ def test_differences_are_paired_tests_with_the_floor(workdir):
     assert line["difference"] == pytest.approx(value["mixup"]["value"].mean() - value["none"]["value"].mean())
     assert (line["n"], line["floor"], line["inside_floor"]) == (3, 0.015, False)
     assert table[(table["metric"] == "ece_ts") & table["hyperparameters"].str.contains("0.1")]["inside_floor"].all()
-    assert table[table["metric"] == "nll"]["floor"].isna().all()  # a floor is known of ECE alone
+    assert table[table["metric"] == "nll"]["floor"].isna().all()  # it is no error of calibration alone
+
+
+def test_every_error_stands_beside_its_floor_with_a_mark_inside_it(workdir, seen):
+    columns, lines = tables.error_lines(data.load([workdir]))
+    assert [column.title for column in columns] == ["smECE", "floor"]
+    assert [line.cells[1:] for line in lines] == [
+        ["1.50 [1.00, 5.00]", "0.40–1.50"],
+        ["2.50 [1.00, 5.00]≈", "0.40–1.50"],  # 1 % from the baseline
+        ["3.50 [1.00, 5.00]", "0.40–1.50"],
+        ["4.50 [1.00, 5.00]", "0.40–1.50"],
+    ]
+    assert "2.50≈ 1.00, 5.00" in " ".join(seen.text.split())
 
 
 def test_one_colour_a_setting(workdir):

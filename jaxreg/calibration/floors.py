@@ -1,0 +1,98 @@
+"""Noise floors: the error that a perfectly calibrated model with the same probabilities would show at this N.
+
+Labels are drawn anew from the probabilities of the model itself; counts, confidences and bins stay. As for the
+bootstrap, every draw is a function of (seed, replicate, example id) alone, and sums over batches add.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import scipy.stats
+from jax import Array
+
+from jaxreg.calibration import bins as binning
+from jaxreg.calibration.bins import Bins
+from jaxreg.calibration.uncertainty import Resampled
+
+# What is above 0 by noise alone. A difference below the upper end of the floor is none.
+FLOORED = ("ece", "ece_adaptive", "ece_classwise", "ece_debiased", "smece", "mce")
+AFTER = ("", "_ts", "_vector_scaling", "_isotonic")
+FLOORS = {f"{metric}{suffix}": f"{metric}_floor{suffix}" for metric in FLOORED for suffix in AFTER}
+WAVED = 50  # draws for smECE at most: each takes as much as all bins together
+LABELLED = 12  # draws for the classwise ECE: each looks at all classes; so many cells scatter little
+FEWEST = 39  # draws that have a 2.5 % point: the smallest of them
+
+
+def draw(uniform_BR: Array, confidence_B: Array, mask_B: Array) -> Array:
+    """Returns which examples are correct, 1 or 0 [B, R], where each is with probability its confidence."""
+    return (uniform_BR < confidence_B[:, None]).astype(jnp.float32) * mask_B[:, None]
+
+
+def binned(correct_BR: Array, width_BM: Array, mass_BM: Array) -> Array:
+    """Returns how many are correct [R, 2 M] in each bin, of equal width, then of equal mass; batches add."""
+    both_B2M = jnp.concatenate([width_BM, mass_BM], -1)
+    return jnp.matmul(correct_BR.T, both_B2M, precision=binning.EXACT)
+
+
+def draw_classes(uniform_BR: Array, p_BK: Array, mask_B: Array, bins: int) -> Array:
+    """Returns how many labels [R, K, M] fall on each class and bin of its p, drawn from all of `p_BK`; batches add.
+
+    The label is the first class whose cumulative probability is beyond the uniform draw.
+    """
+    classes = p_BK.shape[-1]
+    until_BK = jnp.matmul(p_BK, jnp.triu(jnp.ones((classes, classes))), precision=binning.EXACT)
+    at_BR = uniform_BR * until_BK[:, -1:]
+    label_BR = jnp.sum(until_BK[:, None, :-1] <= at_BR[..., None], -1, dtype=jnp.int32)
+    place_BR = binning.place(jnp.take_along_axis(p_BK, label_BR, -1), bins)
+    replicates = uniform_BR.shape[-1]
+    nothing = jnp.zeros((replicates, classes, bins)) + mask_B[0] * 0
+    return nothing.at[jnp.arange(replicates), label_BR, place_BR].add(mask_B[:, None])
+
+
+def classwise(drawn_RKM: Array, by_class: Bins, count: Array) -> Array:
+    """Returns the classwise ECE [R] of draws of `draw_classes`; `by_class` [K, M] and count are those of the data."""
+    return jnp.sum(jnp.abs(drawn_RKM - by_class.confidence), (-2, -1)) / (drawn_RKM.shape[1] * count)
+
+
+def of_bins(drawn_R2M: Any, data: Resampled) -> dict[str, Any]:
+    """Returns the errors [R] of the draws of `binned`, by metric; `data` are the sums of the data themselves."""
+    width_RM, mass_RM = np.split(np.asarray(drawn_R2M), 2, axis=-1)
+    width = Bins(data.bins.count, data.bins.confidence, width_RM)
+    mass = Bins(data.mass.count, data.mass.confidence, mass_RM)
+    top = {"ece": binning.ece, "ece_debiased": binning.debiased, "mce": binning.mce}
+    return {name: metric(width) for name, metric in top.items()} | {"ece_adaptive": binning.ece(mass)}
+
+
+def summary(drawn_R: Any) -> tuple[float, tuple[float, float]]:
+    """Returns the mean, and (low, high), of drawn errors [R] >= 0: one more draw is within with 95 %.
+
+    Low and high are the 2.5 and 97.5 % points of the draws, between the r-th smallest at r / (R + 1); of fewer draws
+    than have such points mean -+ t sd sqrt(1 + 1 / R), t of R - 1 degrees of freedom.
+
+    References: Hyndman and Fan, 1996, doi:10.2307/2684934, definition 6.
+    """
+    count, mean = len(drawn_R), float(np.mean(drawn_R))
+    if count >= FEWEST:
+        low, high = np.percentile(drawn_R, [2.5, 97.5], method="weibull")
+        return mean, (float(low), float(high))
+    reach = scipy.stats.t.ppf(0.975, count - 1) * np.std(drawn_R, ddof=1) * np.sqrt(1 + 1 / count)
+    return mean, (max(mean - reach, 0.0), mean + reach)
+
+
+def ends(rows: pd.DataFrame, by: Sequence[str]) -> dict[tuple[str, ...], float]:
+    """The mean upper end of each noise floor in a results table, by (*by, metric); none where none was measured."""
+    if "high" not in rows:
+        return {}
+    floors = rows[rows["metric"].isin(FLOORS.values()) & rows["high"].notna()]
+    return floors.groupby([*by, "metric"], sort=False)["high"].mean().to_dict()
+
+
+def inside(difference: float, *floors_high: float) -> bool:
+    """True where a difference between errors is no larger than perfect models show: it is not to be called one.
+
+    `floors_high` are the upper ends of the floors of everything that was compared; NaN compares as inside.
+    """
+    return not abs(difference) > max(floors_high)
