@@ -38,6 +38,8 @@ SCHEMA = pa.schema(
         pa.field("high", pa.float64()),
     ]
 )
+TEXTS = [field.name for field in SCHEMA if field.type == pa.string()]  # few texts, each many times
+CODED = pa.schema([f.with_type(pa.dictionary(pa.int32(), pa.string())) if f.name in TEXTS else f for f in SCHEMA])
 SETTING = ["study", "regularizer", "hyperparameters"]
 UNSAID = (("per_batch", 0),)  # in labels: draws are per example by default
 MEASURED = ["study", "trial", "probe"]  # what a probe leaves at once
@@ -94,15 +96,6 @@ def read(path: epath.PathLike) -> pd.DataFrame:
     return _read_table(epath.Path(path)).to_pandas()
 
 
-def homes(workdirs: Sequence[epath.Path]) -> dict[tuple[str, str, str], epath.Path]:
-    """Returns the workdir that answers for a trial of a study and a probe: of those that measured it the first one."""
-    found: dict[tuple[str, str, str], epath.Path] = {}
-    for workdir, dataset in zip(workdirs, scan(workdirs)):
-        for measured in _measured(dataset):
-            found.setdefault(measured, workdir)
-    return found
-
-
 def scan(workdirs: Sequence[epath.Path]) -> list[ds.Dataset]:
     """Returns results.parquet of each workdir as a dataset that reads nothing but its schema until it is asked.
 
@@ -112,15 +105,28 @@ def scan(workdirs: Sequence[epath.Path]) -> list[ds.Dataset]:
 
 
 def select(workdirs: Sequence[epath.Path], where: ds.Expression | None = None) -> pd.DataFrame:
-    """Returns the rows of many workdirs that fit `where`, each from its home, in the order of the workdirs."""
-    taken: set[tuple[str, str, str]] = set()
-    tables = [SCHEMA.empty_table()]
-    for dataset in scan(workdirs):
+    """Returns the rows of many workdirs that fit `where`, each from its home, in the order of the workdirs.
+
+    The columns `TEXTS` are categorical: a name that a million rows share is held once.
+    """
+    return join(workdirs, where)[0].to_pandas()
+
+
+def join(
+    workdirs: Sequence[epath.Path], where: ds.Expression | None = None
+) -> tuple[pa.Table, dict[tuple[str, str, str], epath.Path]]:
+    """Returns the same rows as a table with the schema `CODED`, and the homes.
+
+    A home is the workdir that answers for a trial of a study and a probe: of those that measured it the first one.
+    """
+    homes: dict[tuple[str, str, str], epath.Path] = {}
+    tables = [CODED.empty_table()]
+    for workdir, dataset in zip(workdirs, scan(workdirs)):
         measured = _measured(dataset)
-        chosen = _without(measured & taken, where)
-        taken |= measured
-        tables.append(dataset.to_table(filter=chosen).replace_schema_metadata(None).cast(SCHEMA))
-    return pa.concat_tables(tables).to_pandas()
+        chosen = _without(measured & homes.keys(), where)
+        homes |= dict.fromkeys(measured - homes.keys(), workdir)
+        tables.append(dataset.to_table(filter=chosen).replace_schema_metadata(None).cast(CODED))
+    return pa.concat_tables(tables).unify_dictionaries(), homes
 
 
 def _without(twins: set[tuple[str, str, str]], where: ds.Expression | None) -> ds.Expression | None:
@@ -198,7 +204,7 @@ def _holds(column: str, value: str) -> ds.Expression:
     kind = SCHEMA.field(column).type
     if kind == pa.string():
         pattern = "".join({"*": "%", "%": r"\%", "_": r"\_", "\\": r"\\"}.get(letter, letter) for letter in value)
-        return pc.match_like(ds.field(column), pattern)
+        return pc.match_like(ds.field(column).cast(pa.string()), pattern)
     try:
         return ds.field(column) == pa.scalar(float(value) if kind == pa.float64() else int(value), kind)
     except ValueError:
@@ -207,8 +213,9 @@ def _holds(column: str, value: str) -> ds.Expression:
 
 def _dataset(path: epath.Path) -> ds.Dataset:
     if "://" in str(path):  # the path's own library reads it, whole
-        return ds.dataset(_read_table(path))
-    found = ds.dataset(str(path), format="parquet")
+        return ds.dataset(_read_table(path).cast(CODED))
+    coded = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns=TEXTS))
+    found = ds.dataset(str(path), format=coded)
     if found.schema.names != SCHEMA.names:
         raise ValueError(f"{path} must have the columns {SCHEMA.names}, got {found.schema.names}: probe again.")
     return found
@@ -216,8 +223,8 @@ def _dataset(path: epath.Path) -> ds.Dataset:
 
 def _measured(dataset: ds.Dataset) -> set[tuple[str, str, str]]:
     """Which trials of which studies which probes have measured."""
-    found = dataset.to_table(columns=MEASURED).group_by(MEASURED).aggregate([])
-    return set(zip(*(found[name].to_pylist() for name in MEASURED)))
+    found = dataset.to_table(columns=MEASURED).unify_dictionaries().to_pandas().drop_duplicates()
+    return set(found.itertuples(index=False, name=None))
 
 
 def _refuse_repeats(table: pa.Table) -> None:

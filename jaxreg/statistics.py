@@ -16,6 +16,7 @@ CONFIDENCE = 0.95
 BASELINE = "none"
 ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of a metric, relative: they are computed in float32
 EXACT = 50  # pairs up to which the signed-rank test is exact
+EXACT_TIED = 13  # the same with ties or zeros
 
 
 class Effect(NamedTuple):
@@ -40,45 +41,79 @@ def effect(treated: Sequence[float] | np.ndarray, control: Sequence[float] | np.
 
     Raises: ValueError: if the two differ in length.
     """
-    treated, control = np.asarray(treated, float), np.asarray(control, float)
-    if treated.shape != control.shape or treated.ndim != 1:
-        raise ValueError(f"pairs need two lists of one length, got {treated.shape} and {control.shape}.")
-    difference = treated - control
-    difference = difference[np.isfinite(difference)]
-    n, nothing = len(difference), np.nan
+    return effects([treated], [control])[0]
+
+
+def effects(treated: Sequence[Any], control: Sequence[Any]) -> list[Effect]:
+    """Returns the `effect` of each of the `treated` against the `control` at its place, many at the price of one."""
+    differences, size_G = [], np.zeros(len(treated))
+    for place, sides in enumerate(zip(treated, control)):
+        own, base = (np.asarray(side, float) for side in sides)
+        if own.shape != base.shape or own.ndim != 1:
+            raise ValueError(f"pairs need two lists of one length, got {own.shape} and {base.shape}.")
+        difference = own - base
+        differences.append(difference[np.isfinite(difference)])
+        size_G[place] = max(np.abs(side[np.isfinite(side)]).max(initial=0.0) for side in (own, base))
+    found = [Effect._make([np.nan] * len(Effect._fields))] * len(differences)
+    count_G = np.array([len(difference) for difference in differences])
+    for n in np.unique(count_G):
+        places = np.flatnonzero(count_G == n)
+        columns = _effects(np.stack([differences[place] for place in places]), size_G[places])
+        for place, *values in zip(places, *(np.broadcast_to(column, len(places)).tolist() for column in columns)):
+            found[place] = Effect._make(values)
+    return found
+
+
+def _effects(difference_GN: np.ndarray, size_G: np.ndarray) -> tuple[Any, ...]:
+    """The fields of `Effect`, [G] or one for all, of finite differences of numbers of the magnitude `size_G`."""
+    n, nothing = difference_GN.shape[1], np.nan
     if n < 2:
-        return Effect(float(difference[0]) if n else nothing, nothing, nothing, nothing, n, nothing, nothing, nothing)
-    mean, sd = float(difference.mean()), float(difference.std(ddof=1))
-    if not difference.any():
-        return Effect(0.0, 0.0, 0.0, 0.0, n, 0.0, 1.0, 1.0)
-    if np.ptp(difference) <= ROUNDING * max(np.abs(side[np.isfinite(side)]).max() for side in (treated, control)):
-        same = 2.0 ** (1 - n) if difference.min() * difference.max() > 0 else 1.0
-        return Effect(mean, nothing, nothing, sd, n, nothing, same, _wilcoxon(difference))
-    error = sd / np.sqrt(n)  # scipy.stats.ttest_1samp says the same, a hundred times slower: claims ask thousands
-    half = float(scipy.special.stdtrit(n - 1, (1 + CONFIDENCE) / 2) * error)
-    p = float(2 * scipy.special.stdtr(n - 1, -abs(mean / error)))
-    return Effect(mean, mean - half, mean + half, sd, n, float(mean / error), p, _wilcoxon(difference))
+        return difference_GN[:, 0] if n else nothing, nothing, nothing, nothing, n, nothing, nothing, nothing
+    mean_G, sd_G, low_G, high_G = (bound(difference_GN, 1) for bound in (np.mean, _sd, np.min, np.max))
+    cases = [~difference_GN.any(1), high_G - low_G <= ROUNDING * size_G]
+    coin_G = np.where(low_G * high_G > 0, 2.0 ** (1 - n), 1.0)
+    error_G = sd_G / np.sqrt(n)  # scipy.stats.ttest_1samp says the same, a hundred times slower
+    half_G = scipy.special.stdtrit(n - 1, (1 + CONFIDENCE) / 2) * error_G
+    t_G = mean_G / np.where(cases[0] | cases[1], nothing, error_G)
+    p_G = np.select(cases, [1.0, coin_G], 2 * scipy.special.stdtr(n - 1, -np.abs(t_G)))
+    ends_G = [np.select(cases, [0.0, nothing], end_G) for end_G in (mean_G - half_G, mean_G + half_G, t_G)]
+    return mean_G, ends_G[0], ends_G[1], sd_G, n, ends_G[2], p_G, _wilcoxon(difference_GN)
 
 
-def _wilcoxon(difference: np.ndarray) -> float:
-    """The signed-rank test; exact up to 50 pairs without ties and zeros."""
-    if not difference.any():
-        return 1.0
-    sizes, n = np.abs(difference), len(difference)
-    ordered = np.unique(sizes)
-    if n <= EXACT and sizes.all() and len(ordered) == n:
-        return _exact(n, int((1 + np.searchsorted(ordered, sizes[difference > 0])).sum()))
-    return float(scipy.stats.wilcoxon(difference).pvalue)
+def _sd(values_GN: np.ndarray, axis: int) -> np.ndarray:
+    return values_GN.std(axis, ddof=1)
 
 
-@functools.lru_cache(maxsize=65536)
-def _exact(n: int, positive: int) -> float:
-    """The exact test where the ranks 1..n of positive differences sum to `positive`: all that it depends on."""
-    signed = -np.arange(1.0, n + 1)
-    for rank in range(n, 0, -1):
-        if rank <= positive:
-            signed[rank - 1], positive = rank, positive - rank
-    return float(scipy.stats.wilcoxon(signed, method="exact").pvalue)
+def _wilcoxon(difference_GN: np.ndarray) -> np.ndarray:
+    """The signed-rank tests, zeros left out, as `scipy.stats.wilcoxon` makes them with ties: exact up to `EXACT_TIED`.
+
+    Without ties and zeros exact up to `EXACT`; beyond, normal. Scipy goes through all 2^n signs of ties, for 0.1 s.
+    """
+    n, zero_GN = difference_GN.shape[1], difference_GN == 0
+    rank_GN = scipy.stats.rankdata(np.where(zero_GN, np.inf, np.abs(difference_GN)), axis=1)
+    twice_GN = np.where(zero_GN, 0, 2 * rank_GN).astype(int)  # ties share half ranks
+    positive_G, twice_GN = np.where(difference_GN > 0, twice_GN, 0).sum(1), np.sort(twice_GN, 1)
+    exact_G = (np.diff(twice_GN, axis=1) > 0).all(1) & ~zero_GN.any(1) & (n <= EXACT) | (n <= EXACT_TIED)
+    p_G = np.ones(len(difference_GN))
+    p_G[exact_G] = [_exact(tuple(ranks), total) for ranks, total in zip(twice_GN[exact_G], positive_G[exact_G])]
+    rest_G = ~exact_G & ~zero_GN.all(1)
+    if rest_G.any():
+        p_G[rest_G] = scipy.stats.wilcoxon(difference_GN[rest_G], axis=1, method="asymptotic").pvalue
+    return p_G
+
+
+def _exact(ranks: tuple[int, ...], positive: int) -> float:
+    """The exact test where those of the `ranks` that belong to positive differences sum to `positive`."""
+    return min(1.0, 2 * float(_sums(ranks)[min(positive, sum(ranks) - positive)]))
+
+
+@functools.lru_cache(maxsize=4096)
+def _sums(ranks: tuple[int, ...]) -> np.ndarray:
+    """P(the sum of the ranks with a positive sign is at most 0, 1, ...), every sign a fair coin."""
+    chance = np.ones(1)
+    for rank in ranks:
+        chance = (np.pad(chance, (0, rank)) + np.pad(chance, (rank, 0))) / 2
+    return np.cumsum(chance)
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -149,13 +184,10 @@ def paired(
     pairs = _pairs(tuple(values.index.droplevel("seed").unique().sort_values()), baseline)
     treated, control, both = _side_by_side(values, pairs)
     means = [pd.DataFrame(np.where(both, side, np.nan)).mean(axis=1) for side in (treated, control)]
-    rows = []
-    for place, (setting, _) in enumerate(pairs):
-        own, base = (side[place, both[place]] for side in (treated, control))
-        name = {"regularizer": setting[0], "hyperparameters": setting[1], "metric": metric, "split": split}
-        rows.append(name | {"mean": means[0][place], "baseline_mean": means[1][place]} | effect(own, base)._asdict())
-    columns = ["regularizer", "hyperparameters", "metric", "split", "mean", "baseline_mean", *Effect._fields]
-    table = pd.DataFrame(rows, columns=columns)
+    sides = ([values[known] for values, known in zip(side, both)] for side in (treated, control))
+    names = pd.DataFrame([setting for setting, _ in pairs], columns=["regularizer", "hyperparameters"])
+    names = names.assign(metric=metric, split=split, mean=means[0], baseline_mean=means[1])
+    table = names.join(pd.DataFrame(effects(*sides), columns=list(Effect._fields)))
     return table.assign(p_holm=holm(table["p"].to_numpy(float)))
 
 
@@ -183,7 +215,8 @@ def _values(frame: pd.DataFrame, metric: str, split: str, probe: str | None) -> 
         chosen = chosen[chosen["probe"] == probe]
     if chosen.empty:
         raise ValueError(f"no rows of metric {metric!r} on split {split!r}; known: {sorted(set(frame['metric']))}.")
-    series = chosen.set_index(["regularizer", "hyperparameters", "seed"])["value"]
+    texts = {"regularizer": str, "hyperparameters": str}  # categories would come in another order than texts
+    series = chosen.astype(texts).set_index([*texts, "seed"])["value"]
     if series.index.has_duplicates:
         twice = series.index[series.index.duplicated()][0]
         raise ValueError(f"{metric!r} comes twice for (regularizer, hyperparameters, seed) = {twice}: pass one study.")

@@ -1,8 +1,10 @@
 """The forms of test that a claim is put to: a difference, a level, sameness, a rank correlation. One result each.
 
-Every test gives an effect with a 95 % interval and the one-sided p-values of a claim and of its opposite.
+Every test gives an effect with a 95 % interval and the one-sided p-values of a claim and of its opposite. The settings
+that are tested on one metric are tested at once: a sweep has a thousand of them.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +14,8 @@ from jaxreg import statistics
 from jaxreg.calibration import floors
 
 SAME = "{:.4g} against {:.4g} for none"
+Names = Sequence[str]  # of settings
+Seeds = Sequence[np.ndarray]  # of each setting its values [S], seeds paired by place
 LEAST_FOR_RANKS = 6  # trials for a rank correlation: with fewer, even perfect order is no evidence after correction
 
 
@@ -36,39 +40,48 @@ class Finding(NamedTuple):
         return min(1.0, 2 * min(self.p_for, self.p_against)) if not np.isnan(self.p_for) else float("nan")
 
 
-def difference(
-    setting: str, metric: str, own_S: np.ndarray, base_S: np.ndarray, direction: int, floor: float = 0.0
-) -> Finding:
-    """Is own - base above 0 (direction +1) or below (-1)? Paired t over seeds; within `floor` it is noise."""
-    found = statistics.effect(own_S, base_S)
-    paired = np.isfinite(own_S - base_S)
-    said = f"{np.mean(own_S[paired]):.4g} against {np.mean(base_S[paired]):.4g} for none"
-    sides = _sides(found, direction)
-    noise = floor > 0 and floors.inside(found.difference, floor)
-    return Finding(setting, metric, *found[:3], found.n, "paired t", *sides, said, noise)
+def differences(
+    settings: Names, metric: str, own: Seeds, base: Seeds, direction: int, noise: Sequence[float]
+) -> list[Finding]:
+    """Is own - base above 0 (direction +1) or below (-1)? Paired t over seeds; within its `noise` it is none."""
+    found = []
+    effects = statistics.effects(own, base)
+    for setting, own_S, base_S, floor, effect in zip(settings, own, base, noise, effects):
+        paired = np.isfinite(own_S - base_S)
+        said = f"{np.mean(own_S[paired]):.4g} against {np.mean(base_S[paired]):.4g} for none"
+        lost = floor > 0 and floors.inside(effect.difference, floor)
+        sides = _sides(effect, direction)
+        found.append(Finding(setting, metric, *effect[:3], effect.n, "paired t", *sides, said, lost))
+    return found
 
 
-def level(setting: str, metric: str, values_S: np.ndarray, bound: float, direction: int, said: str = "") -> Finding:
+def levels(
+    settings: Names, metric: str, values: Seeds, bound: float, direction: int, said: Names = ()
+) -> list[Finding]:
     """Is the mean over seeds above the bound (direction +1) or below (-1)? One-sample t; the effect is the mean."""
-    found = statistics.effect(values_S, np.full_like(values_S, bound))
-    above = "above" if direction > 0 else "below"
-    shifted = (found.difference + bound, found.low + bound, found.high + bound)
-    said = said or f"mean {shifted[0]:.4g}"
-    return Finding(setting, metric, *shifted, found.n, f"t, {above} {bound:g}", *_sides(found, direction), said)
+    found, test = [], f"t, {'above' if direction > 0 else 'below'} {bound:g}"
+    effects = statistics.effects(values, [np.full_like(values_S, bound) for values_S in values])
+    for setting, effect, told in zip(settings, effects, said or [""] * len(settings)):
+        shifted = (effect.difference + bound, effect.low + bound, effect.high + bound)
+        told = told or f"mean {shifted[0]:.4g}"
+        found.append(Finding(setting, metric, *shifted, effect.n, test, *_sides(effect, direction), told))
+    return found
 
 
-def same(setting: str, metric: str, own_S: np.ndarray, base_S: np.ndarray, margin: float, said: str = SAME) -> Finding:
+def same(settings: Names, metric: str, own: Seeds, base: Seeds, margin: float, said: str = SAME) -> list[Finding]:
     """Is |own - base| below the margin? Two one-sided t-tests; against it: the difference is beyond the margin.
 
     References: Schuirmann, 1987, doi:10.1007/BF01068419.
     """
-    found = statistics.effect(own_S, base_S)
-    over = _sides(statistics.effect(own_S - base_S, np.full_like(own_S, margin)), +1)
-    under = _sides(statistics.effect(own_S - base_S, np.full_like(own_S, -margin)), -1)
-    p_for, p_against = max(over[1], under[1]), min(1.0, 2 * min(over[0], under[0]))
-    said = said.format(np.nanmean(own_S), np.nanmean(base_S))
-    test = f"equivalence within {margin:g}"
-    return Finding(setting, metric, *found[:3], found.n, test, p_for, p_against, said)
+    apart = [own_S - base_S for own_S, base_S in zip(own, base)]
+    over, under = (statistics.effects(apart, [np.full_like(one, sign * margin) for one in apart]) for sign in (1, -1))
+    found, test = [], f"equivalence within {margin:g}"
+    for place, effect in enumerate(statistics.effects(own, base)):
+        above, below = _sides(over[place], +1), _sides(under[place], -1)
+        sides = max(above[1], below[1]), min(1.0, 2 * min(above[0], below[0]))
+        told = said.format(np.nanmean(own[place]), np.nanmean(base[place]))
+        found.append(Finding(settings[place], metric, *effect[:3], effect.n, test, *sides, told))
+    return found
 
 
 def correlation(setting: str, metric: str, one_T: np.ndarray, other_T: np.ndarray, said: str) -> Finding:

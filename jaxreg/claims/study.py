@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from jaxreg.calibration import floors
@@ -37,9 +38,7 @@ def read(rows: pd.DataFrame, within: Mapping[str, Sequence[float]] | None = None
     Raises: ValueError: if a setting has several values of one metric at one seed.
     """
     rows = rows[rows["split"] == SPLIT]
-    groups = rows.groupby(SETTING, sort=False)
-    tables, ends = {setting: _table(chosen) for setting, chosen in groups}, floors.ends(rows, SETTING)
-    pairs = []
+    tables, ends, pairs = _tables(rows), floors.ends(rows, SETTING), []
     for setting, own in tables.items():
         base = baseline_of(setting, list(tables)) if is_soft(setting[0]) else None
         if base is not None:
@@ -66,16 +65,40 @@ def label(regularizer: str, hyperparameters: str) -> str:
 def having(study: Study, *metrics: str) -> Iterator[Pair]:
     """The pairs whose own side has all the metrics, and whose baseline has the last."""
     for pair in study.pairs:
-        if set(metrics) <= set(pair.own) and metrics[-1] in pair.base:
+        if all(metric in pair.own for metric in metrics) and metrics[-1] in pair.base:
             yield pair
 
 
-def _table(rows: pd.DataFrame) -> pd.DataFrame:
-    if rows.duplicated(["seed", "metric"]).any():
-        twice = rows[rows.duplicated(["seed", "metric"])].iloc[0]
+def _tables(rows: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """By setting, in their order, a line a seed and a column a metric that the setting has.
+
+    All settings in one matrix [lines, M], cut afterwards: a pivot for each of a thousand would take seconds.
+    """
+    lines = rows.groupby([*SETTING, "seed"], sort=False).ngroup().to_numpy()
+    column, found = pd.factorize(rows["metric"])
+    order = np.argsort(np.asarray(found, object))
+    names, column = np.asarray(found, object)[order], np.argsort(order)[column]
+    place = lines * max(len(names), 1) + column
+    _refuse_twice(rows, place)
+    keys = rows[[*SETTING, "seed"]].drop_duplicates().reset_index(drop=True)
+    values, there = np.full((len(keys), len(names)), np.nan), np.zeros((len(keys), len(names)), bool)
+    values.flat[place], there.flat[place] = rows["value"].to_numpy(float), True
+    tables: dict[tuple[str, str], pd.DataFrame] = {}
+    metrics: dict[bytes, pd.Index] = {}
+    for setting, own in keys.groupby(SETTING, sort=False)["seed"]:
+        own = own.sort_values()
+        has = there[own.index].any(0)
+        of = metrics.setdefault(has.tobytes(), pd.Index(names[has], object, name="metric"))  # one for many settings
+        tables[setting] = pd.DataFrame(values[own.index][:, has], pd.Index(own, name="seed"), of)
+    return tables
+
+
+def _refuse_twice(rows: pd.DataFrame, place: np.ndarray) -> None:
+    again = pd.Series(place).duplicated().to_numpy()
+    if again.any():
+        twice = rows[again].iloc[0]
         what = f"{twice['metric']!r} of {twice['regularizer']!r} for seed {twice['seed']}"
         raise ValueError(f"a setting must have one trial a seed, got two of {what}: pass the rows of one study.")
-    return rows.pivot(index="seed", columns="metric", values="value")
 
 
 def _short(value: Any) -> str:

@@ -1,6 +1,6 @@
 """The claims: each a sentence, the tests that bear on it, and the figure that shows it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,21 +32,19 @@ def differences(*metrics: tuple[str, int]) -> Callable[[Study], Iterator[Finding
 
     def find(study: Study) -> Iterator[Finding]:
         for metric, direction in metrics:
-            for pair in having(study, metric):
-                values = pair.own[metric].to_numpy(), pair.base[metric].to_numpy()
-                yield findings.difference(pair.name, metric, *values, direction, pair.floors.get(metric, 0.0))
+            pairs = list(having(study, metric))
+            ends = [pair.floors.get(metric, 0.0) for pair in pairs]
+            yield from findings.differences(*_sides(pairs, metric), direction, ends)
 
     return find
 
 
 def cone(study: Study) -> Iterator[Finding]:
     """Cone fraction high in every setting, and the same for soft labels as for none."""
-    for name, values in study.settings.items():
-        if "cone_fraction" in values:
-            yield findings.level(name, "cone_fraction", values["cone_fraction"].to_numpy(), CONE_HIGH, +1)
-    for pair in having(study, "cone_fraction"):
-        values = pair.own["cone_fraction"].to_numpy(), pair.base["cone_fraction"].to_numpy()
-        yield findings.same(pair.name, "cone_fraction", *values, CONE_SAME)
+    metric = "cone_fraction"
+    found = {name: values[metric].to_numpy() for name, values in study.settings.items() if metric in values}
+    yield from findings.levels(list(found), metric, list(found.values()), CONE_HIGH, +1)
+    yield from findings.same(*_sides(list(having(study, metric)), metric), CONE_SAME)
 
 
 def robustness(study: Study) -> Iterator[Finding]:
@@ -68,19 +66,13 @@ def temperature(study: Study) -> Iterator[Finding]:
     """Scaling features does to ECE what temperature does, at every scale and at the best one of each; the soft label's
     norm brings the baseline's ECE nearer to the soft label's.
     """
-    for name, values in study.settings.items():
-        scaled = [column for column in values if column.startswith("scaled_ece/")]
-        tempered = [column.replace("scaled", "tempered") for column in scaled]
-        if scaled and set(tempered) <= set(values):
-            apart_S = np.abs(values[scaled].to_numpy() - values[tempered].to_numpy()).mean(1)
-            said = f"ECE of s h and at T = 1/s differ by {np.mean(apart_S):.4f} on average over {len(scaled)} scales"
-            yield findings.level(name, "scaled_ece - tempered_ece", apart_S, ECE_SAME, -1, said)
-    for name, values in study.settings.items():
-        if {"ece_best_scale", "ece_temperature"} <= set(values):
-            both = values["ece_best_scale"].to_numpy(), values["ece_temperature"].to_numpy()
-            yield findings.same(name, "ece_best_scale", *both, ECE_SAME, "ECE by scale, by temperature: {:.4f}, {:.4f}")
-    for pair in having(study, "norm_swap_ece", "ece"):
-        yield _closed(pair)
+    yield from _scales(study)
+    one, other = "ece_best_scale", "ece_temperature"
+    held = {name: values for name, values in study.settings.items() if {one, other} <= set(values)}
+    scaled, tempered = ([values[metric].to_numpy() for values in held.values()] for metric in (one, other))
+    said = "ECE by scale, by temperature: {:.4f}, {:.4f}"
+    yield from findings.same(list(held), one, scaled, tempered, ECE_SAME, said)
+    yield from _closed(list(having(study, "norm_swap_ece", "ece")))
 
 
 def mechanism(study: Study) -> Iterator[Finding]:
@@ -90,16 +82,17 @@ def mechanism(study: Study) -> Iterator[Finding]:
     means of the settings, too few of them for a test of their own.
     """
     for one, other in relations(study):
-        settings = [values.reindex(columns=[one, other]).dropna() for values in study.settings.values()]
-        settings = [values for values in settings if len(values)]
+        held = [values for values in study.settings.values() if one in values and other in values]
+        sides = [np.stack([values[one].to_numpy(), values[other].to_numpy()]) for values in held]
+        settings = [known for both in sides if (known := both[:, ~np.isnan(both).any(0)]).size]
         if settings:
-            r = findings.rank_correlation(*np.array([values.mean() for values in settings]).T)
+            r = findings.rank_correlation(*np.array([both.mean(1) for both in settings]).T)
             said = f"rank correlation with {other} over all trials; of the means of {len(settings)} settings {r:.2f}"
-            every = pd.concat(settings)
-            yield findings.correlation("all settings", one, every[one].to_numpy(), every[other].to_numpy(), said)
-    for name, values in study.within.items():
-        said = "mean over trials of the rank correlation over examples that are right without attack"
-        yield findings.level(name, "center_cosine, min_eps", np.asarray(values, float), 0.0, +1, said)
+            one_T, other_T = np.concatenate(settings, 1)
+            yield findings.correlation("all settings", one, one_T, other_T, said)
+    values = [np.asarray(own, float) for own in study.within.values()]
+    told = ["mean over trials of the rank correlation over examples that are right without attack"] * len(values)
+    yield from findings.levels(list(study.within), "center_cosine, min_eps", values, 0.0, +1, told)
 
 
 def relations(study: Study) -> list[tuple[str, str]]:
@@ -115,12 +108,13 @@ def relations(study: Study) -> list[tuple[str, str]]:
 def origin(study: Study) -> Iterator[Finding]:
     """Under attack features of soft labels move toward the origin, and shrink."""
     for metric, direction in (("adversarial_radial_cosine", +1), ("adversarial_norm_change", -1)):
-        for pair in study.pairs:
-            if metric in pair.own:
-                means = [side[metric].mean() for side in (pair.own, pair.base) if metric in side]
-                said = " against ".join(f"{mean:.4g}" for mean in means) + (" for none" if len(means) > 1 else "")
-                said += ", over examples that are right without attack"
-                yield findings.level(pair.name, metric, pair.own[metric].to_numpy(), 0.0, direction, said)
+        pairs, said = [pair for pair in study.pairs if metric in pair.own], []
+        for pair in pairs:
+            means = [side[metric].mean() for side in (pair.own, pair.base) if metric in side]
+            told = " against ".join(f"{mean:.4g}" for mean in means) + (" for none" if len(means) > 1 else "")
+            said.append(f"{told}, over examples that are right without attack")
+        names, values = [pair.name for pair in pairs], [pair.own[metric].to_numpy() for pair in pairs]
+        yield from findings.levels(names, metric, values, 0.0, direction, said)
 
 
 def radius(study: Study) -> str:
@@ -141,18 +135,42 @@ def radius(study: Study) -> str:
     return min(sorted(radii, key=float), key=rank)
 
 
-def _closed(pair: Pair) -> Finding:
+def _sides(pairs: Sequence[Pair], metric: str) -> tuple[list[str], str, list[np.ndarray], list[np.ndarray]]:
+    """Names, metric, own values, values of the baseline: as `findings` takes them."""
+    own = [pair.own[metric].to_numpy() for pair in pairs]
+    return [pair.name for pair in pairs], metric, own, [pair.base[metric].to_numpy() for pair in pairs]
+
+
+def _scales(study: Study) -> Iterator[Finding]:
+    """How far the ECE of scaled features and that at the same temperature lie apart, on average over the scales."""
+    apart, said = {}, []
+    for name, values in study.settings.items():
+        scaled = [column for column in values if column.startswith("scaled_ece/")]
+        tempered = [column.replace("scaled", "tempered") for column in scaled]
+        if scaled and set(tempered) <= set(values):
+            apart[name] = np.abs(values[scaled].to_numpy() - values[tempered].to_numpy()).mean(1)
+            mean = np.mean(apart[name])
+            said.append(f"ECE of s h and at T = 1/s differ by {mean:.4f} on average over {len(scaled)} scales")
+    yield from findings.levels(list(apart), "scaled_ece - tempered_ece", list(apart.values()), ECE_SAME, -1, said)
+
+
+def _closed(pairs: Sequence[Pair]) -> Iterator[Finding]:
     """By how much the baseline's distance to the soft label's ECE falls when it is given the soft label's mean norm.
 
     |before - goal| - |after - goal| of each seed: to overshoot by more than the gap is no closing. Where the mean gap
     lies inside the noise floor of ECE there is nothing to close: inconclusive.
     """
-    before, goal, after = (side.to_numpy() for side in (pair.base["ece"], pair.own["ece"], pair.own["norm_swap_ece"]))
-    gap, left = np.abs(before - goal), np.abs(after - goal)
-    said = f"ECE {np.nanmean(before):.4f}, with the norm {np.nanmean(after):.4f}, goal {np.nanmean(goal):.4f}"
-    found = findings.level(pair.name, "norm_swap_ece", gap - left, 0.0, +1, said)
-    floor = max(pair.floors.get("ece", 0.0), CALIBRATION_NOISE)
-    return found._replace(noise=floors.inside(float(np.nanmean(before - goal)), floor))
+    closed, said, gaps = [], [], []
+    for pair in pairs:
+        before, goal, after = (s.to_numpy() for s in (pair.base["ece"], pair.own["ece"], pair.own["norm_swap_ece"]))
+        closed.append(np.abs(before - goal) - np.abs(after - goal))
+        gaps.append(float(np.nanmean(before - goal)))
+        means = (np.nanmean(values) for values in (before, after, goal))
+        said.append("ECE {:.4f}, with the norm {:.4f}, goal {:.4f}".format(*means))
+    found = findings.levels([pair.name for pair in pairs], "norm_swap_ece", closed, 0.0, +1, said)
+    for pair, finding, gap in zip(pairs, found, gaps):
+        floor = max(pair.floors.get("ece", 0.0), CALIBRATION_NOISE)
+        yield finding._replace(noise=floors.inside(gap, floor))
 
 
 def _attacked(metric: str) -> bool:

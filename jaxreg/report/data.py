@@ -1,6 +1,7 @@
 """What a report reads: the rows, curves, arrays, configs and provenance of one or several workdirs."""
 
 import dataclasses
+import functools
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from etils import epath
 
 from jaxreg import jobs, results
@@ -28,23 +30,28 @@ class Failed(NamedTuple):
 class StudyData:
     """All that figures and tables are made of; a setting is a regularizer with its hyperparameters, in one study."""
 
-    frame: pd.DataFrame  # rows of results.parquet, with the columns `label` and `setting`
+    frame: pd.DataFrame  # rows of results.parquet, with the columns `label` and `setting`; texts are categorical
     curves: pd.DataFrame  # rows of training curves, with the columns `study`, `label`, `setting`; empty without any
     homes: Mapping[tuple[str, str, str], epath.Path]  # the workdir with what a probe found, by (study, trial, probe)
     config: Mapping[str, dict[str, Any]]  # by study, as what follows
     provenance: Mapping[str, dict[str, Any]]
     failed: Sequence[Failed] = ()
 
-    @property
+    @functools.cached_property
+    def keys(self) -> pd.DataFrame:
+        """Returns one line a setting, its first row, with texts as such."""
+        names = self.frame.drop_duplicates("setting")
+        return names.astype(dict.fromkeys(names.columns[names.dtypes == "category"], str))
+
+    @functools.cached_property
     def settings(self) -> list[str]:
         """Returns the settings in the order of the results, study by study, the unregularized one first."""
-        names = self.frame.drop_duplicates("setting")
-        order = names.assign(place=names["study"].map(list(self.config).index), soft=names["regularizer"] != "none")
-        return list(order.sort_values(["place", "soft"], kind="stable")["setting"])
+        place, soft = self.keys["study"].map(list(self.config).index), self.keys["regularizer"] != "none"
+        return list(self.keys.assign(place=place, soft=soft).sort_values(["place", "soft"], kind="stable")["setting"])
 
     def limited(self, most: int = SHOWN) -> "StudyData":
         """Returns the same with at most that many settings: of each regularizer the first in turn."""
-        names = self.frame.drop_duplicates("setting").set_index("setting").loc[self.settings]
+        names = self.keys.set_index("setting").loc[self.settings]
         if len(names) <= most:
             return self
         turn = names.groupby(["study", "regularizer"], sort=False).cumcount().sort_values(kind="stable")
@@ -52,12 +59,12 @@ class StudyData:
         parts = {"frame": self.frame, "curves": self.curves}
         return dataclasses.replace(self, **{name: one[one["setting"].isin(chosen)] for name, one in parts.items()})
 
-    @property
+    @functools.cached_property
     def trials(self) -> pd.DataFrame:
         """Returns one line a trial: study, trial, program, setting, seed."""
         return self.frame[["study", "trial", "program", "setting", "seed"]].drop_duplicates(["study", "trial"])
 
-    @property
+    @functools.cached_property
     def split(self) -> str:
         """Returns the split that the report speaks of: test where it was measured."""
         splits = list(self.frame["split"].unique())
@@ -101,21 +108,27 @@ def load(studies: Sequence[epath.PathLike]) -> StudyData:
     groups = _joined([epath.Path(study) for study in studies])
     paths = [group[0] for group in groups]
     workdirs = [[workdir for path in group for workdir in _finished(path)] for group in groups]
-    homes = [results.homes(own) for own in workdirs]
-    frames = [results.select(own) for own in workdirs]
-    names = _study_names(frames, paths)
+    joined = [results.join(own) for own in workdirs]
+    names = _study_names([table for table, _ in joined], paths)
     several = len(names) > 1
-    curves = [_read_curves(w, own).assign(study=name) for w, own, name in zip(workdirs, homes, names)]
-    frame = pd.concat([one.assign(study=name) for one, name in zip(frames, names)], ignore_index=True)
+    curves = [_read_curves(w, own).assign(study=name) for w, (_, own), name in zip(workdirs, joined, names)]
+    tables = [_of_study(table, name) for (table, _), name in zip(joined, names)]
+    frame = pa.concat_tables(tables).unify_dictionaries().to_pandas()
     curve = pd.concat(curves, ignore_index=True)
     return StudyData(
         frame=_with_setting(frame, several),
         curves=_with_setting(curve, several),
-        homes={(name, *of[1:]): workdir for name, own in zip(names, homes) for of, workdir in own.items()},
+        homes={(name, *of[1:]): workdir for name, (_, own) in zip(names, joined) for of, workdir in own.items()},
         config={name: jobs.saved(path) or {} for name, path in zip(names, paths)},
         provenance={name: _provenance(group) for name, group in zip(names, groups)},
         failed=_failed(frame, curve),
     )
+
+
+def _of_study(table: pa.Table, name: str) -> pa.Table:
+    """The rows under another name of their study."""
+    names = pa.DictionaryArray.from_arrays(np.zeros(len(table), np.int32), pa.array([name]))
+    return table.set_column(results.CODED.get_field_index("study"), results.CODED.field("study"), names)
 
 
 def _joined(paths: Sequence[epath.Path]) -> list[list[epath.Path]]:
@@ -148,8 +161,8 @@ def _provenance(studies: Sequence[epath.Path]) -> dict[str, Any]:
     return {**facts[-1], "wall_seconds": seconds, "runs": runs} if any(facts) else {}
 
 
-def _study_names(frames: list[pd.DataFrame], paths: list[epath.Path]) -> list[str]:
-    names = [frame["study"].iloc[0] if len(frame) else path.name for frame, path in zip(frames, paths)]
+def _study_names(tables: list[pa.Table], paths: list[epath.Path]) -> list[str]:
+    names = [table["study"][0].as_py() if len(table) else path.name for table, path in zip(tables, paths)]
     told = [name if names.count(name) == 1 else f"{name} [{path.name}]" for name, path in zip(names, paths)]
     return [one if told.count(one) == 1 else f"{name} [{path}]" for one, name, path in zip(told, names, paths)]
 
@@ -158,10 +171,17 @@ def _with_setting(frame: pd.DataFrame, several: bool) -> pd.DataFrame:
     """Adds `label`, the regularizer with its hyperparameters, and `setting`, the same within its study."""
     if frame.empty:
         return frame.assign(label="", setting="")
-    keys = frame[["regularizer", "hyperparameters"]]
-    texts = {key: results.label(*key) for key in keys.drop_duplicates().itertuples(index=False, name=None)}
-    label = pd.Series([texts[key] for key in keys.itertuples(index=False, name=None)], frame.index)
-    return frame.assign(label=label, setting=frame["study"] + ": " + label if several else label)
+    code = frame.groupby(results.SETTING, sort=False).ngroup().to_numpy()
+    keys = frame[results.SETTING].drop_duplicates()
+    labels = [results.label(*key[1:]) for key in keys.itertuples(index=False, name=None)]
+    settings = [f"{study}: {label}" for study, label in zip(keys["study"], labels)] if several else labels
+    return frame.assign(label=_coded(labels, code), setting=_coded(settings, code))
+
+
+def _coded(texts: list[str], code: np.ndarray) -> pd.Categorical:
+    """The texts at the places `code`; equal texts are one category."""
+    own, different = pd.factorize(np.array(texts, object))
+    return pd.Categorical.from_codes(own[code], different)
 
 
 def _read_curves(workdirs: Sequence[epath.Path], homes: Mapping[tuple[str, str, str], epath.Path]) -> pd.DataFrame:
@@ -177,13 +197,15 @@ def _read_curves(workdirs: Sequence[epath.Path], homes: Mapping[tuple[str, str, 
 
 def _failed(frame: pd.DataFrame, curves: pd.DataFrame) -> list[Failed]:
     """Trials that were trained and have no results, with what their curves tell about it."""
-    measured = set(zip(frame["study"], frame["trial"]))
+    if curves.empty:
+        return []
+    measured = set(frame[["study", "trial"]].drop_duplicates().itertuples(index=False, name=None))
+    lacking = curves[[trial not in measured for trial in zip(curves["study"], curves["trial"])]]
     found = []
-    for (study, trial), steps in curves.groupby(["study", "trial"], sort=False) if len(curves) else []:
-        if (study, trial) not in measured:
-            broken = steps[~np.isfinite(steps[["loss", "grad_norm"]]).all(axis=1)]
-            reason = f"loss or gradient not finite by step {broken['step'].min()}" if len(broken) else "not measured"
-            found.append(Failed(study, trial, reason))
+    for (study, trial), steps in lacking.groupby(["study", "trial"], sort=False):
+        broken = steps[~np.isfinite(steps[["loss", "grad_norm"]]).all(axis=1)]
+        reason = f"loss or gradient not finite by step {broken['step'].min()}" if len(broken) else "not measured"
+        found.append(Failed(study, trial, reason))
     return found
 
 

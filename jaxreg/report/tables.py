@@ -76,11 +76,16 @@ def trial_lines(data: StudyData) -> list[Line]:
 
 def wide(data: StudyData) -> pd.DataFrame:
     """Returns one line a trial and one column a split and metric, `split/metric`."""
-    frame = data.frame.drop_duplicates(results.NUMBER)
-    frame = frame.assign(column=frame["split"] + "/" + frame["metric"]).drop_duplicates(["study", "trial", "column"])
     index = ["study", "program", "trial", "regularizer", "hyperparameters", "seed"]
-    order = frame["column"].unique()
-    return frame.pivot(index=index, columns="column", values="value")[order].reset_index().rename_axis(columns=None)
+    texts = dict.fromkeys(index[:-1], str)  # categories would come in another order than texts
+    keys = data.frame[index].drop_duplicates(["study", "trial"]).astype(texts).reset_index(drop=True)
+    line = data.frame.groupby(["study", "trial"], sort=False).ngroup().to_numpy()
+    column = data.frame.groupby(["split", "metric"], sort=False).ngroup().to_numpy()
+    pairs = data.frame[["split", "metric"]].drop_duplicates().itertuples(index=False, name=None)
+    names = [f"{split}/{metric}" for split, metric in pairs]
+    values = np.full((len(keys), len(names)), np.nan)
+    values[line[::-1], column[::-1]] = data.frame["value"].to_numpy()[::-1]  # of several probes the first one's
+    return keys.join(pd.DataFrame(values, columns=names)).sort_values(index, ignore_index=True)
 
 
 def main(data: StudyData) -> pd.DataFrame:
