@@ -44,8 +44,12 @@ def effect(treated: Sequence[float] | np.ndarray, control: Sequence[float] | np.
     return effects([treated], [control])[0]
 
 
-def effects(treated: Sequence[Any], control: Sequence[Any]) -> list[Effect]:
-    """Returns the `effect` of each of the `treated` against the `control` at its place, many at the price of one."""
+def effects(treated: Sequence[Any], control: Sequence[Any], step: float = 0.0) -> list[Effect]:
+    """Returns the `effect` of each of the `treated` against the `control` at its place, many at the price of one.
+
+    With a `step`, what the numbers are multiples of (1/N for a share of N examples), equal differences are no riddle:
+    tests and intervals suppose that differences scatter by at least one step.
+    """
     differences, size_G = [], np.zeros(len(treated))
     for place, sides in enumerate(zip(treated, control)):
         own, base = (np.asarray(side, float) for side in sides)
@@ -58,21 +62,21 @@ def effects(treated: Sequence[Any], control: Sequence[Any]) -> list[Effect]:
     count_G = np.array([len(difference) for difference in differences])
     for n in np.unique(count_G):
         places = np.flatnonzero(count_G == n)
-        columns = _effects(np.stack([differences[place] for place in places]), size_G[places])
+        columns = _effects(np.stack([differences[place] for place in places]), size_G[places], step)
         for place, *values in zip(places, *(np.broadcast_to(column, len(places)).tolist() for column in columns)):
             found[place] = Effect._make(values)
     return found
 
 
-def _effects(difference_GN: np.ndarray, size_G: np.ndarray) -> tuple[Any, ...]:
+def _effects(difference_GN: np.ndarray, size_G: np.ndarray, step: float) -> tuple[Any, ...]:
     """The fields of `Effect`, [G] or one for all, of finite differences of numbers of the magnitude `size_G`."""
     n, nothing = difference_GN.shape[1], np.nan
     if n < 2:
         return difference_GN[:, 0] if n else nothing, nothing, nothing, nothing, n, nothing, nothing, nothing
     mean_G, sd_G, low_G, high_G = (bound(difference_GN, 1) for bound in (np.mean, _sd, np.min, np.max))
-    cases = [~difference_GN.any(1), high_G - low_G <= ROUNDING * size_G]
+    cases = [(step == 0) & case_G for case_G in (~difference_GN.any(1), high_G - low_G <= ROUNDING * size_G)]
     coin_G = np.where(low_G * high_G > 0, 2.0 ** (1 - n), 1.0)
-    error_G = sd_G / np.sqrt(n)  # scipy.stats.ttest_1samp says the same, a hundred times slower
+    error_G = np.maximum(sd_G, step) / np.sqrt(n)  # scipy.stats.ttest_1samp says the same, a hundred times slower
     half_G = scipy.special.stdtrit(n - 1, (1 + CONFIDENCE) / 2) * error_G
     t_G = mean_G / np.where(cases[0] | cases[1], nothing, error_G)
     p_G = np.select(cases, [1.0, coin_G], 2 * scipy.special.stdtr(n - 1, -np.abs(t_G)))
@@ -184,10 +188,10 @@ def paired(
     pairs = _pairs(tuple(values.index.droplevel("seed").unique().sort_values()), baseline)
     treated, control, both = _side_by_side(values, pairs)
     means = [pd.DataFrame(np.where(both, side, np.nan)).mean(axis=1) for side in (treated, control)]
-    sides = ([values[known] for values, known in zip(side, both)] for side in (treated, control))
+    own, base = ([values[known] for values, known in zip(side, both)] for side in (treated, control))
     names = pd.DataFrame([setting for setting, _ in pairs], columns=["regularizer", "hyperparameters"])
     names = names.assign(metric=metric, split=split, mean=means[0], baseline_mean=means[1])
-    table = names.join(pd.DataFrame(effects(*sides), columns=list(Effect._fields)))
+    table = names.join(pd.DataFrame(effects(own, base), columns=list(Effect._fields)))
     return table.assign(p_holm=holm(table["p"].to_numpy(float)))
 
 

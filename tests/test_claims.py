@@ -96,6 +96,19 @@ def test_undecidable_claims_stay_inconclusive(claim):
     assert verdicts(trials(level, noisy=TESTED[claim]))[claim] == "inconclusive"
 
 
+def test_cones_in_all_examples_of_all_seeds_are_evidence_and_more_of_it_with_more_examples():
+    frame = trials(seeds=3)
+    perfect = frame.assign(value=frame["value"].where(frame["metric"] != "cone_fraction", 1.0))
+    found = {n: claims.evaluate(perfect.assign(n=n)).query("claim == 'cone'") for n in (100, 500)}
+    assert set(found[500]["verdict"]) == {"supported"}
+    # t = 0.05 / (0.002 / sqrt(3)) with 2 degrees of freedom: p = 1 - t / sqrt(2 + t^2)
+    t = 0.05 / (0.002 / 3**0.5)
+    level = found[500][found[500]["test"] == "t, above 0.95"]
+    np.testing.assert_allclose(level["p"], 1 - t / (2 + t**2) ** 0.5, rtol=1e-6)
+    assert (found[100]["p"].to_numpy() > found[500]["p"].to_numpy()).all()
+    assert set(claims.evaluate(perfect).query("claim == 'cone'")["verdict"]) == {"inconclusive"}  # n is not known
+
+
 @pytest.mark.parametrize("claim", claims.CLAIMS)
 def test_one_seed_gives_no_verdict(claim):
     table = claims.evaluate(trials(seeds=1))

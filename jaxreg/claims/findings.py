@@ -56,11 +56,14 @@ def differences(
 
 
 def levels(
-    settings: Names, metric: str, values: Seeds, bound: float, direction: int, said: Names = ()
+    settings: Names, metric: str, values: Seeds, bound: float, direction: int, said: Names = (), step: float = 0.0
 ) -> list[Finding]:
-    """Is the mean over seeds above the bound (direction +1) or below (-1)? One-sample t; the effect is the mean."""
+    """Is the mean over seeds above the bound (direction +1) or below (-1)? One-sample t; the effect is the mean.
+
+    `step` as `statistics.effects` takes it.
+    """
     found, test = [], f"t, {'above' if direction > 0 else 'below'} {bound:g}"
-    effects = statistics.effects(values, [np.full_like(values_S, bound) for values_S in values])
+    effects = statistics.effects(values, [np.full_like(values_S, bound) for values_S in values], step)
     for setting, effect, told in zip(settings, effects, said or [""] * len(settings)):
         shifted = (effect.difference + bound, effect.low + bound, effect.high + bound)
         told = told or f"mean {shifted[0]:.4g}"
@@ -68,15 +71,21 @@ def levels(
     return found
 
 
-def same(settings: Names, metric: str, own: Seeds, base: Seeds, margin: float, said: str = SAME) -> list[Finding]:
+def same(
+    settings: Names, metric: str, own: Seeds, base: Seeds, margin: float, said: str = SAME, step: float = 0.0
+) -> list[Finding]:
     """Is |own - base| below the margin? Two one-sided t-tests; against it: the difference is beyond the margin.
+
+    `step` as `statistics.effects` takes it.
 
     References: Schuirmann, 1987, doi:10.1007/BF01068419.
     """
     apart = [own_S - base_S for own_S, base_S in zip(own, base)]
-    over, under = (statistics.effects(apart, [np.full_like(one, sign * margin) for one in apart]) for sign in (1, -1))
+    over, under = (
+        statistics.effects(apart, [np.full_like(one, sign * margin) for one in apart], step) for sign in (1, -1)
+    )
     found, test = [], f"equivalence within {margin:g}"
-    for place, effect in enumerate(statistics.effects(own, base)):
+    for place, effect in enumerate(statistics.effects(own, base, step)):
         above, below = _sides(over[place], +1), _sides(under[place], -1)
         sides = max(above[1], below[1]), min(1.0, 2 * min(above[0], below[0]))
         told = said.format(np.nanmean(own[place]), np.nanmean(base[place]))

@@ -12,6 +12,7 @@ from jaxreg.statistics import baseline_of
 
 SOFT = {"label_smoothing", "mixup", "cutmix", "mixup_cutmix"}
 SPLIT = "test"
+SHARES = {"cone_fraction"}  # of examples, where all seeds may well agree
 SETTING = ["regularizer", "hyperparameters"]  # in one study
 
 
@@ -29,6 +30,7 @@ class Study(NamedTuple):
 
     settings: Mapping[str, pd.DataFrame]
     pairs: Sequence[Pair]
+    steps: Mapping[str, float]  # by metric that is a share of N examples, 1 / N
     within: Mapping[str, Sequence[float]]  # by setting, of each trial, as `verdicts.evaluate` takes it
 
 
@@ -48,7 +50,14 @@ def read(rows: pd.DataFrame, within: Mapping[str, Sequence[float]] | None = None
                 for metric, floor in floors.FLOORS.items()
             }
             pairs.append(Pair(label(*setting), own.loc[seeds], tables[base].loc[seeds], high))
-    return Study({label(*setting): table for setting, table in tables.items()}, pairs, within or {})
+    return Study({label(*setting): table for setting, table in tables.items()}, pairs, _steps(rows), within or {})
+
+
+def _steps(rows: pd.DataFrame) -> dict[str, float]:
+    if "n" not in rows:
+        return {}
+    shares = rows[rows["metric"].isin(SHARES)]
+    return {str(metric): 1 / count for metric, count in shares.groupby("metric", observed=True)["n"].min().items()}
 
 
 def is_soft(regularizer: str) -> bool:

@@ -41,10 +41,10 @@ def differences(*metrics: tuple[str, int]) -> Callable[[Study], Iterator[Finding
 
 def cone(study: Study) -> Iterator[Finding]:
     """Cone fraction high in every setting, and the same for soft labels as for none."""
-    metric = "cone_fraction"
+    metric, step = "cone_fraction", study.steps.get("cone_fraction", 0.0)
     found = {name: values[metric].to_numpy() for name, values in study.settings.items() if metric in values}
-    yield from findings.levels(list(found), metric, list(found.values()), CONE_HIGH, +1)
-    yield from findings.same(*_sides(list(having(study, metric)), metric), CONE_SAME)
+    yield from findings.levels(list(found), metric, list(found.values()), CONE_HIGH, +1, step=step)
+    yield from findings.same(*_sides(list(having(study, metric)), metric), CONE_SAME, step=step)
 
 
 def robustness(study: Study) -> Iterator[Finding]:
