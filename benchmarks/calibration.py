@@ -2,7 +2,7 @@
 
     python benchmarks/calibration.py                                        64 trials x 10,000 examples x 100 classes
     python benchmarks/calibration.py --trials 2 --examples 300 --classes 5  does it run?
-    python benchmarks/calibration.py --memory                               peak memory of the whole probe at N, 2N, 4N
+    python benchmarks/calibration.py --memory                               memory of the whole probe at N, 2N, 4N
 
 Everybody computes, on test, accuracy, NLL, Brier, ECE, adaptive and classwise ECE and MCE, before and after a
 temperature fitted on validation (as large as test), 15 bins. The packages know some of these only; what they lack is
@@ -16,6 +16,8 @@ What it must cost at least, a trial of 10,000 x 100, one core: 4 MB of logits a 
 after it, test takes 1 M exponentials with five sums (1.5 ms), the classes beyond the first bin are placed one by one
 (1.5 ms), and 10,000 confidences are sorted (0.5 ms). In all about 13 ms: 64 trials on two cores take 0.4 s or more.
 Memory: 64 MiB of logits on the devices, and the next 64 MiB being read, however many trials and examples there are.
+`--memory` prints, by compiled program and device, what it needs beyond its inputs (logits, or what is known of every
+example) and results; and the peak of a process that runs the whole probe, which holds the results of all trials too.
 """
 
 import argparse
@@ -39,7 +41,9 @@ import scipy.optimize
 import scipy.special
 
 from jaxreg import parallel
-from jaxreg.calibration import Split, evaluate, measure
+from jaxreg.calibration import Split, evaluate, measure, probe
+from jaxreg.calibration.stacks import Stacks
+from jaxreg.calibration.trial import COLUMNS, VARIANTS
 
 BINS = 15
 NAMES = ("accuracy", "nll", "brier", "ece", "ece_adaptive", "ece_classwise", "mce")
@@ -232,6 +236,23 @@ def seconds(run: Callable[[], object], repeats: int) -> Spent:
     return Spent(*map(statistics.median, zip(*times)))
 
 
+def working(options: argparse.Namespace, examples: int) -> None:
+    """Prints MiB of inputs, results and what is needed beyond them, of the two programs of the whole probe."""
+    mesh, ids = parallel.make_mesh(), np.arange(2 * examples)
+    logits = [np.zeros((examples, options.classes), np.float32)] * options.trials
+    labels = np.zeros(examples, np.int32)
+    given = {name: Split(logits, labels, ids[i::2]) for i, name in enumerate(("validation", "test"))}
+    stacks = Stacks(given, None, mesh)
+    group, shared = stacks.groups()[0], parallel.put_shared((stacks.examples(), np.uint32(0)), mesh)
+    columns = np.zeros((len(group), len(given), len(VARIANTS) + 1, len(COLUMNS), *stacks.chunks), np.float32)
+    inputs = {"from logits": stacks.logits(group), "from columns": columns}
+    for (name, values), program in zip(inputs.items(), probe._programs(BINS, 200, mesh)):
+        used = program.lower(parallel.put_trials(values, mesh), shared).compile().memory_analysis()
+        sizes = used.argument_size_in_bytes, used.output_size_in_bytes, used.temp_size_in_bytes
+        told = ", ".join(f"{kind} {size / 2**20:.1f}" for kind, size in zip(("inputs", "results", "beyond"), sizes))
+        print(f"N = {examples}, {len(group)} trials at a time, MiB a device, {name}: {told}")
+
+
 def peak(options: argparse.Namespace, examples: int) -> dict[str, float]:
     """Peak memory of a process that runs the whole probe, and of one that only starts, in MiB."""
     command = [sys.executable, __file__, "--child", f"--examples={examples}"]
@@ -260,16 +281,19 @@ def main() -> None:
     if options.child:
         return child(options)
     sizes = f"{options.trials} trials x {options.examples} x {options.classes}"
-    if options.memory:
-        for factor in (1, 2, 4):
-            found = peak(options, options.examples * factor)
-            logits = 2 * options.trials * options.examples * factor * options.classes * 4 / 2**20
-            print(
-                f"N = {options.examples * factor}: logits {logits:.0f} MiB, peak {found['peak']:.0f} MiB "
-                f"(before the probe {found['before']:.0f})"
-            )
-        return None
+    sizes_N = [options.examples * factor for factor in (1, 2, 4)] if options.memory else []
+    for examples in sizes_N:  # first: a process begins with the peak of the one that starts it
+        found = peak(options, examples)
+        logits = 2 * options.trials * examples * options.classes * 4 / 2**20
+        print(
+            f"N = {examples}: logits {logits:.0f} MiB, peak {found['peak']:.0f} MiB "
+            f"(before the probe {found['before']:.0f})"
+        )
     parallel.use_cpu_devices(0)
+    for examples in sizes_N:
+        working(options, examples)
+    if options.memory:
+        return None
     print(
         f"{sizes}, {jax.devices()[0].device_kind} x {jax.device_count()}, jax {jax.__version__}, {platform.machine()}"
     )

@@ -26,7 +26,7 @@ from jaxreg.spec import require
 
 Tree = Any
 ACCELERATORS = ("jax_cuda13_plugin", "jax_cuda12_plugin", "jax_rocm7_plugin", "libtpu")
-Local = Literal["map", "vmap"]
+Local = Literal["map", "vmap", "place"]
 SUM = -1  # in place of an axis: a result that is summed over devices
 GATHERED = 2**28  # bytes that a device holds for other processes at once
 
@@ -112,7 +112,9 @@ def per_trial(fn: Callable[..., Tree], mesh: Mesh, local: Local = "map", donate:
     """Lifts `fn(one, shared)` to `(stacked, shared)`: stacks [T, ...] over the mesh, compiled once.
 
     Trials on one device run one after another (`map`) or batched (`vmap`, where a measurement says so: a vmapped
-    convolution is a grouped one, slow on CPU and GPU). With `donate` the stacks' memory is reused for the results.
+    convolution is a grouped one, slow on CPU and GPU). By `place` they run one after another too, but `fn` is given all
+    stacks of its device and which trial is meant, `fn((stacks, t), shared)`: a trial's own stack would be a copy of it.
+    With `donate` the stacks' memory is reused for the results.
     """
 
     def body(stacked: Tree, shared: Tree) -> Tree:
@@ -120,6 +122,9 @@ def per_trial(fn: Callable[..., Tree], mesh: Mesh, local: Local = "map", donate:
         shared = jax.tree.map(lambda a: lax.pcast(a, ("trial",), to="varying"), shared)
         if local == "vmap":
             return jax.vmap(lambda one: fn(one, shared))(stacked)
+        if local == "place":
+            trials = jax.tree.leaves(stacked)[0].shape[0]
+            return lax.map(lambda t: fn((stacked, t), shared), lax.pcast(jnp.arange(trials), ("trial",), to="varying"))
         return lax.map(lambda one: fn(one, shared), stacked)
 
     specs = (P("trial"), P())

@@ -16,10 +16,9 @@ from jaxreg.calibration.bins import Bins
 BITS = 16  # of a word: sums of so many powers of two are exact in float32
 
 
-def empty(p_NK: Array, groups: int, bins: int) -> Bins:
-    """Returns sums [G, K, M] over no examples, for probabilities such as `p_NK`, in each of `groups`."""
-    anchor = p_NK[0, 0] * 0  # inside shard_map sums must vary over the mesh as the data do
-    nothing = jnp.zeros((groups, p_NK.shape[-1], bins)) + anchor
+def empty(zero: Array, classes: int, groups: int, bins: int) -> Bins:
+    """Returns sums [G, K, M] over no examples; inside shard_map `zero` must vary over the mesh as the data do."""
+    nothing = jnp.zeros((groups, classes, bins)) + zero
     return Bins(nothing, nothing, nothing)
 
 

@@ -81,7 +81,9 @@ def sums_of(logits_NK: Array, labels_N: Array, mask_N: Array | None = None, bins
     """Returns the sums of one masked batch: `mask_N` is 1 for an example and 0 for padding (default: no padding)."""
     mask_N = jnp.ones(labels_N.shape, jnp.float32) if mask_N is None else mask_N.astype(jnp.float32)
     each, p_NK = of_shifted(shifted(logits_NK), labels_N)
-    seen = classes.add(classes.empty(p_NK, 1, bins), p_NK, labels_N, mask_N, jnp.zeros_like(labels_N))
+    seen = classes.add(
+        classes.empty(p_NK[0, 0] * 0, p_NK.shape[-1], 1, bins), p_NK, labels_N, mask_N, jnp.zeros_like(labels_N)
+    )
     top = binning.bins_of(binning.equal_width(each.confidence, bins), each.confidence, each.correct, mask_N)
     return Sums(
         count=jnp.sum(mask_N),

@@ -90,10 +90,10 @@ def _programs(bins: int, replicates: int, mesh: Any) -> tuple[Callable[..., Any]
     """The compiled programs, from logits and from confidences, however often `measure` is called with same shapes."""
     bodies = (trial.measure_trial, confidences.measure_trial)
     look, count_up = (functools.partial(body, bins=bins, replicates=replicates) for body in bodies)
-    return parallel.per_trial(look, mesh), parallel.per_trial(count_up, mesh)
+    return parallel.per_trial(look, mesh, "place"), parallel.per_trial(count_up, mesh)
 
 
 @functools.cache
 def _numbers(places: tuple[int, ...], bins: int, mesh: Any) -> Callable[..., Any]:
     """The compiled program of `evaluate`."""
-    return parallel.per_trial(functools.partial(trial.evaluate_trial, places=places, bins=bins), mesh)
+    return parallel.per_trial(functools.partial(trial.evaluate_trial, places=places, bins=bins), mesh, "place")

@@ -13,7 +13,7 @@ from jax import Array
 from jaxreg.calibration import bins as binning
 from jaxreg.calibration import classes, floors, metrics, posthoc, uncertainty
 from jaxreg.calibration.bins import Bins
-from jaxreg.calibration.chunks import Tree, fit_temperature, fit_vector
+from jaxreg.calibration.chunks import Chunks, Stacks, Tree, fit_temperature, fit_vector
 
 VARIANTS = ("", "_ts", "_vector_scaling")  # of metric names: raw logits, after temperature, after vector scaling
 VECTOR = VARIANTS.index("_vector_scaling")
@@ -50,17 +50,16 @@ class Scaled(NamedTuple):
 def measure_scaled(
     shifted: Callable[[Array], Array],
     scales_V: Array,
-    logits_CBK: Array,
-    examples: Examples,
+    chunks: Chunks,
     groups: int,
     bins: int,
     key: Array | None = None,
 ) -> Scaled:
     """Returns what scale * shifted(z) tells of one split; labels are drawn (R = `floors.LABELLED`) where a key is."""
-    variants, classes_ = len(scales_V), logits_CBK.shape[-1]
+    variants, classes_ = len(scales_V), chunks.stacks.logits.shape[-1]
 
-    def look(sums: tuple[Bins, Array, Array], chunk: tuple[Array, ...]) -> tuple[Tree, Array]:
-        (by_class, counts_G, drawn_VRKM), (logits_BK, labels_B, mask_B, key_ids_B) = sums, chunk
+    def look(sums: tuple[Bins, Array, Array], place: Array) -> tuple[Tree, Array]:
+        (by_class, counts_G, drawn_VRKM), (logits_BK, labels_B, mask_B, key_ids_B) = sums, chunks.read(place)
         z_BK = shifted(logits_BK)
         each, p_VBK = jax.vmap(lambda scale: metrics.of_shifted(z_BK, labels_B, scale))(scales_V)
         groups_B = uncertainty.groups(key_ids_B, groups)
@@ -75,19 +74,19 @@ def measure_scaled(
 
     drawn = (variants, 0 if key is None else floors.LABELLED, classes_, bins)
     empty = jnp.zeros(groups), jnp.zeros(drawn)
-    nothing = jax.tree.map(lambda a: a + logits_CBK[0, 0, 0] * 0, empty)
-    start = classes.empty(logits_CBK[0], variants * groups, bins), *nothing
-    (by_class, counts_G, drawn_VRKM), columns_CV4B = jax.lax.scan(look, start, (logits_CBK, *examples))
+    nothing = jax.tree.map(lambda a: a + chunks.zero, empty)
+    start = classes.empty(chunks.zero, classes_, variants * groups, bins), *nothing
+    (by_class, counts_G, drawn_VRKM), columns_CV4B = jax.lax.scan(look, start, chunks.places)
     by_variant = jax.tree.map(lambda a: a.reshape(variants, groups, *a.shape[1:]), by_class)
     return Scaled(by_variant, counts_G, drawn_VRKM, jnp.moveaxis(columns_CV4B, 0, 2))
 
 
-def measure_trial(logits_SCBK: Array, shared: tuple[Examples, Array], *, bins: int, replicates: int) -> Tree:
-    """Returns (temperature, `Found` [S, V, ...]) of one trial."""
-    examples, seed = shared
-    fitted = [array[VALIDATION] for array in (logits_SCBK, *examples[:2])]
-    found = fit_temperature(*fitted)
-    vector = fit_vector(posthoc.begin(1 / found.value, logits_SCBK.shape[-1]), *fitted)
+def measure_trial(stacks: tuple[Array, Array], shared: tuple[Examples, Array], *, bins: int, replicates: int) -> Tree:
+    """Returns (temperature, `Found` [S, V, ...]) of one trial: of logits [T, S, C, B, K], and which of them."""
+    (examples, seed), (_, splits, *_, count) = shared, stacks[0].shape
+    fitted = Chunks(Stacks(*stacks), examples, jnp.int32(VALIDATION))
+    found = fit_temperature(fitted)
+    vector = fit_vector(posthoc.begin(1 / found.value, count), fitted)
     scales_V = jnp.stack([found.value * 0 + 1, 1 / found.value, found.value * 0 + 1])
     key = jax.random.key(seed)
     group_weights = uncertainty.group_weights(key, replicates)
@@ -97,28 +96,32 @@ def measure_trial(logits_SCBK: Array, shared: tuple[Examples, Array], *, bins: i
             by_vector = lambda: metrics.shifted(posthoc.scaled(vector, logits_BK))  # noqa: E731
             return jax.lax.cond(place[1] == VECTOR, by_vector, lambda: metrics.shifted(logits_BK))
 
-        logits_CBK, own = jax.tree.map(lambda a: a[place[0]], (logits_SCBK, examples))
-        seen = measure_scaled(shifted, scales_V[place[1]][None], logits_CBK, own, uncertainty.GROUPS, bins, key)
+        own = fitted._replace(split=place[0])
+        seen = measure_scaled(shifted, scales_V[place[1]][None], own, uncertainty.GROUPS, bins, key)
         by_class = jax.tree.map(lambda a: a[0], seen.classes)
         gaps_GKM = by_class.confidence - by_class.correct
         classwise = uncertainty.classwise(group_weights, gaps_GKM, seen.counts)
         whole = classes.bins_of(by_class)
-        floor = floors.classwise(seen.drawn[0], whole, jnp.sum(own.mask))
+        floor = floors.classwise(seen.drawn[0], whole, jnp.sum(examples.mask[place[0]]))
         return Found(whole, classwise, floor, seen.columns[0])
 
-    return found, over_places(one, len(logits_SCBK), len(VARIANTS))
+    return found, over_places(one, splits, len(VARIANTS))
 
 
-def evaluate_trial(logits_SCBK: Array, shared: Examples, *, places: tuple[int, ...], bins: int) -> dict[str, Array]:
+def evaluate_trial(
+    stacks: tuple[Array, Array], shared: Examples, *, places: tuple[int, ...], bins: int
+) -> dict[str, Array]:
     """Returns every metric [P] of one trial on the splits at `places`, before and after temperature scaling."""
-    found = fit_temperature(*(array[VALIDATION] for array in (logits_SCBK, *shared[:2])))
-
+    fitted = Chunks(Stacks(*stacks), shared, jnp.int32(VALIDATION))
+    found = fit_temperature(fitted)
     scales_2 = jnp.stack([found.value * 0 + 1, 1 / found.value])
 
     def one(place: Array) -> dict[str, Array]:
-        logits_CBK, own = jax.tree.map(lambda a: a[place], (logits_SCBK, shared))
-        seen = measure_scaled(metrics.shifted, scales_2, logits_CBK, own, 1, bins)
-        return jax.lax.map(lambda both: numbers(both[0], both[1], own.mask, bins), (seen.classes, seen.columns))
+        seen, mask_CB = (
+            measure_scaled(metrics.shifted, scales_2, fitted._replace(split=place), 1, bins),
+            shared.mask[place],
+        )
+        return jax.lax.map(lambda both: numbers(both[0], both[1], mask_CB, bins), (seen.classes, seen.columns))
 
     both = jax.lax.map(one, jnp.array(places))
     named = {name + end: values[:, i] for name, values in both.items() for i, end in enumerate(("", "_ts"))}

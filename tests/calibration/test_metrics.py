@@ -164,7 +164,7 @@ def test_gaps_of_groups_add_to_those_of_all():
     logits, labels = draw(9, 64)
     groups, mask = np.arange(64, dtype=np.int32) % 4, (np.arange(64) < 50).astype(np.float32)
     p = jax.nn.softmax(logits)
-    found = jax.jit(lambda: classes.add(classes.empty(p, 4, 15), p, labels, mask, groups))()
+    found = jax.jit(lambda: classes.add(classes.empty(0.0, p.shape[-1], 4, 15), p, labels, mask, groups))()
     whole = sums_of(logits, labels, mask, 15).classes
     for a, b in zip(jax.tree.leaves(classes.bins_of(found)), jax.tree.leaves(whole)):
         np.testing.assert_allclose(a, b, atol=1e-5)
