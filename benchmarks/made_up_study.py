@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from jaxreg import config as configs
 from jaxreg import jobs, packing, plan, results, sweeps
+from jaxreg.report import within
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "digits.py"
@@ -47,6 +48,7 @@ def make(directory, pattern, rates, decays, seeds, size):
         own = own.assign(like=likes(own, rows, rng))
         leave(Path(workdir), own, rows.assign(study=found.name), curves, rng)
         link(Path(workdir), pattern, own)
+        within.gather(workdir)
         jobs.finish(workdir, plain)
     return len(trials)
 
@@ -83,7 +85,6 @@ def leave(workdir, trials, rows, curves, rng):
         (workdir / "probes" / probe).mkdir(parents=True)
         table = pa.Table.from_pandas(own[results.SCHEMA.names], results.SCHEMA, preserve_index=False)
         results.write(workdir / "probes" / probe / "program.parquet", table.replace_schema_metadata(None))
-    results.gather(workdir)
     (workdir / "curves").mkdir()
     left = as_of(trials, curves)[curves.columns]
     left["loss"] *= rng.uniform(0.9, 1.1, len(left))

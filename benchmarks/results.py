@@ -29,7 +29,7 @@ import made_up_study
 from etils import epath
 
 from jaxreg import claims, jobs, results, study
-from jaxreg.report import data, page
+from jaxreg.report import data, page, within
 
 
 def steps_of(directory):
@@ -44,7 +44,7 @@ def steps_of(directory):
         "join": lambda: results.select(workdirs),
         "summary": lambda: results.summary(found.frame),
         "load": lambda: data.load([directory]),
-        "claims": lambda: claims.evaluate(found.frame, {}),
+        "claims": lambda: claims.evaluate(found.frame, within.by_setting(found)),
         "page": lambda: page.build([directory]),
         "report": lambda: study.report([directory]),
     }

@@ -21,7 +21,7 @@ from jaxreg.preemption import Preemption
 from jaxreg.probe import Measured
 from jaxreg.probes import PROBES, check_examples, chosen, splits_of
 from jaxreg.probes import check as check_probes
-from jaxreg.report.data import StudyData
+from jaxreg.report import within
 from jaxreg.report.text import calibration, table
 from jaxreg.spec import StudySpec, require
 from jaxreg.train import Run, fixed_parts, train
@@ -147,7 +147,7 @@ def run(
                     PER_PROGRAM[stage](job)
                     preemption.check()
         if "trials" in config and "report" in stages:  # one of the jobs of a study, whose report is of all of them
-            hosts.on_first(lambda: results.gather(directory))
+            hosts.on_first(lambda: within.gather(directory))
         elif "report" in stages:
             with provenance.stage("report"):
                 hosts.on_first(lambda: report([directory]))
@@ -178,10 +178,10 @@ def report(directories: list[epath.Path]) -> int:
         own = (directory / "provenance.json").exists()
         require(own or jobs.of_jobs(directory), f"{directory} holds no study: name the --workdir of one.")
         if own:
-            results.gather(directory)
+            within.gather(directory)
     found = reported.load(directories)
     _name_unfinished(directories)
-    tested = claims.evaluate(found.frame, _cosine_with_radius(found))
+    tested = claims.evaluate(found.frame, within.by_setting(found))
     claims.save(tested, directories[0] / "report" / "tables")
     path = page.build(directories, claims=claims.with_tests(tested), data=found)
     shown = found.limited()
@@ -214,21 +214,6 @@ def _name_unfinished(directories: list[epath.Path]) -> None:
         if lacking:
             some = ", ".join(lacking[:5]) + (", ..." if len(lacking) > 5 else "")
             print(f"{directory}: {len(lacking)} jobs are not finished ({some}).", file=sys.stderr, flush=True)
-
-
-def _cosine_with_radius(found: StudyData) -> dict[tuple[str, str], list[float]]:
-    """By (study, setting) and trial: the rank correlation over examples of cosine to the center and smallest radius.
-
-    Over examples that are right without attack: the radius of the others is 0, whatever their cosine.
-    """
-    pairs: dict[tuple[str, str], list[float]] = {}
-    for row in found.frame.drop_duplicates(["study", "trial"]).itertuples():
-        cosine = found.array("geometry", row.study, row.trial, "test/center_cosine")
-        radius = found.array("robustness", row.study, row.trial, "min_eps")
-        if cosine is not None and radius is not None:
-            right, setting = radius > 0, (row.study, claims.label(row.regularizer, row.hyperparameters))
-            pairs.setdefault(setting, []).append(claims.rank_correlation(cosine[: len(radius)][right], radius[right]))
-    return pairs
 
 
 def _precision(study: StudySpec) -> str:

@@ -70,9 +70,15 @@ class StudyData:
         splits = list(self.frame["split"].unique())
         return "test" if "test" in splits or not splits else splits[-1]
 
+    @functools.cached_property
+    def summary(self) -> pd.DataFrame:
+        """Returns `results.summary` of all rows: several tables are parts of it."""
+        return results.summary(self.frame)
+
     def array(self, probe: str, study: str, trial: str, name: str) -> np.ndarray | None:
         """Returns one per-example array of a trial, or None where the probe saved none of that name."""
-        return self.arrays(probe, study, trial).get(name)
+        home = self.homes.get((study, trial, probe))
+        return saved_array(home, probe, trial, name) if home else None
 
     def arrays(self, probe: str, study: str, trial: str) -> Mapping[str, np.ndarray]:
         """Returns the arrays that a probe saved of a trial, each read when asked for; none where it saved nothing."""
@@ -94,6 +100,16 @@ class StudyData:
         """Returns the rows of one metric (of the report's split, unless told) that have a finite value."""
         rows = self.frame[(self.frame["metric"] == metric) & (self.frame["split"] == (split or self.split))]
         return rows[np.isfinite(rows["value"])]
+
+
+def saved_array(workdir: epath.Path, probe: str, trial: str, name: str) -> np.ndarray | None:
+    """Returns one array of those that a probe saved of a trial, reading no other; None where there is none."""
+    path = workdir / "probes" / probe / f"{trial}.npz"
+    try:
+        with path.open("rb") as file:
+            return np.load(file).get(name)
+    except FileNotFoundError:
+        return None
 
 
 def load(studies: Sequence[epath.PathLike]) -> StudyData:

@@ -17,7 +17,8 @@ def paired(frame: pd.DataFrame, split: str, metrics: Collection[str]) -> pd.Data
 
     `floor` is the mean over seeds of its upper end, of the two sides the higher; `p_holm` adjusts over the settings.
     """
-    rows = frame[(frame["split"] == split) & frame["value"].notna()]
+    known = (frame["split"] == split) & frame["metric"].isin([*metrics, *floors.FLOORS.values()])
+    rows = frame[known & frame["value"].notna()]
     rows = rows.drop_duplicates([*results.SETTING, "seed", "metric"])
     found = [pd.DataFrame(columns=[*COLUMNS, "p_holm"])]
     for (study, metric), own in rows[rows["metric"].isin(metrics)].groupby(["study", "metric"], sort=False):

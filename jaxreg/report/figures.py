@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import matplotlib
 from etils import epath
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from jaxreg.report import (
@@ -200,10 +201,21 @@ def draw(data: StudyData, folder: epath.Path) -> list[Drawn]:
         for name, maker in FIGURES.items():
             figure = maker.make(data)
             if figure is not None:
+                settle(figure)
                 printer.save(figure, name)
                 caption = f"{maker.caption} {counts(data, maker.counted)}"
                 drawn.append(Drawn(name, maker.section, caption, save(figure, folder, name)))
     return drawn
+
+
+def settle(figure: Figure) -> None:
+    """Lays `figure` out for its PNG and its PDF, which else do so each for itself, in half of the time of drawing."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        figure.set_dpi(DPI)
+        FigureCanvasAgg(figure)
+        engine.execute(figure)
+        figure.set_layout_engine("none")
 
 
 def save(figure: Figure, folder: epath.Path, name: str) -> bytes:

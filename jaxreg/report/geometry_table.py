@@ -109,8 +109,7 @@ def texts(data: StudyData, shown: list[Column]) -> dict[tuple[str, ...], list[st
 
 def numbers(table: Table, data: StudyData) -> pd.DataFrame:
     """Returns the table in numbers: one line a setting and metric, in the units of results.parquet."""
-    keys = [(column.split, column.metric) for column in columns(table, data)]
-    lines = results.summary(data.frame[data.frame["metric"].isin([metric for _, metric in keys])])
+    keys, lines = {(column.split, column.metric) for column in columns(table, data)}, data.summary
     return lines[[key in keys for key in zip(lines["split"], lines["metric"])]]
 
 

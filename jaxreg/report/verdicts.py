@@ -21,36 +21,40 @@ class Line(NamedTuple):
 
 def of_trials(frame: pd.DataFrame) -> dict[tuple[str, str], Verdict]:
     """Returns the verdict of every trial, by (study, trial), from the numbers of its checks; none where unmeasured."""
+    return {trial: judge(numbers) for trial, numbers in _checks(frame).items()}
+
+
+def _checks(frame: pd.DataFrame) -> dict[tuple[str, str], dict[str, float]]:
+    """The numbers of the checks of every trial; of a number that could not be computed nan."""
     rows = frame[frame["metric"].str.startswith(PREFIX)]
-    found = {}
-    for key, own in rows.groupby(["study", "trial"], sort=False):
-        numbers = dict(zip(own["metric"].str.removeprefix(PREFIX), own["value"].astype(float)))
-        found[key] = judge(numbers)
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for study, trial, metric, value in zip(rows["study"], rows["trial"], rows["metric"], rows["value"].astype(float)):
+        found.setdefault((study, trial), {})[metric.removeprefix(PREFIX)] = value
     return found
 
 
 def table(data: StudyData) -> pd.DataFrame:
     """Returns a line a trial: its verdict, the reason, and the number of every check; empty without verdicts."""
-    found = of_trials(data.frame)
-    rows = data.frame[data.frame["metric"].str.startswith(PREFIX)]
-    numbers = {key: dict(zip(own["metric"], own["value"])) for key, own in rows.groupby(["study", "trial"], sort=False)}
-    return pd.DataFrame(
-        [
-            {"study": row.study, "trial": row.trial, "setting": row.setting, "seed": row.seed}
-            | {"verdict": found[key].word, "reason": found[key].reason}
-            | {name: numbers[key].get(f"{PREFIX}{name}") for name in CHECKS}
-            for row in data.trials.itertuples()
-            if (key := (row.study, row.trial)) in found
-        ]
-    )
+    numbers, found = _checks(data.frame), []
+    for row in data.trials.itertuples():
+        own = numbers.get((row.study, row.trial))
+        if own is not None:
+            verdict = judge(own)
+            told = {"study": row.study, "trial": row.trial, "setting": row.setting, "seed": row.seed}
+            told |= {"verdict": verdict.word, "reason": verdict.reason}
+            found.append(told | {name: own.get(name) for name in CHECKS})
+    return pd.DataFrame(found)
 
 
 def lines(data: StudyData) -> list[Line]:
     """Returns a line a setting."""
-    verdicts, found = of_trials(data.frame), []
+    by_setting: dict[str, list[Verdict]] = {}
     settings = {(row.study, row.trial): row.setting for row in data.trials.itertuples()}
+    for trial, verdict in of_trials(data.frame).items():
+        by_setting.setdefault(settings[trial], []).append(verdict)
+    found = []
     for setting in data.settings:
-        own = [verdict for key, verdict in verdicts.items() if settings[key] == setting]
+        own = by_setting.get(setting)
         if own:
             counts = Counter(verdict.word for verdict in own)
             worst = max(own, key=lambda verdict: WORDS.index(verdict.word))

@@ -10,7 +10,7 @@ from etils import epath
 from test_page import Page
 
 from jaxreg import claims, study
-from jaxreg.report import claim_table, data, figures, page
+from jaxreg.report import claim_table, data, figures, page, within
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +75,13 @@ def test_cosine_and_radius_are_correlated_study_by_study_over_right_examples(tmp
     wrong = np.arange(len(cosine)) < 100
     radius = np.where(wrong, 0.0, cosine - cosine.min() + 0.01)  # rising with the cosine, but for clean mistakes
     np.savez(parts[1] / "probes" / "robustness" / f"{trial}.npz", min_eps=radius)
-    found = study._cosine_with_radius(data.load(parts))
+    found = within.by_setting(data.load(parts))
     assert {name for name, _ in found} == {"digits [one]", "digits [two]"}
     assert {len(values) for values in found.values()} == {2}  # trials that both studies have are counted in both
     assert found["digits [two]", "mixup(alpha=1)"][1] == pytest.approx(1)
     assert abs(found["digits [one]", "mixup(alpha=1)"][1]) < 0.2
+    for part in parts:
+        within.gather(epath.Path(part))
+        for path in part.glob("probes/robustness/*.npz"):
+            path.unlink()
+    assert within.by_setting(data.load(parts)) == found  # without opening an array
