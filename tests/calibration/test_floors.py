@@ -77,7 +77,7 @@ def smoothers(confidence):
 
 
 @functools.cache
-def simulated(draws=300):
+def simulated(draws=150):
     test, _ = measured()
     p, random = softmax(test.logits[0]), np.random.default_rng(2)
     found = [errors(p, np.argmax(np.log(p) + random.gumbel(size=p.shape), -1)) for _ in range(draws)]

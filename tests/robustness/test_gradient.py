@@ -56,51 +56,57 @@ def test_radius_zero_is_clean_accuracy():
     np.testing.assert_array_equal(got.smallest == -1, np.arange(48) % 5 == 0)
 
 
-def test_results_do_not_depend_on_batch_size_or_order():
+def test_results_do_not_depend_on_batch_size_order_or_devices():
     name = "pgd_ce"
-    logits_fn, x = nets.mlp(), nets.images(48)
-    labels, ids, radii = nets.predicted(logits_fn, x), np.arange(48) * 3 + 5, [0.05, 0.1, 0.2]
-    whole = run_attack(logits_fn, x, labels, radii, name, key=KEY, ids=ids, slots=256)
-    order = np.random.default_rng(0).permutation(48)
-    for slots, rows in ((1, order), (256, order)):  # the largest batch holds every row at once
-        other = run_attack(logits_fn, x[rows], labels[rows], radii, name, key=KEY, ids=ids[rows], slots=slots)
-        np.testing.assert_array_equal(other.robust, whole.robust[:, rows])
-        np.testing.assert_allclose(other.adversarial, whole.adversarial[:, rows], atol=1e-6)
-
-
-def test_results_do_not_depend_on_the_number_of_devices():
     logits_fn, x = nets.mlp(), nets.images(45)  # no multiple of 8
-    labels, radii = nets.predicted(logits_fn, x), [0.2, 0.05, 0.1]
-    run = functools.partial(run_attack, logits_fn, x, labels, radii, "pgd_ce", key=KEY, slots=16)
-    one, many = run(), run(devices=jax.devices())
-    np.testing.assert_array_equal(one.robust, many.robust)
-    np.testing.assert_array_equal(one.smallest, many.smallest)
-    np.testing.assert_allclose(one.adversarial, many.adversarial, atol=1e-6)
+    labels, ids, radii = nets.predicted(logits_fn, x), np.arange(45) * 3 + 5, [0.2, 0.05, 0.1]
+    whole = run_attack(logits_fn, x, labels, radii, name, key=KEY, ids=ids, slots=256)  # holds every row at once
+    order = np.random.default_rng(0).permutation(45)
+    for slots, devices in ((1, None), (16, jax.devices())):
+        how = {"ids": ids[order], "slots": slots, "devices": devices}
+        other = run_attack(logits_fn, x[order], labels[order], radii, name, key=KEY, **how)
+        np.testing.assert_array_equal(other.robust, whole.robust[:, order])
+        np.testing.assert_array_equal(other.smallest, whole.smallest[order])
+        np.testing.assert_allclose(other.adversarial, whole.adversarial[:, order], atol=1e-6)
     with pytest.raises(ValueError, match="devices must be left out inside jit"):
         jax.jit(lambda x: run_attack(logits_fn, x, labels, radii, key=KEY, devices=jax.devices()))(x)
 
 
 @pytest.mark.usefixtures("every_batch_size")
-def test_the_last_rows_run_in_smaller_and_smaller_batches():
-    logits_fn, x = nets.mlp(), nets.images(300)
-    ran = collections.Counter()
+def test_the_last_rows_run_in_smaller_batches_and_the_last_evaluation_takes_no_gradient():
+    logits_fn, x = nets.mlp(), nets.images(256)
+    labels, forward, backward = nets.predicted(logits_fn, x), collections.Counter(), collections.Counter()
 
-    def seen(x):
-        jax.debug.callback(lambda: ran.update([len(x)]))
+    @jax.custom_vjp
+    def watched(x):
+        jax.debug.callback(lambda: forward.update([len(x)]))
         return logits_fn(x)
 
-    labels = nets.predicted(logits_fn, x)
-    asked = np.where(np.arange(300) < 260, -1, labels)  # 40 rows for 256 slots
-    small = run_attack(seen, x, asked, 0.05, "pgd_ce", key=KEY, slots=256)
+    def back(x, g):
+        jax.debug.callback(lambda: backward.update([len(x)]))
+        return jax.vjp(logits_fn, x)[1](g)
+
+    watched.defvjp(lambda x: (watched(x), x), back)
+    got = run_attack(watched, x, labels, 0.05, "pgd_ce", key=KEY, slots=256, early_exit=False)
     jax.effects_barrier()
-    assert ran[256] <= 3  # the clean images and the first points
-    assert ran[64] + ran[16] >= 20  # steps of the 40 rows, and of the 16 that are left after some
-    assert ran[64] > 0
-    assert ran[16] > 0
+    assert forward == {256: 21, 1: 1}  # 20 steps from the start; the clean images one by one, batched
+    assert backward == {256: 20}
+    few = run_attack(logits_fn, x, labels, 0.05, "pgd_ce", key=KEY, slots=64, early_exit=False)
+    np.testing.assert_array_equal(got.robust, few.robust)
+    np.testing.assert_allclose(got.adversarial, few.adversarial, atol=1e-6)
+    assert got.evaluations == few.evaluations == 256 * 21
+    forward.clear()
+    asked = np.where(np.arange(256) < 216, -1, labels)  # 40 rows for 256 slots
+    small = run_attack(watched, x, asked, 0.05, "pgd_ce", key=KEY, slots=256)
+    jax.effects_barrier()
+    assert forward[256] <= 3  # the clean images and the first points
+    assert forward[64] + forward[16] >= 20  # steps of the 40 rows, and of the 16 that are left after some
+    assert forward[64] > 0
+    assert forward[16] > 0
     whole = run_attack(logits_fn, x, labels, 0.05, "pgd_ce", key=KEY, slots=64)
-    np.testing.assert_array_equal(small.robust[260:], whole.robust[260:])
-    assert 0 < np.mean(small.robust[260:]) < 1
-    np.testing.assert_allclose(small.adversarial[260:], whole.adversarial[260:], atol=1e-6)
+    np.testing.assert_array_equal(small.robust[216:], whole.robust[216:])
+    assert 0 < np.mean(small.robust[216:]) < 1
+    np.testing.assert_allclose(small.adversarial[216:], whole.adversarial[216:], atol=1e-6)
 
 
 def test_radii_together_equal_radii_alone_and_any_order():
@@ -121,31 +127,6 @@ def test_early_exit_changes_cost_and_no_mask():
     np.testing.assert_array_equal(fast.robust, slow.robust)
     assert slow.evaluations == 3 * 48 * 21
     assert fast.evaluations < 0.7 * slow.evaluations
-
-
-@pytest.mark.usefixtures("every_batch_size")
-def test_the_last_evaluation_of_a_full_batch_takes_no_gradient():
-    logits_fn, x = nets.mlp(), nets.images(128)
-    labels, passes = nets.predicted(logits_fn, x), collections.Counter()
-
-    @jax.custom_vjp
-    def watched(x):
-        jax.debug.callback(lambda: passes.update(["forward"]))
-        return logits_fn(x)
-
-    def backward(x, g):
-        jax.debug.callback(lambda: passes.update(["backward"]))
-        return jax.vjp(logits_fn, x)[1](g)
-
-    watched.defvjp(lambda x: (watched(x), x), backward)
-    attack = ATTACKS["pgd_ce"]._replace(steps=5)
-    got = run_attack(watched, x, labels, 0.05, attack, key=KEY, slots=128, early_exit=False)
-    jax.effects_barrier()
-    assert passes == {"forward": 7, "backward": 5}  # the clean images, then 5 steps from the start
-    few = run_attack(logits_fn, x, labels, 0.05, attack, key=KEY, slots=64, early_exit=False)
-    np.testing.assert_array_equal(got.robust, few.robust)
-    np.testing.assert_allclose(got.adversarial, few.adversarial, atol=1e-6)
-    assert got.evaluations == few.evaluations == 128 * 6
 
 
 def test_restarts_only_help_and_the_first_is_the_single_run():
