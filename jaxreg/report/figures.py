@@ -26,7 +26,7 @@ from jaxreg.report import (
 )
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import STYLE
-from jaxreg.report.pdf import Printer
+from jaxreg.report.pdf import Printer, uncollected
 
 DPI = 110
 
@@ -197,7 +197,7 @@ def draw(data: StudyData, folder: epath.Path) -> list[Drawn]:
     """Draws and saves every figure whose data are there, as PNG and PDF under `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
-    with matplotlib.rc_context(STYLE), Printer(str(folder), STYLE) as printer:
+    with matplotlib.rc_context(STYLE), uncollected(), Printer(str(folder), STYLE) as printer:
         for name, maker in FIGURES.items():
             figure = maker.make(data)
             if figure is not None:
