@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 from jaxreg import claims, statistics
 
@@ -268,6 +269,28 @@ def test_studies_are_tested_apart():
     assert found["one", "norm"] == "supported"
     assert found["two", "norm"] == "contradicted"
     assert "[two] norm" in claims.as_text(table)
+
+
+def test_more_settings_take_no_more_calls_and_no_longer_sentences(monkeypatch):
+    one, calls, lengths = trials(REVERSED["norm"]), [], []
+    for rates in (1, 20):
+        frame = pd.concat(
+            [one.assign(hyperparameters=json.dumps({"optimizer.learning_rate": r})) for r in range(rates)]
+        )
+        for module, name in ((statistics, "_effects"), (scipy.stats, "rankdata"), (pd.DataFrame, "pivot")):
+            made = getattr(module, name)
+            monkeypatch.setattr(
+                module, name, lambda *given, _made=made, **kw: calls[-1].append(0) or _made(*given, **kw)
+            )
+        calls.append([])
+        table = claims.evaluate(frame)
+        monkeypatch.undo()
+        lengths.append(len(table))
+    assert lengths[1] > 15 * lengths[0]
+    assert len(calls[0]) == len(calls[1]) > 0
+    told = next(line["sentence"] for line in claims.summarize(table) if line["claim"] == "norm")
+    assert told.endswith(" and 28 more settings (claims.csv)")
+    assert told.count("optimizer.learning_rate") == 12
 
 
 def test_two_trials_of_a_setting_at_one_seed_are_refused():

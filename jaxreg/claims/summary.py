@@ -8,6 +8,9 @@ import pandas as pd
 from etils import epath
 
 
+NAMED = 12  # settings that contradict a claim: a sentence of hundreds is not read
+
+
 def summarize(table: pd.DataFrame) -> list[dict[str, Any]]:
     """One line a claim, from the table of `evaluate`.
 
@@ -21,7 +24,8 @@ def summarize(table: pd.DataFrame) -> list[dict[str, Any]]:
         counts = {verdict: int((rows["verdict"] == verdict).sum()) for verdict in ("supported", "contradicted")}
         against = list(dict.fromkeys(rows.loc[rows["verdict"] == "contradicted", "setting"]))
         said = f"{counts['supported']} of {len(rows)} tests support it, {counts['contradicted']} contradict it"
-        said += f": {', '.join(against)}" if against else ""
+        said += f": {', '.join(against[:NAMED])}" if against else ""
+        said += f" and {len(against) - NAMED:,} more settings (claims.csv)" if len(against) > NAMED else ""
         said += f"; {rows.iloc[0]['caveat']}" if rows.iloc[0]["caveat"] else ""
         lines.append({**head, "verdict": _overall(rows, counts), "sentence": said, "figure": rows.iloc[0]["figure"]})
     return lines

@@ -26,7 +26,7 @@ from jaxreg.report import (
 )
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import STYLE
-from jaxreg.report.pdf import Printer
+from jaxreg.report.pdf import Printer, uncollected
 
 DPI = 110
 
@@ -197,7 +197,7 @@ def draw(data: StudyData, folder: epath.Path) -> list[Drawn]:
     """Draws and saves every figure whose data are there, as PNG and PDF under `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
-    with matplotlib.rc_context(STYLE), Printer(str(folder), STYLE) as printer:
+    with matplotlib.rc_context(STYLE), uncollected(), Printer(str(folder), STYLE) as printer:
         for name, maker in FIGURES.items():
             figure = maker.make(data)
             if figure is not None:
@@ -215,7 +215,7 @@ def settle(figure: Figure) -> None:
         figure.set_dpi(DPI)
         FigureCanvasAgg(figure)
         engine.execute(figure)
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)  # "none" would leave a stand-in, for which every printer draws twice
 
 
 def save(figure: Figure, folder: epath.Path, name: str) -> bytes:
