@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 from etils import epath
 
-
 NAMED = 12  # settings that contradict a claim: a sentence of hundreds is not read
 
 
