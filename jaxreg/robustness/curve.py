@@ -63,11 +63,14 @@ def minimal_eps(
 def _program(
     devices: Devices, norm: Norm, targets: int, logits_fn: Logits, slots: int
 ) -> Callable[[Rows, Common], tuple[Array, Array]]:
-    own = functools.partial(nearest, norm, targets, logits_fn, -(-slots // max(1, len(devices))))
+    count = max(1, len(devices))
+    own = functools.partial(nearest, norm, targets, logits_fn, -(-slots // count), devices=count)
     return parallel.per_example(own, devices, (0, 0)) if devices else jax.jit(own)
 
 
-def nearest(norm: Norm, targets: int, logits_fn: Logits, slots: int, rows: Rows, common: Common) -> tuple[Array, Array]:
+def nearest(
+    norm: Norm, targets: int, logits_fn: Logits, slots: int, rows: Rows, common: Common, devices: int = 1
+) -> tuple[Array, Array]:
     """`minimal_eps` as a pure function of arrays; the limit is the radius of `common`."""
     examples = examples_of(*rows[:3], common.key, rows.ids, ATTACKS["minimal"]._replace(targets=targets))
     right_N = examples.broken_N >= 0
@@ -75,7 +78,7 @@ def nearest(norm: Norm, targets: int, logits_fn: Logits, slots: int, rows: Rows,
     def toward(rank: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
         radius_N, best_NHWC = best
         aimed_N1 = lax.dynamic_slice_in_dim(examples.targets_NP, rank, 1, axis=1)
-        numbers = common.settings, common.evaluations, 1, True, min(slots, len(radius_N))
+        numbers = common.settings, common.evaluations, 1, True, min(slots, len(radius_N)), devices
         eps_EN = jnp.minimum(radius_N, common.radii_E[:, None])
         found = search("minimal", norm, logits_fn, examples._replace(targets_NP=aimed_N1), eps_EN, *numbers)
         nearer_N = minimal_radius(found.adversarial_ENHWC[0], rows.images, ~found.robust_EN[0], norm)

@@ -21,8 +21,8 @@ from jaxreg.robustness.method import Examples, Logits, Method, Settings, Step
 from jaxreg.robustness.slots import Book, Slots, flush, idle, opened, refill
 
 FEW = 4  # the last rows run in this share of the slots, and again,
-LEAST = 16  # down to so many slots,
-LARGE = 128  # where there were so many: elsewhere compiling it would cost more than it saves
+LEAST = 8  # down to so many slots,
+LARGE = 128  # where all devices together have so many: elsewhere compiling it would cost more than it saves
 
 
 class Found(NamedTuple):
@@ -45,13 +45,17 @@ def run(
     evaluations: Array | int,
     passes: Array | int,
     slots: int,
+    devices: int = 1,
     early_exit: Array | bool = True,
 ) -> Found:
     """Attacks every example at every radius (ascending along E; negative: not at all) with at most `evaluations` a row.
 
     `passes` (at most P, the width of `targets_NP`) counts restarts or targets. Without `early_exit` nothing is skipped
-    and every row runs to its end.
+    and every row runs to its end. `slots` are those of one device, `devices` those that share the work in this way.
     """
+    fewer = _fewer(slots) if slots * devices >= LARGE else []
+    plain = method._replace(look=None)
+    method = method if slots * devices >= LARGE else plain
     early = jnp.asarray(early_exit)
     rows = eps_EN.size * examples.targets_NP.shape[1]
 
@@ -63,15 +67,13 @@ def run(
     def turn_over(carry: tuple[Slots, Book]) -> tuple[Slots, Book]:
         return refill(method, examples, eps_EN, settings, passes, early, *flush(*carry, examples.targets_NP.shape[1]))
 
-    def advance(work: Slots) -> Slots:
+    def advance(work: Slots, method: Method = plain) -> Slots:
         return _advance(method, logits_fn, settings, early, evaluations, work)
 
     def step(carry: tuple[Slots, Book]) -> tuple[Slots, Book]:
         work, book = lax.while_loop(due, turn_over, carry)
         book = book._replace(evaluations=book.evaluations + jnp.sum(work.busy_B, dtype=book.evaluations.dtype))
-        return lax.cond(jnp.any(work.busy_B), advance, lambda work: work, work), book
-
-    fewer = _fewer(slots)
+        return lax.cond(jnp.any(work.busy_B), lambda work: advance(work, method), lambda work: work, work), book
 
     def unfinished(carry: tuple[Slots, Book]) -> Array:
         work, book = carry
@@ -88,8 +90,7 @@ def run(
 
 def _fewer(slots: int) -> list[int]:
     """The numbers of slots that the last rows go on in."""
-    sizes = [slots // FEW, slots // FEW**2] if slots >= LARGE else []
-    return [size for size in sizes if size >= LEAST]
+    return [size for size in (slots // FEW, slots // FEW**2) if size >= LEAST]
 
 
 def _gathered(work: Slots, few: int) -> Slots:
@@ -129,13 +130,13 @@ def _advance(
 
 
 def _evaluated(method: Method, logits_fn: Logits, settings: Settings, last: Array, work: Slots) -> Step:
-    """A step; at the `last` evaluation of all slots only a look, where there are slots enough to be worth it."""
+    """A step; at the `last` evaluation of all slots only a look, where the method has one."""
 
     def step() -> Step:
         return method.step(logits_fn, work.row, work.state, work.k_B, settings)
 
     look = method.look
-    if look is None or len(work.busy_B) < LARGE:
+    if look is None:
         return step()
     return lax.cond(last, lambda: Step(work.state, *look(logits_fn, work.row, work.state)), step)
 

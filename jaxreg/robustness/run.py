@@ -101,7 +101,7 @@ def _forward_on(devices: Devices, logits_fn: Logits, batch_size: int) -> Callabl
 def _attacked_on(
     devices: Devices, shape: Attack, norm: Norm, logits_fn: Logits, slots: int
 ) -> Callable[[Rows, Common], Attacked]:
-    own = functools.partial(search.attacked, shape, norm, logits_fn, slots)
+    own = functools.partial(search.attacked, shape, norm, logits_fn, slots, devices=len(devices))
     return parallel.per_example(own, devices, Attacked._make((1, 1, 0, parallel.SUM)))
 
 

@@ -51,7 +51,9 @@ class Common(NamedTuple):
     early_exit: Array | bool
 
 
-def attacked(shape: Attack, norm: Norm, logits_fn: Logits, slots: int, rows: Rows, common: Common) -> Attacked:
+def attacked(
+    shape: Attack, norm: Norm, logits_fn: Logits, slots: int, rows: Rows, common: Common, devices: int = 1
+) -> Attacked:
     """An attack whose numbers are traced; of `shape` only the method, restarts and targets are used."""
     radii_E = common.radii_E
     examples = examples_of(rows.images, rows.labels, rows.clean_NK, common.key, rows.ids, shape)
@@ -62,7 +64,7 @@ def attacked(shape: Attack, norm: Norm, logits_fn: Logits, slots: int, rows: Row
     eps_EN = jnp.broadcast_to(sorted_E[:, None], (len(radii_E), len(rows.images)))
     most = min(slots, eps_EN.size * passes_of(shape))
     numbers = common.settings, common.evaluations, passes_of(shape), common.early_exit
-    found = search(shape.method, norm, logits_fn, examples, eps_EN, *numbers, most)
+    found = search(shape.method, norm, logits_fn, examples, eps_EN, *numbers, most, devices)
     return Attacked(found.adversarial_ENHWC[rank_E], found.robust_EN[rank_E], found.broken_N, found.evaluations)
 
 
@@ -77,10 +79,12 @@ def search(
     passes: Array | int,
     early_exit: Array | bool,
     slots: int,
+    devices: int = 1,
 ) -> loop.Found:
     """`loop.run` by the name of a method: all numbers traced, so attacks of one method share one program."""
-    limits: Any = {"evaluations": evaluations, "passes": passes, "slots": slots, "early_exit": early_exit}
-    return loop.run(METHODS[method](norm), logits_fn, examples, eps_EN, settings, **limits)
+    sizes: Any = {"slots": slots, "devices": devices}
+    limits: Any = {"evaluations": evaluations, "passes": passes, "early_exit": early_exit}
+    return loop.run(METHODS[method](norm), logits_fn, examples, eps_EN, settings, **limits, **sizes)
 
 
 def examples_of(images: Array, labels: Array, clean_NK: Array, key: Array, ids: Array, attack: Attack) -> Examples:
@@ -112,4 +116,4 @@ def pass_keys(key: Array, ids_N: Array, passes: int) -> Array:
 # anew; losses, steps, step sizes and radii do not, nor does another number of examples or radii of the same capacity.
 clean_logits_jit = jax.jit(clean_logits, static_argnums=(0, 2))
 attacked_jit = jax.jit(attacked, static_argnums=(0, 1, 2, 3))
-search_jit = jax.jit(search, static_argnames=("method", "norm", "logits_fn", "slots"))
+search_jit = jax.jit(search, static_argnames=("method", "norm", "logits_fn", "slots", "devices"))
