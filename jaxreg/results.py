@@ -105,19 +105,17 @@ def scan(workdirs: Sequence[epath.Path]) -> list[ds.Dataset]:
 
 
 def select(workdirs: Sequence[epath.Path], where: ds.Expression | None = None) -> pd.DataFrame:
-    """Returns the rows of many workdirs that fit `where`, each from its home, in the order of the workdirs.
-
-    The columns `TEXTS` are categorical: a name that a million rows share is held once.
-    """
-    return join(workdirs, where)[0].to_pandas()
+    """Returns the rows of many workdirs that fit `where`, each from its home, in the order of the workdirs."""
+    return join(workdirs, where)[0].cast(SCHEMA).to_pandas()
 
 
 def join(
     workdirs: Sequence[epath.Path], where: ds.Expression | None = None
 ) -> tuple[pa.Table, dict[tuple[str, str, str], epath.Path]]:
-    """Returns the same rows as a table with the schema `CODED`, and the homes.
+    """Returns the same rows as a table with the schema `CODED`, in which a million rows share a name, and the homes.
 
-    A home is the workdir that answers for a trial of a study and a probe: of those that measured it the first one.
+    In pandas its texts are categories, which sort by their place and not by letters. A home is the workdir that answers
+    for a trial of a study and a probe: of those that measured it the first one.
     """
     homes: dict[tuple[str, str, str], epath.Path] = {}
     tables = [CODED.empty_table()]
