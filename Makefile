@@ -12,7 +12,7 @@ study: $(VENV)/.ready  ## Train, measure and report the digits study.
 test: $(VENV)/.ready  ## Run the test suite.
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not cluster" $(ARGS)
 
-test-cluster: $(VENV)/.ready  ## Run jobs of many processes, and on a real Slurm where one is installed.
+test-cluster: $(VENV)/.ready  ## Kill processes, run jobs of many, and on a real Slurm where one is installed.
 	$(BIN)/python -m pytest -m cluster -rs $(ARGS)
 
 lint: $(VENV)/.ready  ## Check format, style and types.

@@ -301,6 +301,7 @@ sys.exit(main(["jaxreg", *sys.argv[1:]]))
 """
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize("file", ["results.parquet", "report/index.html"])
 def test_sigkill_while_results_and_report_are_written(file, reported, tmp_path):
     place = tmp_path / "study"

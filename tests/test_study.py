@@ -121,6 +121,7 @@ def test_saved_predictions_say_what_the_results_say(place, whole):
             np.testing.assert_allclose(logits, saved["logits"], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.cluster
 def test_an_interrupted_study_ends_equal_to_the_bit(place, interrupted):
     killed, asked, late, attacked = interrupted
     assert (killed, late, attacked) == (-signal.SIGKILL,) * 3
@@ -134,6 +135,7 @@ def test_an_interrupted_study_ends_equal_to_the_bit(place, interrupted):
                 np.testing.assert_array_equal(one[name], other[name])
 
 
+@pytest.mark.cluster
 def test_its_curves_have_every_step_once(place, interrupted):
     (path,) = (place / "interrupted" / "curves").glob("*.parquet")
     curves = pd.read_parquet(path)

@@ -11,6 +11,9 @@ import pytest
 from launchers import FINISH, ROOT, made_up_jobs, shell, starts
 from processes import Pool, Slot, slots
 
+import local  # isort: skip
+
+from jaxreg import commands
 from jaxreg.spec import SpecError
 from jaxreg.workdir import claim
 
@@ -190,8 +193,10 @@ DISTRIBUTED = [f"--config={ROOT}/configs/digits.py", "--config.execution.distrib
         (["--workdir=/proc/study"], "cannot write /proc/study/jobs"),
     ],
 )
-def test_bad_use_is_one_line(tmp_path, words, error):
-    done = told(*(word.format(here=tmp_path) for word in words))
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert error in done.stderr
+def test_bad_use_is_one_line(tmp_path, words, error, capsys):
+    words = [word.format(here=tmp_path) for word in words]
+    assert commands.launched(local.launch, launcher(*words)[1:]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert error in told
     assert not list(tmp_path.iterdir())

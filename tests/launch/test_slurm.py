@@ -8,7 +8,10 @@ import sys
 import pytest
 from launchers import ROOT
 
-import slurm_task  # isort: skip  (the folder is on the path after `launchers`)
+from jaxreg import commands
+
+import slurm  # isort: skip  (the folder is on the path after `launchers`)
+import slurm_task  # isort: skip
 
 EXPECTED = ("partition=gpu", "gpus-per-node=1", "requeue", "time=60", "job-name=digits-sweep", "signal=USR1@90")
 
@@ -39,10 +42,15 @@ def test_a_dry_run_prints_script_and_jobs_and_makes_none(tmp_path):
         ("--workdir=gs://bucket/study", "--workdir=gs://bucket/study has no locks"),
     ],
 )
-def test_bad_use_is_one_line(tmp_path, words, error):
-    done = told(tmp_path, words)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert error in done.stderr
+def test_bad_use_is_one_line(tmp_path, words, error, capsys):
+    config = f"--config={ROOT}/configs/digits.py:sweep"
+    assert (
+        commands.launched(slurm.launch, ["slurm.py", config, f"--workdir={tmp_path / 'study'}", "--dry_run", words])
+        == 2
+    )
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert error in told
 
 
 @pytest.mark.parametrize(("code", "starts"), [(137, 3), (1, 3), (2, 1), (0, 1)])
