@@ -147,8 +147,8 @@ def per_trial(fn: Callable[..., Tree], mesh: Mesh, local: Local = "map", donate:
     return call
 
 
-def per_example(fn: Callable[[Tree, Tree], Tree], devices: Sequence[jax.Device], axes: Tree) -> Callable[..., Tree]:
-    """Compiles `fn(rows, shared)` for rows [N, ...] that are dealt out to devices: row n goes to device n mod D.
+def per_example(fn: Callable[..., Tree], devices: Sequence[jax.Device], axes: Tree) -> Callable[..., Tree]:
+    """Compiles `fn(rows, *shared)` for rows [N, ...] that are dealt out to devices: row n goes to device n mod D.
 
     Each device runs `fn` on its own rows, and no collective ties it to another: one whose rows are easy is done early.
     `axes` says of each result where its axis of rows is, or `SUM`: a number that is summed over devices. N must be a
@@ -159,7 +159,7 @@ def per_example(fn: Callable[[Tree, Tree], Tree], devices: Sequence[jax.Device],
 
     def body(rows: Tree, shared: Tree) -> Tree:
         shared = jax.tree.map(lambda a: lax.pcast(a, ("example",), to="varying"), shared)
-        found = fn(jax.tree.map(lambda a: a[:, 0], rows), shared)
+        found = fn(jax.tree.map(lambda a: a[:, 0], rows), *shared)
         return jax.tree.map(lambda a, axis: jnp.expand_dims(a, axis + 1), found, axes)
 
     outs = jax.tree.map(lambda axis: P(*[None] * (axis + 1), "example"), axes)
@@ -175,10 +175,10 @@ def per_example(fn: Callable[[Tree, Tree], Tree], devices: Sequence[jax.Device],
         dealt = jax.tree.map(lambda a: jax.device_put(a.reshape(-1, count, *a.shape[1:]), own), rows)
         return dealt, jax.tree.map(lambda a: jax.device_put(a, everywhere), shared)
 
-    def call(rows: Tree, shared: Tree) -> Tree:
+    def call(rows: Tree, *shared: Tree) -> Tree:
         return jax.tree.map(joined, compiled(*placed(rows, shared)), axes)
 
-    call.lower = lambda rows, shared: compiled.lower(*placed(rows, shared))  # type: ignore[attr-defined]
+    call.lower = lambda rows, *shared: compiled.lower(*placed(rows, shared))  # type: ignore[attr-defined]
     return call
 
 

@@ -13,7 +13,7 @@ from jaxreg.calibration import posthoc, temperature
 Tree = Any
 
 
-class Stacks(NamedTuple):
+class Placed(NamedTuple):
     """Logits of all trials of a device [T, S, C, B, K], and which trial is meant; they stay where they are."""
 
     logits: Array
@@ -23,7 +23,7 @@ class Stacks(NamedTuple):
 class Chunks(NamedTuple):
     """One split of one trial, read a chunk at a time where it lies: a slice of a whole split would be a copy of it."""
 
-    stacks: Stacks
+    stacks: Placed
     examples: Any  # labels, mask and key_ids, [S, C, B] each
     split: Array
 

@@ -13,7 +13,7 @@ from jax import Array
 from jaxreg.calibration import bins as binning
 from jaxreg.calibration import classes, floors, metrics, posthoc, uncertainty
 from jaxreg.calibration.bins import Bins
-from jaxreg.calibration.chunks import Chunks, Stacks, Tree, fit_temperature, fit_vector
+from jaxreg.calibration.chunks import Chunks, Placed, Tree, fit_temperature, fit_vector
 
 VARIANTS = ("", "_ts", "_vector_scaling")  # of metric names: raw logits, after temperature, after vector scaling
 VECTOR = VARIANTS.index("_vector_scaling")
@@ -84,7 +84,7 @@ def measure_scaled(
 def measure_trial(stacks: tuple[Array, Array], shared: tuple[Examples, Array], *, bins: int, replicates: int) -> Tree:
     """Returns (temperature, `Found` [S, V, ...]) of one trial: of logits [T, S, C, B, K], and which of them."""
     (examples, seed), (_, splits, *_, count) = shared, stacks[0].shape
-    fitted = Chunks(Stacks(*stacks), examples, jnp.int32(VALIDATION))
+    fitted = Chunks(Placed(*stacks), examples, jnp.int32(VALIDATION))
     found = fit_temperature(fitted)
     vector = fit_vector(posthoc.begin(1 / found.value, count), fitted)
     scales_V = jnp.stack([found.value * 0 + 1, 1 / found.value, found.value * 0 + 1])
@@ -112,15 +112,13 @@ def evaluate_trial(
     stacks: tuple[Array, Array], shared: Examples, *, places: tuple[int, ...], bins: int
 ) -> dict[str, Array]:
     """Returns every metric [P] of one trial on the splits at `places`, before and after temperature scaling."""
-    fitted = Chunks(Stacks(*stacks), shared, jnp.int32(VALIDATION))
+    fitted = Chunks(Placed(*stacks), shared, jnp.int32(VALIDATION))
     found = fit_temperature(fitted)
     scales_2 = jnp.stack([found.value * 0 + 1, 1 / found.value])
 
     def one(place: Array) -> dict[str, Array]:
-        seen, mask_CB = (
-            measure_scaled(metrics.shifted, scales_2, fitted._replace(split=place), 1, bins),
-            shared.mask[place],
-        )
+        seen = measure_scaled(metrics.shifted, scales_2, fitted._replace(split=place), 1, bins)
+        mask_CB = shared.mask[place]
         return jax.lax.map(lambda both: numbers(both[0], both[1], mask_CB, bins), (seen.classes, seen.columns))
 
     both = jax.lax.map(one, jnp.array(places))

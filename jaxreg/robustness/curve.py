@@ -1,21 +1,20 @@
 """The minimal radius of each example on one model, and the whole robustness curve that follows from it."""
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxreg import parallel
+from jaxreg.robustness import loop, minimal
 from jaxreg.robustness.attack import ATTACKS, check, evaluations_of, settings_of
 from jaxreg.robustness.balls import Norm
 from jaxreg.robustness.border import check_examples, check_inputs, check_labels, check_logits
 from jaxreg.robustness.method import Logits
-from jaxreg.robustness.minimal import minimal_radius
-from jaxreg.robustness.run import Devices, filled, programs_on, room
-from jaxreg.robustness.search import Common, Rows, examples_of, search
+from jaxreg.robustness.run import compiled, filled, room, share
+from jaxreg.robustness.search import Common, Rows, clean_logits, examples_of
 
 
 def minimal_eps(
@@ -44,9 +43,10 @@ def minimal_eps(
     ids = jnp.arange(len(images), dtype=jnp.uint32) if ids is None else jnp.asarray(ids)
     check_inputs(images, jnp.asarray(limit))
     check_examples(images, labels, ids)
-    count, most = len(images), room(len(images), devices)
+    count, on = len(images), tuple(devices or ())
+    each, most = share(slots, on), room(count, on)
     images, labels, ids = (filled(a, most, fill) for a, fill in ((images, 0), (labels, -1), (ids, 0)))
-    clean_NK = programs_on(tuple(devices or ()))[0](logits_fn, images, min(slots, most))
+    clean_NK = compiled(on, clean_logits, (logits_fn, each[0]), 0)(images)
     check_logits(clean_NK[:count])
     check_labels(labels, clean_NK.shape[1])
     targets = min(targets, clean_NK.shape[1] - 1)
@@ -55,33 +55,25 @@ def minimal_eps(
     rows = Rows(images, labels.astype(jnp.int32), clean_NK, ids.astype(jnp.uint32))
     limits_E = jnp.asarray([limit], images.dtype)
     common = Common(key, limits_E, settings_of(attack), evaluations_of(attack), True)
-    found = _program(tuple(devices or ()), norm, targets, logits_fn, slots)(rows, common)
-    return found[0][:count], found[1][:count]
-
-
-@functools.lru_cache(maxsize=64)  # as jit keeps programs
-def _program(
-    devices: Devices, norm: Norm, targets: int, logits_fn: Logits, slots: int
-) -> Callable[[Rows, Common], tuple[Array, Array]]:
-    count = max(1, len(devices))
-    own = functools.partial(nearest, norm, targets, logits_fn, -(-slots // count), devices=count)
-    return parallel.per_example(own, devices, (0, 0)) if devices else jax.jit(own)
+    radius_N, adversarial = compiled(on, nearest, (norm, targets, logits_fn, *each), (0, 0))(rows, common)
+    return radius_N[:count], adversarial[:count]
 
 
 def nearest(
-    norm: Norm, targets: int, logits_fn: Logits, slots: int, rows: Rows, common: Common, devices: int = 1
+    norm: Norm, targets: int, logits_fn: Logits, slots: int, devices: int, rows: Rows, common: Common
 ) -> tuple[Array, Array]:
     """`minimal_eps` as a pure function of arrays; the limit is the radius of `common`."""
-    examples = examples_of(*rows[:3], common.key, rows.ids, ATTACKS["minimal"]._replace(targets=targets))
+    examples = examples_of(rows, common.key, ATTACKS["minimal"]._replace(targets=targets))
+    limits: Any = {"evaluations": common.evaluations, "passes": 1, "early_exit": common.early_exit}
+    limits |= {"slots": min(slots, len(rows.images)), "devices": devices}
     right_N = examples.broken_N >= 0
 
     def toward(rank: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
         radius_N, best_NHWC = best
         aimed_N1 = lax.dynamic_slice_in_dim(examples.targets_NP, rank, 1, axis=1)
-        numbers = common.settings, common.evaluations, 1, True, min(slots, len(radius_N)), devices
-        eps_EN = jnp.minimum(radius_N, common.radii_E[:, None])
-        found = search("minimal", norm, logits_fn, examples._replace(targets_NP=aimed_N1), eps_EN, *numbers)
-        nearer_N = minimal_radius(found.adversarial_ENHWC[0], rows.images, ~found.robust_EN[0], norm)
+        eps_EN, aimed = jnp.minimum(radius_N, common.radii_E[:, None]), examples._replace(targets_NP=aimed_N1)
+        found = loop.run(minimal.method(norm), logits_fn, aimed, eps_EN, common.settings, **limits)
+        nearer_N = minimal.minimal_radius(found.adversarial_ENHWC[0], rows.images, ~found.robust_EN[0], norm)
         better_N = (nearer_N < radius_N) & right_N
         chosen_NHWC = jnp.where(better_N[:, None, None, None], found.adversarial_ENHWC[0], best_NHWC)
         return jnp.where(better_N, nearer_N, radius_N), chosen_NHWC

@@ -11,7 +11,8 @@ from jax import Array
 from jaxreg.robustness.balls import Norm
 from jaxreg.robustness.border import check_examples, check_inputs
 from jaxreg.robustness.method import Logits
-from jaxreg.robustness.run import filled, programs_on, room, run_attack
+from jaxreg.robustness.run import compiled, filled, room, run_attack, share
+from jaxreg.robustness.search import clean_logits
 from jaxreg.robustness.suites import Suite, suite
 
 
@@ -47,8 +48,9 @@ def run_suite(
     ids = None if ids is None else np.asarray(ids)
     check_inputs(x, np.asarray(eps))
     check_examples(x, y, ids)
-    forward, held = programs_on(tuple(devices or ()))[0], filled(x, room(len(x), devices), 0)
-    clean = np.asarray(forward(logits_fn, held, min(slots, len(held))))[: len(x)]
+    on = tuple(devices or ())
+    forward = compiled(on, clean_logits, (logits_fn, share(slots, on)[0]), 0)
+    clean = np.asarray(forward(filled(x, room(len(x), on), 0)))[: len(x)]
     chosen = suite(suite_name, clean.shape[1]) if isinstance(suite_name, str) else suite_name
     robust, adversarial = np.argmax(clean, axis=1) == y, np.array(images)
     masks: dict[str, np.ndarray] = {}

@@ -9,6 +9,7 @@ schedule: an example counts as fooled at radius e by its smallest radius, and th
 before that one can have been skipped.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -53,10 +54,8 @@ def run(
     `passes` (at most P, the width of `targets_NP`) counts restarts or targets. Without `early_exit` nothing is skipped
     and every row runs to its end. `slots` are those of one device, `devices` those that share the work in this way.
     """
-    fewer = _fewer(slots) if slots * devices >= LARGE else []
-    plain = method._replace(look=None)
-    method = method if slots * devices >= LARGE else plain
-    early = jnp.asarray(early_exit)
+    early, large = jnp.asarray(early_exit), slots * devices >= LARGE
+    plain, fewer = method._replace(look=None), _fewer(slots) if large else []
     rows = eps_EN.size * examples.targets_NP.shape[1]
 
     def due(carry: tuple[Slots, Book]) -> Array:
@@ -67,13 +66,15 @@ def run(
     def turn_over(carry: tuple[Slots, Book]) -> tuple[Slots, Book]:
         return refill(method, examples, eps_EN, settings, passes, early, *flush(*carry, examples.targets_NP.shape[1]))
 
-    def advance(work: Slots, method: Method = plain) -> Slots:
-        return _advance(method, logits_fn, settings, early, evaluations, work)
+    def advance(of: Method, work: Slots) -> Slots:
+        return _advance(of, logits_fn, settings, early, evaluations, work)
+
+    ahead = functools.partial(advance, method if large else plain)
 
     def step(carry: tuple[Slots, Book]) -> tuple[Slots, Book]:
         work, book = lax.while_loop(due, turn_over, carry)
         book = book._replace(evaluations=book.evaluations + jnp.sum(work.busy_B, dtype=book.evaluations.dtype))
-        return lax.cond(jnp.any(work.busy_B), lambda work: advance(work, method), lambda work: work, work), book
+        return lax.cond(jnp.any(work.busy_B), ahead, lambda work: work, work), book
 
     def unfinished(carry: tuple[Slots, Book]) -> Array:
         work, book = carry
@@ -83,7 +84,7 @@ def run(
     work, book = lax.while_loop(unfinished, step, start)
     work, book = flush(work, book, examples.targets_NP.shape[1])
     for few, least in zip(fewer, (*fewer[1:], 0)):
-        work, book = _go_on(advance, _gathered(work, few), book, least)
+        work, book = _go_on(functools.partial(advance, plain), _gathered(work, few), book, least)
         work, book = flush(work, book, examples.targets_NP.shape[1])
     return _close(book, eps_EN, examples.targets_NP.shape[1])
 

@@ -17,7 +17,9 @@ from jaxreg.robustness.border import check_examples, check_inputs, check_labels,
 from jaxreg.robustness.method import Logits
 from jaxreg.robustness.search import Attacked, Common, Rows
 
+Tree = Any
 Devices = tuple[jax.Device, ...]
+AXES = Attacked._make((1, 1, 0, parallel.SUM))  # of examples, in what an attack finds
 
 
 def run_attack(
@@ -52,63 +54,56 @@ def run_attack(
     check_examples(images, labels, ids)
     count, radii = len(images), len(radii_E)
     tracing = any(isinstance(value, jax.core.Tracer) for value in (images, labels, radii_E, key))
-    forward, whole = programs_on(tuple(devices or ()), tracing)
+    on, program = tuple(devices or ()), traced if tracing else compiled
     ids = jnp.arange(count, dtype=jnp.uint32) if ids is None else ids.astype(jnp.uint32)
     if not tracing:
-        most = room(count, devices)
+        most = room(count, on)
         images, labels, ids = (filled(a, most, fill) for a, fill in ((images, 0), (labels, -1), (ids, 0)))
         radii_E = filled(radii_E, 1 << (radii - 1).bit_length(), -1)
-    clean_NK = forward(logits_fn, images, min(slots, len(images)))
+    each = share(slots, on)
+    clean_NK = program(on, search.clean_logits, (logits_fn, each[0]), 0)(images)
     check_logits(clean_NK[:count])
     check_labels(labels, clean_NK.shape[1])
     check(attack, norm, clean_NK.shape[1])
     shape = attack._replace(loss="ce", steps=1, step_size=1.0, random_start=False, adaptive=False)
     rows = Rows(images, labels.astype(jnp.int32), clean_NK, ids)
     common = Common(key, radii_E, settings_of(attack), evaluations_of(attack), early_exit)
-    return cut(whole(shape, norm, logits_fn, slots, rows, common), count, radii if np.ndim(eps) else None)
-
-
-def programs_on(devices: Devices, tracing: bool = False) -> tuple[Callable[..., Array], Callable[..., Attacked]]:
-    """`search.clean_logits` and `search.attacked`: as they are within a trace, else compiled, dealt out to devices.
-
-    Raises: ValueError: for several devices within a trace.
-    """
-    if tracing:
-        if devices:
-            raise ValueError(f"devices must be left out inside jit, got {len(devices)}: the outer program places them.")
-        return search.clean_logits, search.attacked
-    if not devices:
-        return search.clean_logits_jit, search.attacked_jit
-
-    def forward(logits_fn: Logits, images: Array, batch_size: int) -> Array:
-        return _forward_on(devices, logits_fn, -(-batch_size // len(devices)))(images, ())
-
-    def whole(shape: Attack, norm: Norm, logits_fn: Logits, slots: int, rows: Rows, common: Common) -> Attacked:
-        return _attacked_on(devices, shape, norm, logits_fn, -(-slots // len(devices)))(rows, common)
-
-    return forward, whole
-
-
-@functools.lru_cache(maxsize=64)  # as jit keeps programs of one device
-def _forward_on(devices: Devices, logits_fn: Logits, batch_size: int) -> Callable[[Array, Any], Array]:
-    def own(images: Array, nothing: Any) -> Array:
-        return search.clean_logits(logits_fn, images, min(batch_size, len(images)))
-
-    return parallel.per_example(own, devices, 0)
+    found = program(on, search.attacked, (shape, norm, logits_fn, *each), AXES)(rows, common)
+    return cut(found, count, radii if np.ndim(eps) else None)
 
 
 @functools.lru_cache(maxsize=64)
-def _attacked_on(
-    devices: Devices, shape: Attack, norm: Norm, logits_fn: Logits, slots: int
-) -> Callable[[Rows, Common], Attacked]:
-    own = functools.partial(search.attacked, shape, norm, logits_fn, slots, devices=len(devices))
-    return parallel.per_example(own, devices, Attacked._make((1, 1, 0, parallel.SUM)))
+def compiled(devices: Devices, fn: Callable[..., Tree], fixed: tuple[Any, ...], axes: Tree) -> Callable[..., Tree]:
+    """`fn(*fixed, rows, *shared)` as a program of (rows, *shared), by `parallel.per_example` where devices are named.
+
+    One program per (restarts, targets and method, norm, function, array shapes): a function made anew for each call
+    compiles anew; losses, steps, step sizes and radii do not, nor does another N or E of the same capacity.
+    """
+    own = functools.partial(fn, *fixed)
+    return parallel.per_example(own, devices, axes) if devices else jax.jit(own)
 
 
-def room(count: int, devices: Sequence[jax.Device] | None) -> int:
+def traced(devices: Devices, fn: Callable[..., Tree], fixed: tuple[Any, ...], axes: Tree) -> Callable[..., Tree]:
+    """The same as a part of an outer program.
+
+    Raises: ValueError: for several devices.
+    """
+    del axes
+    if devices:
+        raise ValueError(f"devices must be left out inside jit, got {len(devices)}: the outer program places them.")
+    return functools.partial(fn, *fixed)
+
+
+def share(slots: int, devices: Devices) -> tuple[int, int]:
+    """The slots of each device, and how many devices there are."""
+    count = max(1, len(devices))
+    return -(-slots // count), count
+
+
+def room(count: int, devices: Devices) -> int:
     """Examples that a program holds, at least `count`: as many on each device."""
-    each = len(devices or (None,))
-    return each * capacity(-(-count // each))
+    each, parts = share(count, devices)
+    return parts * capacity(each)
 
 
 def capacity(count: int) -> int:

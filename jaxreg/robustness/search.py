@@ -27,9 +27,9 @@ class Attacked(NamedTuple):
     evaluations: Array
 
 
-def clean_logits(logits_fn: Logits, images: Array, batch_size: int) -> Array:
+def clean_logits(logits_fn: Logits, batch_size: int, images: Array) -> Array:
     """Logits [N, K], a batch at a time."""
-    return lax.map(lambda x_HWC: logits_fn(x_HWC[None])[0], images, batch_size=batch_size)
+    return lax.map(lambda x_HWC: logits_fn(x_HWC[None])[0], images, batch_size=min(batch_size, len(images)))
 
 
 class Rows(NamedTuple):
@@ -52,52 +52,33 @@ class Common(NamedTuple):
 
 
 def attacked(
-    shape: Attack, norm: Norm, logits_fn: Logits, slots: int, rows: Rows, common: Common, devices: int = 1
+    shape: Attack, norm: Norm, logits_fn: Logits, slots: int, devices: int, rows: Rows, common: Common
 ) -> Attacked:
     """An attack whose numbers are traced; of `shape` only the method, restarts and targets are used."""
     radii_E = common.radii_E
-    examples = examples_of(rows.images, rows.labels, rows.clean_NK, common.key, rows.ids, shape)
+    examples, passes = examples_of(rows, common.key, shape), passes_of(shape)
     place_E = jnp.arange(len(radii_E))
     before_EE = (radii_E[:, None] > radii_E) | (radii_E[:, None] == radii_E) & (place_E[:, None] > place_E)
     rank_E = jnp.sum(before_EE, axis=1)  # of each radius among all: a sort is slow to compile
     sorted_E = jnp.zeros_like(radii_E).at[rank_E].set(radii_E)
     eps_EN = jnp.broadcast_to(sorted_E[:, None], (len(radii_E), len(rows.images)))
-    most = min(slots, eps_EN.size * passes_of(shape))
-    numbers = common.settings, common.evaluations, passes_of(shape), common.early_exit
-    found = search(shape.method, norm, logits_fn, examples, eps_EN, *numbers, most, devices)
+    limits: Any = {"evaluations": common.evaluations, "passes": passes, "early_exit": common.early_exit}
+    limits |= {"slots": min(slots, eps_EN.size * passes), "devices": devices}
+    found = loop.run(METHODS[shape.method](norm), logits_fn, examples, eps_EN, common.settings, **limits)
     return Attacked(found.adversarial_ENHWC[rank_E], found.robust_EN[rank_E], found.broken_N, found.evaluations)
 
 
-def search(
-    method: str,
-    norm: Norm,
-    logits_fn: Logits,
-    examples: Examples,
-    eps_EN: Array,
-    settings: Settings,
-    evaluations: Array | int,
-    passes: Array | int,
-    early_exit: Array | bool,
-    slots: int,
-    devices: int = 1,
-) -> loop.Found:
-    """`loop.run` by the name of a method: all numbers traced, so attacks of one method share one program."""
-    sizes: Any = {"slots": slots, "devices": devices}
-    limits: Any = {"evaluations": evaluations, "passes": passes, "early_exit": early_exit}
-    return loop.run(METHODS[method](norm), logits_fn, examples, eps_EN, settings, **limits, **sizes)
-
-
-def examples_of(images: Array, labels: Array, clean_NK: Array, key: Array, ids: Array, attack: Attack) -> Examples:
+def examples_of(rows: Rows, key: Array, attack: Attack) -> Examples:
     """The examples of an attack, with keys, targets, and the misclassified ones marked as broken."""
-    wrong_N = (jnp.argmax(clean_NK, axis=1) != labels) | ~jnp.all(jnp.isfinite(clean_NK), axis=1)
-    broken_N = jnp.where(wrong_N, WRONG, jnp.inf).astype(images.dtype)
-    keys_NP = pass_keys(key, ids, passes_of(attack))
-    return Examples(images, labels, keys_NP, targets_of(clean_NK, labels, attack), broken_N)
+    wrong_N = (jnp.argmax(rows.clean_NK, axis=1) != rows.labels) | ~jnp.all(jnp.isfinite(rows.clean_NK), axis=1)
+    broken_N = jnp.where(wrong_N, WRONG, jnp.inf).astype(rows.images.dtype)
+    keys_NP = pass_keys(key, rows.ids, passes_of(attack))
+    return Examples(rows.images, rows.labels, keys_NP, targets_of(rows.clean_NK, rows.labels, attack), broken_N)
 
 
-def targets_of(logits_NK: Array, labels_N: Array, attack: Attack, most: int | None = None) -> Array:
+def targets_of(logits_NK: Array, labels_N: Array, attack: Attack) -> Array:
     """The class each pass aims at, [N, P]: the likeliest wrong classes of the clean image, restart by restart."""
-    most = passes_of(attack) if most is None else most
+    most = passes_of(attack)
     if not attack.targets:
         return jnp.zeros((len(labels_N), most), jnp.int32) + labels_N[:, None]
     is_label_NK = jax.nn.one_hot(labels_N, logits_NK.shape[1], dtype=bool)
@@ -110,10 +91,3 @@ def targets_of(logits_NK: Array, labels_N: Array, attack: Attack, most: int | No
 def pass_keys(key: Array, ids_N: Array, passes: int) -> Array:
     """A key for each pass of each example, a function of `key`, the example's id and the pass alone: [N, P]."""
     return jax.vmap(lambda one: example_keys(one, jnp.arange(passes, dtype=jnp.uint32)))(example_keys(key, ids_N))
-
-
-# One program per (method, restarts, targets, norm, function, array shapes): a function made anew for each call compiles
-# anew; losses, steps, step sizes and radii do not, nor does another number of examples or radii of the same capacity.
-clean_logits_jit = jax.jit(clean_logits, static_argnums=(0, 2))
-attacked_jit = jax.jit(attacked, static_argnums=(0, 1, 2, 3))
-search_jit = jax.jit(search, static_argnames=("method", "norm", "logits_fn", "slots", "devices"))

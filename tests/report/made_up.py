@@ -85,6 +85,7 @@ def trial_of(rng, i, eps):
         Row("test", "ece_floor_ts", 0.01, EXAMPLES, 0.004, 0.015),
         Row("test", "smece", 0.015 + 0.01 * i, EXAMPLES, 0.01, 0.05),
         Row("test", "smece_floor", 0.01, EXAMPLES, 0.004, 0.015),
+        Row("test", "ece_human", 0.02, EXAMPLES, 0.01, 0.03),
         Row("validation", "temperature", 1.2 - 0.05 * i, 200),
         row("confidence", confidence.mean()),
         row("confidence_gap", confidence.mean() - correct.mean()),

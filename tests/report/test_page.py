@@ -178,6 +178,10 @@ def test_every_error_stands_beside_its_floor_with_a_mark_inside_it(workdir, seen
     assert "2.50≈ 1.00, 5.00" in " ".join(seen.text.split())
 
 
+def test_what_people_say_of_the_examples_is_on_the_page(workdir):
+    assert "ECE human" in (workdir / "report" / "index.html").read_text()
+
+
 def test_one_colour_a_setting(workdir):
     loaded = data.load([workdir])
     colours = [line.colour for line in tables.main_lines(loaded)[1]]

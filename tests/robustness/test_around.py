@@ -1,12 +1,14 @@
 """What stands around the attacks: controls, audit, export, resuming, stochastic models."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
 
-from jaxreg.robustness import controls, export, noise, run_attack, summary
+from jaxreg.robustness import controls, export, loop, noise, run_attack, strongest, summary
 from jaxreg.robustness.attack import evaluations_of, settings_of
 from jaxreg.robustness.audit import Audit, audit
 from jaxreg.robustness.balls import random_point
@@ -15,7 +17,6 @@ from jaxreg.robustness.controls import noisy
 from jaxreg.robustness.eot import expectation
 from jaxreg.robustness.intervals import digits_of, metric, radius_text, wilson
 from jaxreg.robustness.method import Examples, Row, Settings
-from jaxreg.robustness.search import search_jit
 from tests.robustness import nets
 
 KEY = jax.random.key(9)
@@ -134,8 +135,9 @@ def test_the_strongest_point_of_a_linear_model_is_its_corner():
     keys = jax.random.split(KEY, (16, 1))
     zero = jnp.zeros((16, 1), jnp.int32)
     asked = Examples(jnp.asarray(x), jnp.asarray(labels), keys, zero, jnp.full(16, jnp.inf))
-    numbers = settings_of(controls.STRONGEST), evaluations_of(controls.STRONGEST), 1, True, 16
-    found = search_jit("strongest", "linf", logits_fn, asked, jnp.asarray(eps), *numbers)
+    limits = {"evaluations": evaluations_of(controls.STRONGEST), "passes": 1, "slots": 16}
+    run = jax.jit(functools.partial(loop.run, strongest.method("linf"), logits_fn, **limits))
+    found = run(asked, jnp.asarray(eps), settings_of(controls.STRONGEST))
     away = np.where(labels == 0, 1, -1)[:, None] * np.sign(w[:, 1] - w[:, 0])
     np.testing.assert_allclose(found.adversarial_ENHWC[0], x + 0.1 * away.reshape(x.shape), atol=1e-6)
 
