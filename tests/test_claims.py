@@ -151,7 +151,7 @@ def test_pairs_are_matched_by_seed_and_by_the_overrides_of_a_sweep():
 
 def test_a_difference_of_ece_inside_the_noise_floor_is_not_called_one():
     frame = trials({"ece": (0.010, 0.005)}, noise=1e-4)
-    floors = frame[frame["metric"] == "accuracy"].assign(metric="ece_floor", value=0.008, high=0.012)
+    floors = frame[frame["metric"] == "accuracy"].assign(metric="ece_floor", value=0.008, low=0.0, high=0.012)
     bare = claims.evaluate(frame).query("metric == 'ece' and claim == 'calibration'")
     assert (bare["verdict"] == "supported").all()
     kept = claims.evaluate(pd.concat([frame, floors])).query("metric == 'ece' and claim == 'calibration'")
@@ -215,7 +215,7 @@ def test_correlations_within_trials_stay_in_their_study():
 def swapped(own, base, after, floor=0.008):
     """The norm swap's line of a study with these ECEs in every seed, up to a little noise."""
     frame = trials({"ece": (base, own), "norm_swap_ece": (np.nan, after)}, noise=1e-4)
-    ends = frame[frame["metric"] == "accuracy"].assign(metric="ece_floor", value=floor, high=floor)
+    ends = frame[frame["metric"] == "accuracy"].assign(metric="ece_floor", value=floor, low=0.0, high=floor)
     table = claims.evaluate(pd.concat([frame, ends])).query("metric == 'norm_swap_ece' and setting == 'mixup'")
     return table.iloc[0]
 

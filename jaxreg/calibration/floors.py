@@ -17,8 +17,9 @@ from jaxreg.calibration import bins as binning
 from jaxreg.calibration.bins import Bins
 from jaxreg.calibration.uncertainty import Resampled
 
-# What is above 0 by noise alone. A difference below the upper end of the floor is none.
+# What is above 0 by noise alone. A difference within the `reach` of the floors is none.
 FLOORED = ("ece", "ece_adaptive", "ece_classwise", "ece_debiased", "smece", "mce")
+SUMMED = "ece_classwise"
 AFTER = ("", "_ts", "_vector_scaling", "_isotonic")
 FLOORS = {f"{metric}{suffix}": f"{metric}_floor{suffix}" for metric in FLOORED for suffix in AFTER}
 WAVED = 50  # draws for smECE at most: each takes as much as all bins together
@@ -82,17 +83,28 @@ def summary(drawn_R: Any) -> tuple[float, tuple[float, float]]:
     return mean, (max(mean - reach, 0.0), mean + reach)
 
 
-def ends(rows: pd.DataFrame, by: Sequence[str]) -> dict[tuple[str, ...], float]:
-    """The mean upper end of each noise floor in a results table, by (*by, metric); none where none was measured."""
+def ends(rows: pd.DataFrame, by: Sequence[str]) -> dict[tuple[str, ...], tuple[float, float]]:
+    """The mean (low, high) of each noise floor in a results table, by (*by, its name); none where none was measured."""
     if "high" not in rows:
         return {}
     floors = rows[rows["metric"].isin(FLOORS.values()) & rows["high"].notna()]
-    return floors.groupby([*by, "metric"], sort=False)["high"].mean().to_dict()
+    means = floors.groupby([*by, "metric"], sort=False)[["low", "high"]].mean()
+    return dict(zip(means.index, means.itertuples(index=False, name=None)))
 
 
-def inside(difference: float, *floors_high: float) -> bool:
+def reach(metric: str, sides: Sequence[tuple[float, float]]) -> float:
+    """How far apart noise may put the errors of settings whose floors are `sides`, (low, high) each; nan for none.
+
+    The higher of the upper ends; of the classwise ECE, whose noise is a sum over all classes, high above 0 and narrow,
+    from the lower of the lower ends to it.
+    """
+    high = max((high for _, high in sides), default=float("nan"))
+    return high - min(low for low, _ in sides) if metric.startswith(SUMMED) and sides else high
+
+
+def inside(difference: float, *reaches: float) -> bool:
     """True where a difference between errors is no larger than perfect models show: it is not to be called one.
 
-    `floors_high` are the upper ends of the floors of everything that was compared; NaN compares as inside.
+    `reaches` are those of everything that was compared; NaN compares as inside.
     """
-    return not abs(difference) > max(floors_high)
+    return not abs(difference) > max(reaches)

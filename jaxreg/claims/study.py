@@ -22,7 +22,7 @@ class Pair(NamedTuple):
     name: str
     own: pd.DataFrame
     base: pd.DataFrame
-    floors: Mapping[str, float]  # by metric, the upper end of the higher noise floor
+    floors: Mapping[str, float]  # by metric, the `reach` of their noise floors
 
 
 class Study(NamedTuple):
@@ -45,11 +45,12 @@ def read(rows: pd.DataFrame, within: Mapping[str, Sequence[float]] | None = None
         base = baseline_of(setting, list(tables)) if is_soft(setting[0]) else None
         if base is not None:
             seeds = own.index.intersection(tables[base].index)
-            high = {
-                metric: max(ends.get((*side, floor), 0.0) for side in (setting, base))
+            known = {
+                metric: [ends[*side, floor] for side in (setting, base) if (*side, floor) in ends]
                 for metric, floor in floors.FLOORS.items()
             }
-            pairs.append(Pair(label(*setting), own.loc[seeds], tables[base].loc[seeds], high))
+            reach = {metric: floors.reach(metric, sides) for metric, sides in known.items() if sides}
+            pairs.append(Pair(label(*setting), own.loc[seeds], tables[base].loc[seeds], reach))
     return Study({label(*setting): table for setting, table in tables.items()}, pairs, _steps(rows), within or {})
 
 

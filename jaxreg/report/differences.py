@@ -15,7 +15,8 @@ COLUMNS = ["study", *results.SETTING[1:], "metric", "split", "mean", "baseline_m
 def paired(frame: pd.DataFrame, split: str, metrics: Collection[str]) -> pd.DataFrame:
     """Returns a line a setting and metric: means, paired difference, tests, `inside_floor` of what has a floor.
 
-    `floor` is the mean over seeds of its upper end, of the two sides the higher; `p_holm` adjusts over the settings.
+    `floor` is how far noise reaches, by `floors.reach` from the means over seeds of both sides; `p_holm` adjusts over
+    the settings.
     """
     known = (frame["split"] == split) & frame["metric"].isin([*metrics, *floors.FLOORS.values()])
     rows = frame[known & frame["value"].notna()]
@@ -40,18 +41,22 @@ def noise(frame: pd.DataFrame, split: str) -> set[tuple[str, ...]]:
     return set(chosen[[*results.SETTING, "metric"]].itertuples(index=False, name=None))
 
 
-def _floor_ends(rows: pd.DataFrame) -> dict[tuple[str, str], dict[tuple[str, str], float]]:
-    """The mean upper end of each noise floor, by study and metric, then by setting."""
-    found: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
-    for (study, *setting, metric), high in floors.ends(rows, results.SETTING).items():
-        found.setdefault((study, metric), {})[setting[0], setting[1]] = high
+def _floor_ends(rows: pd.DataFrame) -> dict[tuple[str, str], dict[tuple[str, str], tuple[float, float]]]:
+    """The mean ends of each noise floor, by study and metric, then by setting."""
+    found: dict[tuple[str, str], dict[tuple[str, str], tuple[float, float]]] = {}
+    for (study, *setting, metric), both in floors.ends(rows, results.SETTING).items():
+        found.setdefault((study, metric), {})[setting[0], setting[1]] = both
     return found
 
 
 def _floor(
-    ends: Mapping[tuple[str, str], dict[tuple[str, str], float]], study: str, regularizer: str, given: str, metric: str
+    ends: Mapping[tuple[str, str], dict[tuple[str, str], tuple[float, float]]],
+    study: str,
+    regularizer: str,
+    given: str,
+    metric: str,
 ) -> float:
-    """The higher end of a setting's and its baseline's floor; nan where there is none."""
+    """How far the floors of a setting and its baseline reach; nan where there is none."""
     own = ends.get((study, floors.FLOORS.get(metric, "")), {})
     base = statistics.baseline_of((regularizer, given), list(own)) if own else None
-    return max((own[side] for side in ((regularizer, given), base) if side in own), default=float("nan"))
+    return floors.reach(metric, [own[side] for side in ((regularizer, given), base) if side in own])

@@ -66,7 +66,8 @@ def numbers(data: StudyData) -> pd.DataFrame:
     ends = floors.ends(rows, ["setting"])
     found = []
     for setting, base in _pairs(data, changed):
-        floor = max(ends.get((side, floors.FLOORS["ece"]), 0.0) for side in (setting, base))
+        known = [ends[key] for side in (setting, base) if (key := (side, floors.FLOORS["ece"])) in ends]
+        floor = floors.reach("ece", known) if known else 0.0
         before, own = (dict(zip(wanted, one.to_numpy().T)) for one in _same_seeds(tables[base], tables[setting]))
         for change, told in CHANGES.items():
             for name, gap in GAPS.items():

@@ -141,11 +141,11 @@ def test_a_difference_inside_the_floor_is_not_called_one():
     assert floors.inside(float("nan"), 0.005)
 
 
-def planted(metric, difference):
+def planted(metric, difference, low=0.0):
     """A study of two settings, three seeds each: the error of one is larger by `difference`, both floors end at 2 %."""
     rows = [
         {"study": "s", "trial": f"{name}{seed}", "regularizer": name, "hyperparameters": "{}", "seed": seed}
-        | {"split": "test", "metric": kind, "value": value + seed * 1e-5, "low": 0.0, "high": 0.02, "n": 9}
+        | {"split": "test", "metric": kind, "value": value + seed * 1e-5, "low": low, "high": 0.02, "n": 9}
         for seed in range(3)
         for name, more in (("none", 0.0), ("mixup", difference))
         for kind, value in ((metric, 0.03 + more), (floors.FLOORS[metric], 0.01))
@@ -158,3 +158,9 @@ def test_planted_differences_are_marked_only_inside_the_floor(metric):
     assert planted(metric, 0.015) == {("s", "mixup", "{}", metric)}
     assert planted(metric, -0.015) == {("s", "mixup", "{}", metric)}
     assert planted(metric, 0.025) == set()
+
+
+def test_a_floor_that_is_high_and_narrow_hides_no_difference_of_class_errors():
+    assert planted("ece_classwise", 0.015, low=0.018) == set()
+    assert planted("ece_classwise", 0.0015, low=0.018) == {("s", "mixup", "{}", "ece_classwise")}
+    assert planted("ece", 0.015, low=0.018) == {("s", "mixup", "{}", "ece")}
