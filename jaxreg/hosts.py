@@ -181,13 +181,21 @@ def abandon(error: Exception) -> None:
     """
     if count() == 1:
         return
-    if re.search(_LOST, str(error)) and isinstance(error, jax.errors.JaxRuntimeError | TimeoutError):
+    if is_loss(error):
         who = f"process {jax.process_index()} of {count()}"
         cure = "all finished work is saved; start the job again, with any number of processes"
         sys.stderr.write(f"error: {who} lost another one ({_line(error)}): {cure}.\n")
         _vanish(START_AGAIN)
     traceback.print_exception(error)
     _vanish(1)
+
+
+def is_loss(error: Exception) -> bool:
+    """Whether an error says that another process is gone."""
+    # A jitted function called again raises what XLA reports as a ValueError that begins with the name of a status.
+    reported = isinstance(error, ValueError) and re.match(r"[A-Z_]+: ", str(error))
+    told = isinstance(error, jax.errors.JaxRuntimeError | TimeoutError) or reported
+    return bool(told and re.search(_LOST, str(error)))
 
 
 def _vanish(code: int) -> NoReturn:

@@ -1,5 +1,6 @@
 """What of jobs of many processes can be told by one: how a process names its place, and that alone it is the first."""
 
+import jax
 import pytest
 
 from jaxreg import hosts
@@ -35,3 +36,19 @@ def test_alone_a_process_is_the_first_and_agrees_with_itself():
     assert not hosts.all_hold(False)
     with pytest.raises(KeyError):
         hosts.everywhere(lambda: {}["absent"])
+
+
+GLOO = "UNKNOWN: Gloo AllGather failed: [pair.cc:538] Read error [127.0.0.1]:23196: Connection reset by peer"
+
+
+@pytest.mark.parametrize("kind", [ValueError, jax.errors.JaxRuntimeError])
+def test_a_process_that_is_gone_is_known_whichever_way_jax_says_it(kind):
+    assert hosts.is_loss(kind(GLOO))
+    assert hosts.is_loss(kind("INTERNAL: Barrier 3 is already ongoing."))
+    assert not hosts.is_loss(kind("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes."))
+
+
+def test_an_error_of_ones_own_is_no_lost_process():
+    assert hosts.is_loss(TimeoutError("DEADLINE_EXCEEDED: Barrier timed out"))
+    assert not hosts.is_loss(ValueError("the heartbeat must be positive"))
+    assert not hosts.is_loss(KeyError("UNAVAILABLE: coordination"))
