@@ -5,7 +5,7 @@ import functools
 import logging
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar, Optional
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +49,10 @@ class Checkpoints:
     A context: leaving it waits for the last write.
     """
 
+    # Whose write may not be over. One at a time: in a job of several processes the threads in which Orbax ends a write
+    # meet at barriers that have the same names for all directories.
+    _writing: ClassVar[Optional["Checkpoints"]] = None
+
     def __init__(self, directory: epath.PathLike, keep: int | None) -> None:
         """Opens the directory; of what is saved there only the last `keep` stay, None: all."""
         self.directory = epath.Path(directory)
@@ -62,6 +66,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if Checkpoints._writing is self:
+            Checkpoints._writing = None
         with self._named():
             self._orbax.close()
 
@@ -70,7 +76,10 @@ class Checkpoints:
         return [saved.step for saved in self._orbax.checkpoints]
 
     def save(self, step: int, state: Any) -> None:
-        """Starts to save stacks [T, ...] and returns; waits first for the save before."""
+        """Starts to save stacks [T, ...] and returns; waits first for the save before, of any directory."""
+        if Checkpoints._writing not in (self, None):
+            Checkpoints._writing.wait()
+        Checkpoints._writing = self
         copied = jax.tree.map(jnp.copy, state)  # the training step donates, and so overwrites, its state
         rows = jax.tree.leaves(state)[0].shape[0]
         whole = {"state": copied, "digest": digest(copied)}

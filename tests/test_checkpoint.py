@@ -53,6 +53,20 @@ def test_saving_reads_the_state_before_the_next_step_overwrites_it(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, restored, expected)
 
 
+def test_two_directories_are_never_written_at_once(tmp_path):
+    """In a job of several processes their writes would meet at the same barriers, and all of it would end."""
+
+    def committed(name):
+        return sorted(p.name for p in (tmp_path / name).iterdir() if p.name.isdigit())
+
+    with Checkpoints(tmp_path / "a", keep=None) as one, Checkpoints(tmp_path / "b", keep=None) as other:
+        for step in (1, 2, 3):
+            one.save(step, state(step))
+            other.save(step, state(step))
+            assert committed("a") == [str(n + 1) for n in range(step)]
+    assert committed("b") == ["1", "2", "3"]
+
+
 def truncate(directory):
     for file in (directory / "state").rglob("d/*"):  # where the numbers are
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])

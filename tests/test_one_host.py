@@ -44,7 +44,7 @@ GLOO = "UNKNOWN: Gloo AllGather failed: [pair.cc:538] Read error [127.0.0.1]:231
 @pytest.mark.parametrize("kind", [ValueError, jax.errors.JaxRuntimeError])
 def test_a_process_that_is_gone_is_known_whichever_way_jax_says_it(kind):
     assert hosts.is_loss(kind(GLOO))
-    assert hosts.is_loss(kind("INTERNAL: Barrier 3 is already ongoing."))
+    assert hosts.is_loss(kind("INTERNAL: Barrier failed because: Task 1 heartbeat timeout."))
     assert not hosts.is_loss(kind("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes."))
 
 
