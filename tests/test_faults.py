@@ -20,7 +20,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from etils import epath
-from jax.experimental.compilation_cache import compilation_cache
 from small import small_config
 
 from jaxreg import plan, results, study
@@ -62,21 +61,12 @@ def accuracy(trained, spec):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    """Every command compiles the same programs: once is enough. What commands change of the process is put back."""
-    jax.devices()  # before a command chooses their number
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = {name: getattr(jax.config, name) for name in names}
-    for name, value in zip(names, (str(tmp_path_factory.mktemp("compiled")), 0.1)):
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+def handlers():
+    """What commands change of the process is put back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
     yield
-    for number, handler in handlers.items():
+    for number, handler in before.items():
         signal.signal(number, handler)
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(autouse=True)

@@ -36,15 +36,13 @@ def command(place, workdir, *more, do="study"):
     return [sys.executable, "-m", "jaxreg", *words]
 
 
-def environment(place):
-    # Every process compiles the same programs: the cache spares a minute, and what is loaded is what was compiled.
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(place / "compiled"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3"}
-    return {**os.environ, "PYTHONPATH": str(ROOT), **cache}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+del ENVIRONMENT["XLA_FLAGS"]  # those of the tests: a study is compiled as a user's
 
 
 def finish(place, workdir, *more, code=0, do="study"):
     words = [word.replace(f"--workdir={place}/", "--workdir=") for word in command(place, workdir, *more, do=do)]
-    how = {"capture_output": True, "text": True, "env": environment(place), "cwd": place}  # a relative workdir
+    how = {"capture_output": True, "text": True, "env": ENVIRONMENT, "cwd": place}  # a relative workdir
     done = subprocess.run(words, **how, timeout=400, check=False)
     assert done.returncode == code, done.stderr
     return done
@@ -53,7 +51,7 @@ def finish(place, workdir, *more, code=0, do="study"):
 def stop_when(place, workdir, text, number, *more):
     """Starts the study and sends it a signal once a line of its progress holds `text`; returns the exit code."""
     words = command(place, workdir, *more)
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment(place)) as process:
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
         for line in process.stderr:
             if text in line:
                 process.send_signal(number)
@@ -229,7 +227,7 @@ def test_trials_that_diverge_are_named_and_left_out(place, whole):
     )
     words = [f"--config={place / 'half.py'}", f"--workdir={place / 'half'}", "--config.seeds=1"]
     words = [sys.executable, "-m", "jaxreg", "study", *words]
-    done = subprocess.run(words, capture_output=True, text=True, env=environment(place), timeout=400, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, timeout=400, check=False)
     assert done.returncode == 0, done.stderr
     named = [line for line in done.stderr.splitlines() if "not finite at step" in line]
     assert len(named) == 2

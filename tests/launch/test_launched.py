@@ -25,9 +25,8 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def environment(place):
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(place / "compiled"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
-    return {**os.environ, "PYTHONPATH": str(ROOT), **cache}
+def environment():
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def command(script, study, *more):
