@@ -1,12 +1,11 @@
-"""The figures of a report: one table of makers, and how a figure is saved."""
+"""The figures of a report: one table of makers."""
 
-import io
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import matplotlib
 from etils import epath
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from jaxreg.report import (
@@ -26,9 +25,7 @@ from jaxreg.report import (
 )
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import STYLE
-from jaxreg.report.pdf import Printer, uncollected
-
-DPI = 110
+from jaxreg.report.printer import Printer, uncollected
 
 
 class Maker(NamedTuple):
@@ -190,40 +187,27 @@ class Drawn(NamedTuple):
     name: str
     section: str
     caption: str
-    png: bytes
+    path: epath.Path  # of its PNG
+
+    @property
+    def png(self) -> bytes:
+        """Returns the picture; it is there once `drawing` is left."""
+        return self.path.read_bytes()
 
 
-def draw(data: StudyData, folder: epath.Path) -> list[Drawn]:
-    """Draws and saves every figure whose data are there, as PNG and PDF under `folder`."""
+@contextlib.contextmanager
+def drawing(data: StudyData, folder: epath.Path) -> Iterator[list[Drawn]]:
+    """Draws every figure whose data are there; leaving it waits until all are saved, as PNG and PDF under `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = []
     with matplotlib.rc_context(STYLE), uncollected(), Printer(str(folder), STYLE) as printer:
+        drawn = []
         for name, maker in FIGURES.items():
             figure = maker.make(data)
             if figure is not None:
-                settle(figure)
                 printer.save(figure, name)
                 caption = f"{maker.caption} {counts(data, maker.counted)}"
-                drawn.append(Drawn(name, maker.section, caption, save(figure, folder, name)))
-    return drawn
-
-
-def settle(figure: Figure) -> None:
-    """Lays `figure` out for its PNG and its PDF, which else do so each for itself, in half of the time of drawing."""
-    engine = figure.get_layout_engine()
-    if engine is not None:
-        figure.set_dpi(DPI)
-        FigureCanvasAgg(figure)
-        engine.execute(figure)
-        figure.set_layout_engine(None)  # "none" would leave a stand-in, for which every printer draws twice
-
-
-def save(figure: Figure, folder: epath.Path, name: str) -> bytes:
-    """Saves `figure` as folder/name.png and returns the PNG."""
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=DPI)
-    (folder / f"{name}.png").write_bytes(png.getvalue())
-    return png.getvalue()
+                drawn.append(Drawn(name, maker.section, caption, folder / f"{name}.png"))
+        yield drawn
 
 
 def counts(data: StudyData, counted: str = "accuracy$") -> str:

@@ -41,8 +41,8 @@ def build(
     data = load(workdirs) if data is None else data
     folder = epath.Path(out) if out is not None else epath.Path(workdirs[0]) / "report"
     shown = data.limited()
-    drawn = figures.draw(shown, folder / "figures")
-    files = tables.save(data, folder / "tables")
+    with figures.drawing(shown, folder / "figures") as drawn:
+        files = tables.save(data, folder / "tables")  # while the last figures are printed
     write_whole(folder / "index.html", render(shown, drawn, files, claims, left_out(data, shown)).encode())
     return folder / "index.html"
 

@@ -1,5 +1,6 @@
 """The page: whole, alone, honest about what is absent; and its files."""
 
+import contextlib
 import dataclasses
 import html.parser
 import json
@@ -12,7 +13,7 @@ import pytest
 from etils import epath
 from matplotlib.figure import Figure
 
-from jaxreg.report import data, figures, interventions, page, palette, pdf, tables, verdicts
+from jaxreg.report import data, figures, interventions, page, palette, printer, tables, verdicts
 from jaxreg.robustness.verdict import CHECKS
 
 CLAIMS = [
@@ -236,7 +237,7 @@ def test_a_large_study_shows_some_settings_says_so_and_saves_all(tmp_path, monke
     many = [(name, {"rate": i}) for name in ("none", "label_smoothing", "mixup") for i in range(3)]
     workdir = made_up.write(tmp_path / "w", settings=many, seeds=2, arrays=False, curves=False)
     drawn = []
-    monkeypatch.setattr(figures, "draw", lambda shown, folder: drawn.append(shown) or [])
+    monkeypatch.setattr(figures, "drawing", lambda shown, folder: contextlib.nullcontext(drawn.append(shown) or []))
     monkeypatch.setattr(data.StudyData.limited, "__defaults__", (6,))  # instead of 12
     html = Page(page.build([workdir]))
     two_each = [f"{name}(rate={i})" for name in ("none", "label_smoothing", "mixup") for i in range(2)]
@@ -283,19 +284,18 @@ def test_figures_are_the_same_twice(workdir, tmp_path):
     for n in ("1", "2"):
         figure, folder = figures.FIGURES["geometry"].make(loaded), data.epath.Path(tmp_path / n)
         folder.mkdir()
-        with pdf.Printer(str(folder), figures.STYLE) as printer:
-            printer.save(figure, "g")
-            figures.save(figure, folder, "g")
+        with printer.Printer(str(folder), figures.STYLE) as printing:
+            printing.save(figure, "g")
     for name in ("g.png", "g.pdf"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
 
 
 def test_a_printer_that_fails_says_why(tmp_path):
     with (
-        pytest.raises(RuntimeError, match=r"(?s)printing figures as PDF failed: .*No such file"),
-        pdf.Printer(str(tmp_path / "absent"), {}) as printer,
+        pytest.raises(RuntimeError, match=r"(?s)printing figures failed: .*No such file"),
+        printer.Printer(str(tmp_path / "absent"), {}) as printing,
     ):
-        printer.save(Figure(), "g")
+        printing.save(Figure(), "g")
 
 
 def test_interventions_are_told_with_the_share_that_they_close(tmp_path):
