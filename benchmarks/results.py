@@ -7,8 +7,8 @@
 
 The study is configs/digits.py under a sweep over learning rates and weight decays, cut into jobs as a launcher cuts it.
 Each job has what a finished one leaves, in names and numbers as many as the real study has (`made_up_study.py`).
-Medians over `--repeats`, with warm disk caches: seconds on the clock, and of processors (the process that prints figures
-included), which other work on the machine disturbs less. `report` is what `python -m jaxreg report` does.
+Medians over `--repeats`, with warm disk caches: seconds on the clock, and of processors (those of the processes that
+print figures included), which other work on the machine disturbs less. `report` is what `python -m jaxreg report` does.
 """
 
 import argparse
