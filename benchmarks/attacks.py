@@ -41,7 +41,7 @@ ARMS = {
     "torchattacks": ("pgd10", "pgd40", "radii", "radii_exit"),
     "foolbox_torch": ("pgd10", "pgd40", "radii", "radii_exit"),
     "foolbox_jax": ("pgd10", "pgd40", "radii", "radii_exit"),
-    "art": ("pgd10", "pgd40"),
+    "art": ("pgd10", "pgd40", "radii", "radii_exit"),
     "pyautoattack": ("apgd100", "ensemble"),
 }
 RANDOM = ("radii", "radii_exit", "ensemble")  # rows with random starts
@@ -334,13 +334,15 @@ def arm_art(data: dict, options: dict):
         net, torch.nn.CrossEntropyLoss(), input_shape=tuple(x.shape[1:]), nb_classes=10, clip_values=(0.0, 1.0)
     )
 
-    def run(row):
-        steps = steps_of(row)
-        attack = ProjectedGradientDescentPyTorch(
-            classifier, eps=eps, eps_step=2.5 * eps / steps, max_iter=steps, batch_size=options["slots"], verbose=False
-        )
+    def one(e, steps, start):
+        how = {"eps": e, "eps_step": 2.5 * e / steps, "max_iter": steps, "num_random_init": int(start)}
+        attack = ProjectedGradientDescentPyTorch(classifier, batch_size=options["slots"], verbose=False, **how)
         adversarial = torch.tensor(attack.generate(x.cpu().numpy(), y.cpu().numpy())).to(x.device)
         return (net(adversarial).argmax(1) != y).cpu().numpy()
+
+    def run(row):
+        steps = steps_of(row)
+        return over_radii(eps, lambda e: one(e, steps, True)) if row in RANDOM else one(eps, steps, False)
 
     return net(x).detach().cpu().numpy(), run
 
