@@ -261,6 +261,16 @@ def over_radii(eps: float, one):
     return np.stack([np.any([one(e) for _ in range(RESTARTS)], axis=0) for e in radii_of(eps)])
 
 
+def pgd_rows(eps: float, one):
+    """row -> fooled, of an arm whose `one` attacks once: (eps, steps, whether it starts at random) -> fooled [N]."""
+
+    def run(row):
+        steps = steps_of(row)
+        return over_radii(eps, lambda e: one(e, steps, True)) if row in RANDOM else one(eps, steps, False)
+
+    return run
+
+
 def arm_torchattacks(data: dict, options: dict):
     """torchattacks.PGD."""
     _, net, x, y, eps = torch_data(data, options)
@@ -271,11 +281,7 @@ def arm_torchattacks(data: dict, options: dict):
         adversarial = batched(attack, x, y, options["slots"])
         return (net(adversarial).argmax(1) != y).cpu().numpy()
 
-    def run(row):
-        steps = steps_of(row)
-        return over_radii(eps, lambda e: one(e, steps, True)) if row in RANDOM else one(eps, steps, False)
-
-    return net(x).detach().cpu().numpy(), run
+    return net(x).detach().cpu().numpy(), pgd_rows(eps, one)
 
 
 def arm_foolbox_torch(data: dict, options: dict):
@@ -290,11 +296,7 @@ def arm_foolbox_torch(data: dict, options: dict):
         adversarial = batched(lambda a, b: attack(model, a, b, epsilons=e)[1], x, y, options["slots"])
         return (net(adversarial).argmax(1) != y).cpu().numpy()
 
-    def run(row):
-        steps = steps_of(row)
-        return over_radii(eps, lambda e: one(e, steps, True)) if row in RANDOM else one(eps, steps, False)
-
-    return net(x).detach().cpu().numpy(), run
+    return net(x).detach().cpu().numpy(), pgd_rows(eps, one)
 
 
 def arm_foolbox_jax(data: dict, options: dict):
@@ -317,11 +319,7 @@ def arm_foolbox_jax(data: dict, options: dict):
         parts = [attack(model, x[i : i + size], y[i : i + size], epsilons=e)[1] for i in range(0, len(x), size)]
         return np.asarray(logits_fn(jnp.concatenate(parts)).argmax(1) != y)
 
-    def run(row):
-        steps = steps_of(row)
-        return over_radii(eps, lambda e: one(e, steps, True)) if row in RANDOM else one(eps, steps, False)
-
-    return np.asarray(logits_fn(x)), run
+    return np.asarray(logits_fn(x)), pgd_rows(eps, one)
 
 
 def arm_art(data: dict, options: dict):
@@ -340,11 +338,7 @@ def arm_art(data: dict, options: dict):
         adversarial = torch.tensor(attack.generate(x.cpu().numpy(), y.cpu().numpy())).to(x.device)
         return (net(adversarial).argmax(1) != y).cpu().numpy()
 
-    def run(row):
-        steps = steps_of(row)
-        return over_radii(eps, lambda e: one(e, steps, True)) if row in RANDOM else one(eps, steps, False)
-
-    return net(x).detach().cpu().numpy(), run
+    return net(x).detach().cpu().numpy(), pgd_rows(eps, one)
 
 
 def arm_pyautoattack(data: dict, options: dict):

@@ -52,6 +52,12 @@ def make_trial(seed: int, args: argparse.Namespace) -> tuple[np.ndarray, ...]:
 
 
 # --- jaxreg -----------------------------------------------------------------------------------------------------------
+def product(one: tuple[jax.Array, Head], labels_N: jax.Array) -> jax.Array:
+    """The largest logit of each example [N]: less than this no way to cones and margins takes."""
+    features_ND, head = one
+    return jnp.max(features_ND @ head.kernel_DK + head.bias_K, 1)
+
+
 def core(one: tuple[jax.Array, Head], labels_N: jax.Array) -> dict[str, jax.Array]:
     """t* [N], margins [N], centers [K, D], and the KKT residual and steps of the centers."""
     features_ND, head = one
@@ -137,7 +143,7 @@ def compare(args: argparse.Namespace) -> None:
     labels = parallel.put_shared(trials[0][1].astype(np.int32), mesh)
     some = trials[: args.peer_trials]
     mine = {}
-    for name, fn in zip(SETS, (core, everything)):
+    for name, fn in zip(("floor", *SETS), (product, core, everything)):
         program = parallel.per_trial(fn, mesh)
         begin = time.perf_counter()
         values = parallel.fetch(program(given, labels), args.trials)

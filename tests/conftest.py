@@ -1,4 +1,4 @@
-"""Eight virtual CPU devices for every test, typed keys only, and no program compiled twice."""
+"""Eight virtual CPU devices for every test, typed keys only, and one store of compiled programs."""
 
 import os
 import tempfile
