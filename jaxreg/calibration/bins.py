@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxreg.calibration.ranking import Ranking, running_total
+from jaxreg.calibration.ranking import Ascending, Ranking, running_total
 
 BINS = 15
 EXACT = jax.lax.Precision.HIGHEST  # accelerators otherwise round the factors of a product to 8 or 11 bits
@@ -72,31 +72,25 @@ def equal_mass(ranking: Ranking, count: Array, bins: int = BINS) -> Array:
     Sort and split: the first `count % bins` bins hold one example more. A group of ties that crosses an edge is shared
     in proportion, so that ties collapse no bin and the order of the examples changes nothing.
     """
-    count = count.astype(jnp.int32)
-    position = jnp.arange(bins + 1)
-    edges = position * (count // bins) + jnp.minimum(position, count % bins)
+    edges = _mass_edges(count.astype(jnp.int32), bins)
     low_N1, high_N1 = ranking.low[:, None], ranking.high[:, None]
     inside_NM = jnp.minimum(high_N1, edges[1:]) - jnp.maximum(low_N1, edges[:-1])
     return jnp.maximum(inside_NM, 0) / jnp.maximum(high_N1 - low_N1, 1)
 
 
-def adaptive(confidence_N: Array, correct_N: Array, mask_N: Array, bins: int = BINS) -> Bins:
-    """The sums [M] of `bins_of(equal_mass(...))` where each example is right or wrong (1 or 0).
-
-    One sort of whole numbers instead of a ranking: the bits of a float >= 0 are in its order, the last one says right.
-    """
-    bits_N = jax.lax.bitcast_convert_type(confidence_N.astype(jnp.float32), jnp.uint32)
-    key_N = jnp.sort(jnp.where(mask_N > 0, bits_N * 2 + correct_N.astype(jnp.uint32), jnp.uint32(2**32 - 1)))
-    count, value_N = jnp.sum(mask_N).astype(jnp.int32), key_N >> 1
-    known_N = jnp.arange(len(key_N)) < count
-    of_value_N = jnp.where(known_N, jax.lax.bitcast_convert_type(value_N, jnp.float32), 0.0)
-    confidence, correct = running_total(of_value_N), running_total(known_N * (key_N & 1).astype(jnp.float32))
+def _mass_edges(count: Array, bins: int) -> Array:
     position = jnp.arange(bins + 1)
-    edges = position * (count // bins) + jnp.minimum(position, count % bins)
-    at_edge = value_N[jnp.minimum(edges, len(key_N) - 1)]
-    low = jnp.sum(value_N < at_edge[:, None], -1, dtype=jnp.int32)  # jnp.searchsorted fails inside shard_map
-    high = jnp.minimum(jnp.sum(value_N <= at_edge[:, None], -1, dtype=jnp.int32), count)
-    low, high = jnp.minimum(low, edges), jnp.maximum(high, edges)
+    return position * (count // bins) + jnp.minimum(position, count % bins)
+
+
+def adaptive(sorted_N: Ascending, bins: int = BINS) -> Bins:
+    """The sums [M] of `bins_of(equal_mass(...))` of what is sorted already: differences between running totals."""
+    count = jnp.sum(sorted_N.mask).astype(jnp.int32)
+    edges = _mass_edges(count, bins)
+    confidence, correct = running_total(sorted_N.confidence), running_total(sorted_N.correct)
+    at_edge = jnp.minimum(edges, len(sorted_N.mask) - 1)
+    low = jnp.minimum(sorted_N.ranking.low[at_edge], edges)
+    high = jnp.maximum(jnp.minimum(sorted_N.ranking.high[at_edge], count), edges)
     share = (edges - low) / jnp.maximum(high - low, 1)
     right = correct[low] + share * (correct[high] - correct[low])
     return Bins(jnp.diff(edges).astype(jnp.float32), jnp.diff(confidence[edges]), jnp.diff(right))

@@ -17,6 +17,7 @@ from jaxreg.calibration import bins as binning
 from jaxreg.calibration import metrics, selective, smooth_error, temperature
 from jaxreg.calibration.bins import BINS
 from jaxreg.calibration.check import Split, check_examples, check_logits
+from jaxreg.calibration.ranking import ascend
 from jaxreg.calibration.temperature import Temperature
 
 Arrays = np.ndarray | Array
@@ -58,7 +59,7 @@ def ece_adaptive(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> float
 
     References: Nguyen and O'Connor, 2015, https://arxiv.org/abs/1508.05154.
     """
-    return float(binning.ece(_of_top(logits_NK, labels_N, binning.adaptive, bins)))
+    return float(_of_top(logits_NK, labels_N, _adaptive, bins))
 
 
 def ece_classwise(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> float:
@@ -136,6 +137,10 @@ def _of_top(logits_NK: Arrays, labels_N: Arrays, metric: Callable[..., Any], *st
     return _jitted(metric)(each.confidence, each.correct, jnp.ones_like(each.confidence), *static)
 
 
+def _adaptive(confidence_N: Array, correct_N: Array, mask_N: Array, bins: int) -> Array:
+    return binning.ece(binning.adaptive(ascend(confidence_N, correct_N, mask_N), bins))
+
+
 @functools.cache
 def _jitted(metric: Callable[..., Any]) -> Callable[..., Any]:
-    return jax.jit(metric, static_argnums=() if metric is not binning.adaptive else 3)
+    return jax.jit(metric, static_argnums=() if metric is not _adaptive else 3)

@@ -69,7 +69,7 @@ def evaluate(
       splits: by name, "validation" among them: the temperature is fitted on it.
       of: the splits that are measured.
       trials, bins, mesh: as in `measure`, whose errors it raises.
-    Returns: by split and metric [T]: those of `metrics.METRICS` and `ece_adaptive`, each again as METRIC_ts after
+    Returns: by split and metric [T]: those of `metrics.METRICS`, `ece_adaptive`, `smece`, `aurc` and `auroc`, each again as METRIC_ts after
       temperature scaling; temperature, temperature_at_bracket.
     """
     stacks = Stacks({name: splits[name] for name in dict.fromkeys(["validation", *of]) if name in splits}, trials, mesh)

@@ -29,16 +29,43 @@ def running_total(counts_N: Array) -> Array:
     return jnp.concatenate([counts_N[:1] * 0.0, (within + before).ravel()[:size]])
 
 
+class Ascending(NamedTuple):
+    """Confidences [N] from the least to the greatest, and whether each is right: masked ones last, and 0 in both."""
+
+    confidence: Array
+    correct: Array
+    mask: Array
+    ranking: Ranking  # of these, whose order is their own
+
+
+def ascend(confidence_N: Array, correct_N: Array, mask_N: Array) -> Ascending:
+    """Sorts confidences >= 0 that are right or wrong (1 or 0), where the mask is 1.
+
+    One sort of whole numbers instead of a ranking: the bits of a float >= 0 are in its order, the last one says right.
+    """
+    bits_N = jax.lax.bitcast_convert_type(confidence_N.astype(jnp.float32), jnp.uint32)
+    key_N = jnp.sort(jnp.where(mask_N > 0, bits_N * 2 + correct_N.astype(jnp.uint32), jnp.uint32(2**32 - 1)))
+    position_N = jnp.arange(len(key_N), dtype=jnp.int32)
+    known_N = (position_N < jnp.sum(mask_N).astype(jnp.int32)).astype(jnp.float32)
+    own_N = jnp.where(known_N > 0, jax.lax.bitcast_convert_type(key_N >> 1, jnp.float32), 0.0)
+    places = Ranking(*_ties(key_N >> 1).T, position_N)
+    return Ascending(own_N, known_N * (key_N & 1).astype(jnp.float32), known_N, places)
+
+
 def rank(values_N: Array, mask_N: Array) -> Ranking:
     """Ranks finite values [N] where the mask is 1."""
     masked_N = jnp.where(mask_N > 0, values_N, jnp.inf)
     order_N = jnp.argsort(masked_N)
-    ascending_N = masked_N[order_N]
-    position_N = jnp.arange(len(order_N), dtype=order_N.dtype)
-    starts_N = jnp.concatenate([order_N[:1] >= 0, ascending_N[1:] != ascending_N[:-1]])
-    group_N = running_total(starts_N)[1:].astype(order_N.dtype) - 1
-    ends = jnp.full(len(order_N) + 2, len(order_N), order_N.dtype) + order_N[0] * 0
-    first = ends.at[jnp.where(starts_N, group_N, len(order_N) + 1)].set(position_N)
-    both = jnp.stack([first[group_N], first[group_N + 1]], -1)
-    low_N, high_N = jnp.zeros_like(both).at[order_N].set(both).T
+    both_N2 = _ties(masked_N[order_N])
+    low_N, high_N = jnp.zeros_like(both_N2).at[order_N].set(both_N2).T
     return Ranking(low_N, high_N, order_N)
+
+
+def _ties(ascending_N: Array) -> Array:
+    """Returns [N, 2]: where the values equal to each begin, and where they have ended."""
+    position_N = jnp.arange(len(ascending_N), dtype=jnp.int32)
+    starts_N = jnp.concatenate([ascending_N[:1] == ascending_N[:1], ascending_N[1:] != ascending_N[:-1]])
+    group_N = running_total(starts_N)[1:].astype(jnp.int32) - 1
+    ends = jnp.full(len(starts_N) + 2, len(starts_N), jnp.int32) + group_N[0] * 0
+    first = ends.at[jnp.where(starts_N, group_N, len(starts_N) + 1)].set(position_N)
+    return jnp.stack([first[group_N], first[group_N + 1]], -1)

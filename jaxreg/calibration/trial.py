@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxreg.calibration import bins as binning
-from jaxreg.calibration import classes, floors, metrics, posthoc, uncertainty
+from jaxreg.calibration import classes, floors, metrics, posthoc, selective, smooth_error, uncertainty
 from jaxreg.calibration.bins import Bins
 from jaxreg.calibration.chunks import Chunks, Placed, Tree, fit_temperature, fit_vector
+from jaxreg.calibration.ranking import Ascending, ascend
 
 VARIANTS = ("", "_ts", "_vector_scaling")  # of metric names: raw logits, after temperature, after vector scaling
 VECTOR = VARIANTS.index("_vector_scaling")
@@ -132,10 +133,20 @@ def numbers(by_class: Bins, columns_4CB: Array, mask_CB: Array, bins: int) -> di
     correct_N, confidence_N, nll_N, brier_N = columns_4CB.reshape(len(COLUMNS), -1)
     mask_N = mask_CB.ravel()
     count, correct, confidence, nll, brier = map(jnp.sum, (mask_N, correct_N, confidence_N, nll_N, brier_N))
-    top = binning.bins_of(binning.equal_width(confidence_N, bins), confidence_N, correct_N, mask_N)
-    every = metrics.Sums(count, correct, confidence, nll, brier, top, classes.bins_of(by_class))
-    adaptive = binning.adaptive(confidence_N, correct_N, mask_N, bins)
-    return metrics.summary(every) | {"ece_adaptive": binning.ece(adaptive)}
+    top = confidence_N, correct_N, mask_N
+    width = binning.bins_of(binning.equal_width(confidence_N, bins), *top)
+    every = metrics.Sums(count, correct, confidence, nll, brier, width, classes.bins_of(by_class))
+    return metrics.summary(every) | {"smece": smooth_error.smece(*top)} | of_order(ascend(*top), bins)
+
+
+def of_order(ascending_N: Ascending, bins: int) -> dict[str, Array]:
+    """Returns what one sort of the confidences of a split tells."""
+    *top, ranking = ascending_N
+    return {
+        "ece_adaptive": binning.ece(binning.adaptive(ascending_N, bins)),
+        "aurc": selective.aurc(*top, ranking),
+        "auroc": selective.auroc(*top, ranking),
+    }
 
 
 def over_places(one: Callable[[tuple[Array, Array]], Tree], splits: int, variants: int) -> Tree:

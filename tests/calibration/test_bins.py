@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxreg.calibration import bins
-from jaxreg.calibration.ranking import rank, running_total
+from jaxreg.calibration.ranking import ascend, rank, running_total
 
 SIZE = 200  # everything is padded to it, so that few programs are compiled
 
@@ -23,7 +23,9 @@ def _mass(confidence, correct, mask, count):
     return bins.bins_of(bins.equal_mass(rank(confidence, mask), mask.sum(), count), confidence, correct, mask)
 
 
-_sorted = jax.jit(bins.adaptive, static_argnums=3)
+@functools.partial(jax.jit, static_argnums=3)
+def _sorted(confidence, correct, mask, count):
+    return bins.adaptive(ascend(confidence, correct, mask), count)
 
 
 def padded(kind, confidence, correct, count, mask):
