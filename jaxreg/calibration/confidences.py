@@ -54,6 +54,7 @@ def measure_columns(
 ) -> Numbers:
     """Returns the numbers of all variants on one split, which share their draws."""
     count = jnp.sum(mask_CB)
+    columns_V4CB = columns_V4CB * mask_CB  # maps of the confidence give padding a value too
     ranked, sigma_V, columns_VC8B = jax.lax.map(lambda columns: rank_columns(columns, mask_CB), columns_V4CB)
 
     def doubt(columns_V8B: Array, mask_B: Array, key_ids_B: Array) -> tuple[Tree, None]:

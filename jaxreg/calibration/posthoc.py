@@ -120,5 +120,7 @@ def isotonic(confidence_N: np.ndarray, correct_N: np.ndarray, apply_to_N: np.nda
 
     References: Zadrozny and Elkan, 2002, https://doi.org/10.1145/775047.775151.
     """
-    fitted = IsotonicRegression(y_min=0, y_max=1, increasing=True, out_of_bounds="clip").fit(confidence_N, correct_N)
-    return fitted.predict(apply_to_N).astype(np.float32)
+    # In float64: of float32, scikit-learn takes values for equal that differ in the sixth digit.
+    known_N, correct_N, asked_N = (np.asarray(a, np.float64) for a in (confidence_N, correct_N, apply_to_N))
+    fitted = IsotonicRegression(y_min=0, y_max=1, increasing=True, out_of_bounds="clip").fit(known_N, correct_N)
+    return fitted.predict(asked_N).astype(np.float32)
