@@ -5,24 +5,29 @@ calibration.ece(logits, labels)                                        a number,
 calibration.fit_temperature(validation_logits, validation_labels).value
 calibration.evaluate(splits)                                           all numbers of all trials
 calibration.measure(splits)                                            with intervals, floors, post-hoc calibration
+
+`splits` is {"validation": Split(logits, labels), "test": Split(logits, labels)}, logits [N, K] of one network or
+[T, N, K] of T. Pictures: `jaxreg.calibration.figures`.
 """
 
 from jaxreg.calibration.check import Split
+from jaxreg.calibration.fits import fit_temperature, fit_vector_scaling
 from jaxreg.calibration.plain import (
     accuracy,
     aurc,
     auroc,
     brier,
+    brier_parts,
     confidence_gap,
     ece,
     ece_adaptive,
     ece_classwise,
     ece_debiased,
-    fit_temperature,
     mce,
     nll,
     smece,
 )
+from jaxreg.calibration.posthoc import isotonic
 from jaxreg.calibration.probe import evaluate, measure
 
 __all__ = [
@@ -31,6 +36,7 @@ __all__ = [
     "aurc",
     "auroc",
     "brier",
+    "brier_parts",
     "confidence_gap",
     "ece",
     "ece_adaptive",
@@ -38,6 +44,8 @@ __all__ = [
     "ece_debiased",
     "evaluate",
     "fit_temperature",
+    "fit_vector_scaling",
+    "isotonic",
     "mce",
     "measure",
     "nll",

@@ -1,23 +1,34 @@
 """What must hold of logits, labels and ids before anything is measured: one clear error, naming trial and example."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 
 class Split(NamedTuple):
-    """Raw logits of all trials [T, N, K], or one array [N, K] for each trial; the labels [N] and ids [N] they share."""
+    """Raw logits of all trials [T, N, K], or one array [N, K] for each trial; the labels [N] and ids [N] they share.
+
+    One array [N, K] is one trial. Without ids examples are numbered from 0.
+    """
 
     logits: np.ndarray | Sequence[np.ndarray]
     labels: np.ndarray
-    ids: np.ndarray
+    ids: np.ndarray | None = None
+
+    def complete(self) -> "Split":
+        """The same with its trials on the first axis, and with ids."""
+        logits = (
+            [self.logits] if isinstance(self.logits, np.ndarray | jax.Array) and self.logits.ndim == 2 else self.logits
+        )
+        return Split(logits, self.labels, np.arange(len(self.labels)) if self.ids is None else self.ids)
 
 
 def check(splits: Mapping[str, Split], trials: Sequence[str]) -> int:
-    """Raises ValueError on the first thing that is wrong with any split, logits apart; returns the number of classes.
+    """Raises ValueError on the first thing that is wrong with any complete split, but not with logits where they lie.
 
-    Logits are checked by `check_logits` where they are read: they may be in files.
+    Those are checked by `check_logits` when they are read: they may be in files. Returns the number of classes.
     """
     if "validation" not in splits:
         raise ValueError(f"calibration is fitted on the split 'validation', got {sorted(splits)}: predict it first.")
@@ -31,32 +42,42 @@ def check(splits: Mapping[str, Split], trials: Sequence[str]) -> int:
         raise ValueError(f"all logits must have the same number of classes, at least 2, got {sorted(classes)}.")
     for name, split in splits.items():
         check_examples(name, split, min(classes))
-    check_apart({name: (split.ids, split.labels) for name, split in splits.items()})
+    check_apart({name: (split.ids, split.labels, split.logits[0]) for name, split in splits.items()})
     return min(classes)
 
 
-def check_apart(examples: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    """Raises ValueError where a split, (ids, labels) by name, shares examples with "validation": it is judged by them.
+def check_apart(examples: Mapping[str, tuple[Any, ...]]) -> None:
+    """Raises ValueError where a split shares examples with "validation": it is judged by them.
 
-    Splits that are numbered each from 0 share ids, not examples: then some label differs.
+    `examples`: ids by name, and what is known of each example (labels, logits), first axes [N]. Splits that are
+    numbered each from 0 share ids, not examples: then something that is known of them differs.
     """
-    ids, labels = map(np.asarray, examples["validation"])
+    ids, *known = map(np.asarray, examples["validation"])
     for name in [name for name in examples if name != "validation"]:
-        own_ids, own_labels = map(np.asarray, examples[name])
+        own_ids, *own = map(np.asarray, examples[name])
         both, here, there = np.intersect1d(ids, own_ids, return_indices=True)
-        if len(both) and np.array_equal(labels[here], own_labels[there]):
+        if len(both) and all(np.array_equal(a[here], b[there]) for a, b in zip(known, own)):
             raise ValueError(
                 f"example {both[0]} is in validation and in {name} ({len(both)} are, with the same labels): "
                 "what is fitted on one must be measured on others; give examples of both splits different ids."
             )
 
 
+def check_count(name: str, value: Any, least: int) -> None:
+    """Raises ValueError unless `value` is a whole number from `least` on."""
+    if not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r}.")
+
+
 def check_examples(name: str, split: Split, classes: int) -> None:
     """Raises ValueError unless a split has examples, their ids differ and their labels are classes."""
     labels, ids = np.asarray(split.labels), np.asarray(split.ids)
+    if labels.ndim != 1 or labels.dtype.kind not in "iubf":
+        told = f"shape {labels.shape} of {labels.dtype}"
+        raise ValueError(f"{name}: labels must be numbers of classes [N], got {told}: of one-hot rows take the argmax.")
     if len(labels) == 0:
         raise ValueError(f"{name}: the split is empty: calibration needs at least one example.")
-    if ids.shape != labels.shape or labels.ndim != 1:
+    if ids.shape != labels.shape:
         raise ValueError(f"{name}: labels {labels.shape} and ids {ids.shape} must be [N] of the same examples.")
     unique, counts = np.unique(ids, return_counts=True)
     if len(unique) < len(ids):

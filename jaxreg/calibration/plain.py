@@ -1,7 +1,8 @@
 """Calibration of one network in one call: logits [N, K] and labels [N] in, a number out, by the sums of the probe.
 
-Logits may be any floats, also log-probabilities (their softmax is the probabilities); N examples and K classes of one
-call compile a program once, and later calls of that shape are fast. For many networks: `evaluate`, `measure`.
+Logits may be any floats, also log-probabilities (their softmax is the probabilities) of probabilities above 0; as far
+apart as float32 goes, differences beyond 1e16 count as 1e16. N examples and K classes of one call compile a program
+once, and later calls of that shape are fast. For many networks, or with intervals and floors: `evaluate`, `measure`.
 """
 
 import functools
@@ -14,16 +15,14 @@ import numpy as np
 from jax import Array
 
 from jaxreg.calibration import bins as binning
-from jaxreg.calibration import metrics, selective, smooth_error, temperature
+from jaxreg.calibration import metrics, selective, smooth_error
 from jaxreg.calibration.bins import BINS
-from jaxreg.calibration.check import Split, check_examples, check_logits
+from jaxreg.calibration.check import Split, check_count, check_examples, check_logits
 from jaxreg.calibration.ranking import ascend
-from jaxreg.calibration.temperature import Temperature
 
 Arrays = np.ndarray | Array
 _sums: Callable[..., Any] = jax.jit(metrics.sums_of, static_argnums=3)
 _each: Callable[..., Any] = jax.jit(metrics.examples)
-_fit: Callable[..., Any] = jax.jit(temperature.fit)
 
 
 def accuracy(logits_NK: Arrays, labels_N: Arrays) -> float:
@@ -39,6 +38,16 @@ def nll(logits_NK: Arrays, labels_N: Arrays) -> float:
 def brier(logits_NK: Arrays, labels_N: Arrays) -> float:
     """Mean of sum_k (p_k - y_k)^2, in [0, 2]: the sum over classes, twice the two-class score of scikit-learn."""
     return _summary(logits_NK, labels_N)["brier"]
+
+
+def brier_parts(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> dict[str, float]:
+    """Brier = reliability - resolution + uncertainty + within, over bins of every class: by these four names.
+
+    References: Murphy, 1973, doi:10.1175/1520-0450(1973)012<0595:ANVPOT>2.0.CO;2.
+    """
+    names = ("reliability", "resolution", "uncertainty", "within")
+    found = _summary(logits_NK, labels_N, bins)
+    return {name: found[f"brier_{name}"] for name in names}
 
 
 def confidence_gap(logits_NK: Arrays, labels_N: Arrays) -> float:
@@ -59,6 +68,7 @@ def ece_adaptive(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> float
 
     References: Nguyen and O'Connor, 2015, https://arxiv.org/abs/1508.05154.
     """
+    check_count("bins", bins, 1)
     return float(_of_top(logits_NK, labels_N, _adaptive, bins))
 
 
@@ -104,36 +114,27 @@ def auroc(logits_NK: Arrays, labels_N: Arrays) -> float:
     return float(_of_top(logits_NK, labels_N, selective.auroc))
 
 
-def fit_temperature(logits_NK: Arrays, labels_N: Arrays) -> Temperature:
-    """T in [0.01, 100] with the least NLL of z / T, its 95 % interval, and whether the search ended at its bracket.
-
-    Fit it on a validation split; divide other logits by `.value`. T < 1: the network was under-confident.
-
-    References: Guo et al., 2017, https://arxiv.org/abs/1706.04599.
-    """
-    return jax.tree.map(float, _fit(*_checked(logits_NK, labels_N)))
-
-
-def _checked(logits_NK: Arrays, labels_N: Arrays) -> tuple[np.ndarray, np.ndarray]:
+def checked(logits_NK: Arrays, labels_N: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """Returns float32 logits and int32 labels. Raises ValueError: naming the first example that cannot be measured."""
     given, labels = np.asarray(logits_NK), np.asarray(labels_N)
     with np.errstate(over="ignore"):  # the check names what is too large for float32
         narrow = given.astype(np.float32)
-    ids = np.arange(len(labels)) if labels.ndim == 1 else labels
-    check_logits("logits", given, narrow, ids)
+    check_logits("logits", given, narrow, np.arange(len(labels)) if labels.ndim else labels)
     if given.shape[1] < 2:
         raise ValueError(f"logits must have at least 2 classes, got shape {given.shape}: give one a class.")
-    check_examples("labels", Split(given, labels, ids), given.shape[1])
+    check_examples("labels", Split(given, labels).complete(), given.shape[1])
     return narrow, labels.astype(np.int32)
 
 
 def _summary(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> dict[str, float]:
-    sums = _sums(*_checked(logits_NK, labels_N), None, bins)
+    check_count("bins", bins, 1)
+    sums = _sums(*checked(logits_NK, labels_N), None, bins)
     wide = jax.tree.map(lambda array: np.asarray(array, np.float64), sums)
     return {name: float(value) for name, value in metrics.summary(wide).items()}
 
 
 def _of_top(logits_NK: Arrays, labels_N: Arrays, metric: Callable[..., Any], *static: int) -> Any:
-    each = _each(*_checked(logits_NK, labels_N))
+    each = _each(*checked(logits_NK, labels_N))
     return _jitted(metric)(each.confidence, each.correct, jnp.ones_like(each.confidence), *static)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxreg import parallel
 from jaxreg.calibration import confidences, rows, trial
 from jaxreg.calibration.bins import BINS
-from jaxreg.calibration.check import Split
+from jaxreg.calibration.check import Split, check_count
 from jaxreg.calibration.human import check_ids
 from jaxreg.calibration.stacks import Stacks
 from jaxreg.calibration.uncertainty import REPLICATES
@@ -39,6 +39,8 @@ def measure(
     Returns: for each trial its rows, and arrays [N] named SPLIT/NAME.
     Raises: ValueError: naming trial and example, on logits, labels or ids that cannot be measured.
     """
+    check_count("bins", bins, 1)
+    check_count("replicates", replicates, 2)
     stacks = Stacks(splits, trials, mesh)
     splits, mesh = stacks.splits, stacks.mesh
     if human is not None:
@@ -69,9 +71,13 @@ def evaluate(
       splits: by name, "validation" among them: the temperature is fitted on it.
       of: the splits that are measured.
       trials, bins, mesh: as in `measure`, whose errors it raises.
-    Returns: by split and metric [T]: those of `metrics.METRICS`, `ece_adaptive`, `smece`, `aurc` and `auroc`, each again as METRIC_ts after
-      temperature scaling; temperature, temperature_at_bracket.
+    Returns: by split and metric [T]: those of `metrics.METRICS`, `ece_adaptive`, `smece`, `aurc`, `auroc`, each again
+      as METRIC_ts after temperature scaling; temperature, temperature_at_bracket.
     """
+    check_count("bins", bins, 1)
+    unknown = [of] if isinstance(of, str) else [name for name in of if name not in splits]
+    if unknown:
+        raise ValueError(f"of must be a sequence of splits, some of {sorted(splits)}, got {unknown[0]!r}.")
     stacks = Stacks({name: splits[name] for name in dict.fromkeys(["validation", *of]) if name in splits}, trials, mesh)
     places = tuple(list(stacks.splits).index(name) for name in of)
     shared = parallel.put_shared(stacks.examples(drawn=False), stacks.mesh)

@@ -48,8 +48,9 @@ def ascend(confidence_N: Array, correct_N: Array, mask_N: Array) -> Ascending:
     position_N = jnp.arange(len(key_N), dtype=jnp.int32)
     known_N = (position_N < jnp.sum(mask_N).astype(jnp.int32)).astype(jnp.float32)
     own_N = jnp.where(known_N > 0, jax.lax.bitcast_convert_type(key_N >> 1, jnp.float32), 0.0)
-    places = Ranking(*_ties(key_N >> 1).T, position_N)
-    return Ascending(own_N, known_N * (key_N & 1).astype(jnp.float32), known_N, places)
+    low_N, high_N = _ties(key_N >> 1).T
+    right_N = known_N * (key_N & 1).astype(jnp.float32)
+    return Ascending(own_N, right_N, known_N, Ranking(low_N, high_N, position_N))
 
 
 def rank(values_N: Array, mask_N: Array) -> Ranking:

@@ -29,6 +29,8 @@ def aurc(confidence_N: Array, correct_N: Array, mask_N: Array, ranking: Ranking 
 def auroc(confidence_N: Array, correct_N: Array, mask_N: Array, ranking: Ranking | None = None) -> Array:
     """P(a correct prediction is more confident than a wrong one), ties half: in [0, 1]; NaN without both kinds.
 
+    Ties are those of float32: confidences that differ in the eighth digit may be equal or not.
+
     The mean over wrong ones of the share of correct ones above them. (Sums of ranks, the usual form, are near N^2 / 2,
     and in float32 leave nothing of a few errors.)
     """

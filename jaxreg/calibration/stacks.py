@@ -20,6 +20,7 @@ class Stacks:
     """Checked splits of named trials: "validation" first, cut into chunks of examples and groups of trials."""
 
     def __init__(self, splits: Mapping[str, Split], trials: Sequence[str] | None, mesh: Any):
+        splits = {name: split.complete() for name, split in splits.items()}
         count = len(splits["validation"].logits) if "validation" in splits else 0
         self.trials = [str(t) for t in range(count)] if trials is None else list(trials)
         self.classes = check(splits, self.trials)
@@ -54,7 +55,7 @@ class Stacks:
                     own = stack[to, place, : len(split.labels)]
                     if given.shape == own.shape:
                         own[:] = given
-                check_logits(f"{name}, trial {self.trials[t]}", given, own, split.ids)
+                check_logits(f"{name}, trial {self.trials[t]}", given, own, np.asarray(split.ids))
         return stack.reshape(*stack.shape[:2], *self.chunks, self.classes)
 
     def each(self, run: Callable[..., Any], shared: Any) -> Iterator[tuple[list[int], Any]]:

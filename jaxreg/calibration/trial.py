@@ -141,11 +141,11 @@ def numbers(by_class: Bins, columns_4CB: Array, mask_CB: Array, bins: int) -> di
 
 def of_order(ascending_N: Ascending, bins: int) -> dict[str, Array]:
     """Returns what one sort of the confidences of a split tells."""
-    *top, ranking = ascending_N
+    confidence_N, correct_N, mask_N, ranking = ascending_N
     return {
         "ece_adaptive": binning.ece(binning.adaptive(ascending_N, bins)),
-        "aurc": selective.aurc(*top, ranking),
-        "auroc": selective.auroc(*top, ranking),
+        "aurc": selective.aurc(confidence_N, correct_N, mask_N, ranking),
+        "auroc": selective.auroc(confidence_N, correct_N, mask_N, ranking),
     }
 
 

@@ -127,7 +127,10 @@ def interval(values_R: Any, least: float = 0.0, most: float = 1.0) -> tuple[np.n
     """Returns (low, high), 95 %, of a metric's values [..., 1 + R], within its limits; the first is the estimate.
 
     Percentiles of the replicates, moved so that their median is the estimate: resampling adds its own noise to a sum
-    of absolute gaps, so its plain percentiles lie above the estimate.
+    of absolute gaps, so its plain percentiles lie above the estimate. It tells how far the estimate scatters from one
+    set of N examples to another; the estimate of such an error itself lies above that of infinitely many examples, by
+    as much as the noise floor where the network is calibrated. For means (accuracy, NLL, Brier), AURC and AUROC, which
+    have no such bias, it is the usual 95 % interval.
     """
     low, middle, high = percentiles(values_R[..., 1:])
     shift = values_R[..., 0] - middle

@@ -78,6 +78,17 @@ def test_evaluate_gives_the_numbers_of_measure():
                     assert column[trial] == pytest.approx(found[name].value, abs=2e-5), (split, name)
 
 
+def test_the_order_of_examples_changes_no_row():
+    turned = {}
+    for name, split in splits().items():
+        order = np.random.default_rng(5).permutation(len(split.labels))
+        turned[name] = Split(split.logits[:, order], split.labels[order], split.ids[order])
+    for here, there in zip(measured(), measure(turned, replicates=300)):
+        for a, b in zip(here.rows, there.rows):
+            assert a[:2] == b[:2]
+            np.testing.assert_allclose(np.array(b[2:], float), np.array(a[2:], float), atol=1e-4, rtol=2e-4)
+
+
 def test_temperature_repairs_what_was_wrong():
     temperatures = [values(found)["temperature"].value for found in measured()]
     assert temperatures[0] > 1.5

@@ -209,3 +209,54 @@ def test_plain_functions_name_bad_arrays():
         calibration.nll(z, y[:8])
     with pytest.raises(ValueError, match="at least 2 classes"):
         calibration.ece(z[:, :1], y)
+
+
+def test_one_network_needs_neither_trials_nor_ids():
+    z, y = logits("plain"), LABELS
+    apart = {"validation": calibration.Split(z + 1, y), "test": calibration.Split(z, y)}
+    whole = {"validation": Split((z + 1)[None], y, np.arange(11)), "test": Split(z[None], y, np.arange(11))}
+    found, expected = (calibration.evaluate(one)["test"] for one in (apart, whole))
+    assert {name: values.tolist() for name, values in found.items()} == {n: v.tolist() for n, v in expected.items()}
+
+
+@pytest.mark.parametrize("bins", [0, -2, 1.5])
+def test_a_number_of_bins_that_is_none_is_named(bins):
+    for metric in (calibration.ece, calibration.ece_adaptive, calibration.brier_parts):
+        with pytest.raises(ValueError, match=f"bins must be a whole number, at least 1, got {bins}"):
+            metric(logits("plain"), LABELS, bins)
+    with pytest.raises(ValueError, match="bins must be a whole number"):
+        calibration.measure(splits(), bins=bins)
+
+
+def test_parameters_that_cannot_be_are_named():
+    with pytest.raises(ValueError, match="replicates must be a whole number, at least 2, got 1"):
+        calibration.measure(splits(), replicates=1)
+    for of in (("tset",), "tset"):
+        with pytest.raises(
+            ValueError, match=r"of must be a sequence of splits, some of \['test', 'validation'\], got 'tset'"
+        ):
+            calibration.evaluate(splits(), of=of)
+    for labels in (np.eye(2)[LABELS], LABELS.astype(str)):
+        with pytest.raises(ValueError, match=r"labels must be numbers of classes \[N\], got shape"):
+            calibration.ece(logits("plain"), labels)
+
+
+def test_examples_of_one_class_that_are_numbered_alike_are_not_the_same():
+    one = {"validation": Split(logits("plain"), CLASS_0), "test": Split(2 * logits("plain"), CLASS_0)}
+    assert calibration.evaluate(one)["test"]["accuracy"].shape == (1,)
+
+
+def test_parts_of_brier_add_up():
+    z = logits("plain")
+    parts = calibration.brier_parts(z, LABELS)
+    whole = parts["reliability"] - parts["resolution"] + parts["uncertainty"] + parts["within"]
+    assert whole == pytest.approx(calibration.brier(z, LABELS), abs=1e-6)
+    assert parts["uncertainty"] == pytest.approx(2 * np.mean(LABELS) * (1 - np.mean(LABELS)), abs=1e-6)
+
+
+def test_vector_scaling_of_arrays_is_that_of_the_probe():
+    z, y = draw(3, 400)
+    scale, bias = calibration.fit_vector_scaling(z, y)
+    split = {"validation": Split(z, y, np.arange(400)), "test": Split(2 * z, y, 400 + np.arange(400))}
+    found = {row.metric: row.value for row in calibration.measure(split, replicates=5)[0].rows if row.split == "test"}
+    assert found["nll_vector_scaling"] == pytest.approx(calibration.nll(2 * z * scale + bias, y), rel=1e-4)
