@@ -1,6 +1,7 @@
 """Writes golden.npz: what other packages say of three sets of logits. Run in an environment of its own:
 
-pip install torch==2.13.0 torchmetrics==1.9.0 netcal==1.4.0 relplot==1.0.3 probmetrics==1.3.0 && python make_golden.py
+pip install torch==2.13.0 torchmetrics==1.9.0 netcal==1.4.0 relplot==1.0.3 probmetrics==1.3.0 numba
+python make_golden.py
 """
 
 import functools
@@ -19,7 +20,7 @@ CASES = {"": (600, 6), "_two": (400, 2), "_few": (9, 3)}  # examples, classes: m
 
 def told(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """What the packages say of logits [N, K] and labels [N]."""
-    z, y, classes = torch.from_numpy(logits), torch.from_numpy(labels), logits.shape[1]
+    z, y, classes = torch.from_numpy(logits), torch.from_numpy(labels).long(), logits.shape[1]
     p = torch.softmax(z.double(), -1)
     confidence, correct = p.max(-1).values.numpy(), (p.argmax(-1) == y).double().numpy()
     fitted = TemperatureScalingCalibrator(max_bisection_steps=60)
