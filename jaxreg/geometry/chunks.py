@@ -17,7 +17,6 @@ def total(of_chunk: Callable[..., Tree], *arrays: Array) -> Tree:
 
     `counts_B` is 1, and 0 for examples that the chunk before has had: the last chunk is as long as the others.
     """
-    arrays = tuple(map(jnp.asarray, arrays))  # NumPy's cannot be cut at a traced place
     count = len(arrays[0])
     if count <= CHUNK:
         return of_chunk(jnp.ones(count), *arrays)
@@ -36,7 +35,7 @@ def each(of_chunk: Callable[..., Tree], parts: Mapping[str, tuple[Array, ...]]) 
     """Applies `of_chunk(*chunk)`, a tree of arrays [B, ...], to every part; compiled once, whatever their sizes."""
     counts = [len(arrays[0]) for arrays in parts.values()]
     size = min(CHUNK, max(counts))
-    padded = [tuple(_pad(jnp.asarray(a), size) for a in arrays) for arrays in parts.values()]
+    padded = [tuple(_pad(a, size) for a in arrays) for arrays in parts.values()]
     starts = [[min(low, max(n - size, 0)) for low in range(0, n, size)] for n in counts]
     places = np.array([(i, start) for i, own in enumerate(starts) for start in own], np.int32)
     cuts = [lambda start, arrays=arrays: _cut(arrays, start, size) for arrays in padded]
