@@ -1,4 +1,44 @@
 """The space before the last layer: norms, class centers, cones, margins, collapse, and what explains what.
 
 Features h are the input of the last layer, `logits = h @ kernel_DK + bias_K`.
+
+from jaxreg import geometry
+geometry.measure_network(features, kernel, bias, labels).numbers    of one network: arrays [N, D], [D, K], [K] and [N]
+geometry.cone(features, kernel, bias).breakpoint                    one measure alone, to be jitted as you like
+geometry.measure(splits, kernels, biases)                           of many networks, with intervals and interventions
 """
+
+from jaxreg.geometry.attacked import measure_displacement
+from jaxreg.geometry.centers import max_margin_directions, minimal_loss_points
+from jaxreg.geometry.collapse import effective_rank
+from jaxreg.geometry.cones import cone
+from jaxreg.geometry.cosines import angle, cosine
+from jaxreg.geometry.interventions import turn_toward
+from jaxreg.geometry.margins import angular_margin, rival_angles
+from jaxreg.geometry.norms import class_means, common_mode, norm, rms
+from jaxreg.geometry.over_training import measure_snapshots
+from jaxreg.geometry.plain import Network, measure_network, neural_collapse
+from jaxreg.geometry.probe import Split, measure
+
+__all__ = [
+    "Network",
+    "Split",
+    "angle",
+    "angular_margin",
+    "class_means",
+    "common_mode",
+    "cone",
+    "cosine",
+    "effective_rank",
+    "max_margin_directions",
+    "measure",
+    "measure_displacement",
+    "measure_network",
+    "measure_snapshots",
+    "minimal_loss_points",
+    "neural_collapse",
+    "norm",
+    "rival_angles",
+    "rms",
+    "turn_toward",
+]

@@ -43,6 +43,7 @@ def intervene(features_ND: Array, labels_N: Array, head: Head, centers_KD: Array
 
     Returns: scalars `norm_swap_METRIC` and `turn_METRIC`.
     """
+    head, centers_KD = Head(*map(jnp.asarray, head)), jnp.asarray(centers_KD)  # NumPy's take no traced label as index
     apart_KK = margins.distances(head.kernel_DK)
 
     def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> tuple[scaling.Sums, Array]:

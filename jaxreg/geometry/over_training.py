@@ -13,12 +13,14 @@ from jaxreg import parallel
 from jaxreg.geometry import centers, collapse, cosines, norms
 from jaxreg.geometry.examples import Head, measure_examples
 from jaxreg.geometry.maps import Space
+from jaxreg.geometry.summary import PLAIN
 from jaxreg.probe import Measured, Row
 
 MEANS = ("feature_norm", "center_cosine", "weight_cosine", "mean_cosine", "cone_fraction", "angular_margin")
 FAR = ("cone_breakpoint", "cone_radius")  # of these what 95 % of the examples stay below
 PREFIX = "over_training/"
 SHOWN = 500  # examples kept for maps
+UNTURNED = (*PLAIN, "accuracy", "cone_by_construction")  # what zero features have, too
 PARTS = ("features", "kernel", "bias", "center")
 
 
@@ -53,8 +55,11 @@ def measure_snapshots(
 
 
 def measured(found: Mapping[str, np.ndarray], steps: Sequence[int], count: int, split: str = "train") -> list[Measured]:
-    """For each trial its curves as rows `over_training/METRIC@STEP`, each over `count` examples; no arrays."""
-    curves = {name: value for name, value in found.items() if value.ndim == 2}
+    """For each trial its curves as rows `over_training/METRIC@STEP`, each over `count` examples; no arrays.
+
+    nan where all features are zero, for what needs a direction.
+    """
+    curves = {name: _known(name, value, found["feature_norm"]) for name, value in found.items() if value.ndim == 2}
     return [
         Measured(
             [
@@ -66,6 +71,10 @@ def measured(found: Mapping[str, np.ndarray], steps: Sequence[int], count: int, 
         )
         for t in range(len(found["center"]))
     ]
+
+
+def _known(name: str, value_TS: np.ndarray, norm_TS: np.ndarray) -> np.ndarray:
+    return value_TS if name.startswith(UNTURNED) else np.where(norm_TS > 0, value_TS, np.nan)
 
 
 def space_arrays(

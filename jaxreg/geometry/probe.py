@@ -50,7 +50,8 @@ def measure(
       baselines: for each trial the index of its baseline, `interventions.baselines`; default: no interventions.
       mesh: from `parallel.make_mesh`; by default all devices, trials side by side.
     Returns: for each trial its rows, and arrays [N] named SPLIT/METRIC.
-    Raises: ValueError: if there is no train split or it lacks a class, or shapes of features and last layer disagree.
+    Raises: ValueError: if there is no train split or it lacks a class, a split is empty, or shapes of features and last
+      layer disagree.
     """
     _check(splits, kernel_TDK)
     mesh = parallel.make_mesh() if mesh is None else mesh
@@ -108,6 +109,9 @@ def _one_pair(pair: Tree, labels_N: Array) -> dict[str, Array]:
 def _check(splits: Mapping[str, Split], kernel_TDK: np.ndarray | Array) -> None:
     if "train" not in splits:
         raise ValueError(f"geometry needs the un-augmented train split, got {sorted(splits)}: predict it first.")
+    for name, split in splits.items():
+        if len(split.labels_N) == 0:
+            raise ValueError(f"{name}: the split is empty: give it an example, or leave it out.")
     trials, width, classes = kernel_TDK.shape
     norms.check_classes(np.asarray(splits["train"].labels_N), classes)
     for name, split in splits.items():

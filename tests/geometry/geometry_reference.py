@@ -1,0 +1,46 @@
+"""Geometry in float64 NumPy, one example at a time where a formula has a case: what the probe is compared with."""
+
+import numpy as np
+
+
+def angle(a, b):
+    """Of two vectors, by the arc cosine."""
+    return np.arccos(np.clip(a @ b / np.linalg.norm(a) / np.linalg.norm(b), -1, 1))
+
+
+def margin(h, kernel, bias, c):
+    """The least turn of h, at its length, to a tie of class c with another; below 0 where c is not the largest."""
+    r, found = np.linalg.norm(h), []
+    for j in set(range(len(bias))) - {c}:
+        v, beta = kernel[:, c] - kernel[:, j], bias[c] - bias[j]
+        reach = r * np.linalg.norm(v)
+        far = abs(beta) >= reach
+        turn = np.pi * (1 if beta >= 0 else -1) if far else np.arccos(-beta / reach) - np.arccos(v @ h / reach)
+        found.append(turn)
+    return min(found)
+
+
+def last_change(h, kernel, bias):
+    """The largest t > 0 at which the prediction of t h changes, by the lines that cross the last one; or 0."""
+    slopes = h @ kernel
+    last = max(range(len(bias)), key=lambda k: (slopes[k], bias[k]))
+    crossings = [(bias[j] - bias[last]) / (slopes[last] - slopes[j]) for j in range(len(bias)) if j != last]
+    return max(0, *crossings)
+
+
+def turned(h, center, by):
+    """h turned toward the center by an angle, no further than onto it: the great circle through both, by sines."""
+    whole = angle(h, center)
+    by = min(by, whole)
+    unit, goal = h / np.linalg.norm(h), center / np.linalg.norm(center)
+    return np.linalg.norm(h) * (np.sin(whole - by) * unit + np.sin(by) * goal) / np.sin(whole)
+
+
+def calibration(logits, labels):
+    """ECE in 15 bins (l, u], NLL in nats, accuracy."""
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    confidence, right = p.max(1), p.argmax(1) == labels
+    place = np.clip(np.ceil(confidence * 15) - 1, 0, 14)
+    ece = sum(abs(np.sum((right - confidence)[place == m])) for m in range(15)) / len(labels)
+    return {"ece": ece, "nll": -np.log(p[np.arange(len(labels)), labels]).mean(), "accuracy": right.mean()}
