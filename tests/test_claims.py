@@ -6,6 +6,7 @@ import pytest
 import scipy.stats
 
 from jaxreg import claims, statistics
+from jaxreg.claims import ranks
 
 SOFT = ("label_smoothing", "mixup")
 ATTACK = "robust_accuracy/worst/0.1"
@@ -52,20 +53,28 @@ REVERSED = {  # what makes a claim false
 }
 
 
-def trials(changes=None, seeds=8, noise=0.01, noisy=()):
-    """Rows of synthetic trials: a level for none and for soft labels, a part shared by a seed, and noise of its own."""
+def trials(changes=None, seeds=8, noise=0.01, noisy=(), graded=0):
+    """Rows of synthetic trials: a level for none and for soft labels, a part shared by a seed, and noise of its own.
+
+    Beside them `graded` penalties between none and soft labels, in what is correlated over settings.
+    """
     rng = np.random.default_rng(0)
     levels = HEALTHY | (changes or {})
     shared = {metric: 0.02 * rng.normal(size=seeds) for metric in levels}
-    rows = []
-    for regularizer in ("none", *SOFT):
+    rows, settings = [], [("none", "{}", 0.0), *((name, "{}", 1.0) for name in SOFT)]
+    settings += [
+        ("confidence_penalty", json.dumps({"beta": i}), i / (graded + 1), *TESTED["mechanism"])
+        for i in range(1, graded + 1)
+    ]
+    for regularizer, hyperparameters, way, *only in settings:
         for seed in range(seeds):
-            for metric, (base, soft) in levels.items():
-                level = base if regularizer == "none" else soft
+            for metric in only or levels:
+                base, soft = levels[metric]
+                level = soft if way == 1 else base if way == 0 else base + way * (soft - base)
                 scale = 100 * noise if metric in noisy else noise
                 value = level * (1 + shared[metric][seed] + scale * rng.normal())
                 if not np.isnan(value):
-                    rows.append((regularizer, "{}", seed, "test", metric, value))
+                    rows.append((regularizer, hyperparameters, seed, "test", metric, value))
     return pd.DataFrame(rows, columns=["regularizer", "hyperparameters", "seed", "split", "metric", "value"])
 
 
@@ -78,12 +87,12 @@ def test_every_claim_has_a_case():
 
 
 def test_true_claims_are_supported():
-    assert verdicts(trials(seeds=12)) == dict.fromkeys(claims.CLAIMS, "supported")
+    assert verdicts(trials(seeds=12, graded=8)) == dict.fromkeys(claims.CLAIMS, "supported")
 
 
 @pytest.mark.parametrize("claim", claims.CLAIMS)
 def test_false_claims_are_contradicted(claim):
-    assert verdicts(trials(REVERSED[claim]))[claim] == "contradicted"
+    assert verdicts(trials(REVERSED[claim], graded=8))[claim] == "contradicted"
 
 
 @pytest.mark.parametrize("claim", claims.CLAIMS)
@@ -94,7 +103,7 @@ def test_undecidable_claims_stay_inconclusive(claim):
         "adversarial_norm_change": (0.1, 0.01),
     }
     level = {metric: middle.get(metric, HEALTHY[metric]) for metric in TESTED[claim]}
-    assert verdicts(trials(level, noisy=TESTED[claim]))[claim] == "inconclusive"
+    assert verdicts(trials(level, noisy=TESTED[claim], graded=8))[claim] == "inconclusive"
 
 
 def test_cones_in_all_examples_of_all_seeds_are_evidence_and_more_of_it_with_more_examples():
@@ -112,9 +121,11 @@ def test_cones_in_all_examples_of_all_seeds_are_evidence_and_more_of_it_with_mor
 
 @pytest.mark.parametrize("claim", claims.CLAIMS)
 def test_one_seed_gives_no_verdict(claim):
-    table = claims.evaluate(trials(seeds=1))
-    assert table["verdict"].isna().all()
-    assert verdicts(trials(seeds=1))[claim] is None
+    one = trials(seeds=1, graded=8)  # 11 settings: enough for a correlation over settings
+    table = claims.evaluate(one, {("", "mixup"): [0.5]})
+    assert table[["verdict", "low", "high", "p", "p_holm"]].isna().to_numpy().all()
+    assert not table["sentence"].str.contains("interval|p [=<]").any()
+    assert verdicts(one)[claim] is None
 
 
 def test_numbers_are_those_of_a_paired_t_test():
@@ -132,7 +143,7 @@ def test_numbers_are_those_of_a_paired_t_test():
 def test_holm_runs_over_all_tests_of_the_study():
     table = claims.evaluate(trials())
     np.testing.assert_allclose(table["p_holm"], statistics.holm(table["p"]))
-    assert (table["p_holm"] >= table["p"]).all()
+    assert (table["p_holm"] >= table["p"])[table["p"].notna()].all()
 
 
 def test_pairs_are_matched_by_seed_and_by_the_overrides_of_a_sweep():
@@ -195,14 +206,80 @@ def test_correlation_within_trials_has_every_verdict(verdict):
     assert "right without attack" in table.loc["mixup", "sentence"]
 
 
-def test_correlation_over_trials_tells_that_of_the_settings_too():
-    frame = trials({"feature_norm": (11.0, 8.0), "ece": (0.08, 0.02)})
+def over_settings(frame, metric):
+    return claims.evaluate(frame).query("claim == 'mechanism' and metric == @metric").iloc[0]
+
+
+def test_correlation_over_settings_tells_that_of_the_trials_too():
+    frame = trials({"feature_norm": (11.0, 8.0), "ece": (0.08, 0.02)}, graded=8)
     lone = frame[(frame["regularizer"] == "mixup") & (frame["metric"] == "ece")].index
     for given in (frame, frame.drop(lone)):  # a setting that lacks one of the two is left out, and shifts nobody
-        row = claims.evaluate(given).query("claim == 'mechanism' and metric == 'feature_norm'").iloc[0]
-        assert row["n"] == (24 if given is frame else 16)
-        assert row["effect"] > 0.5
-        assert f"of the means of {row['n'] // 8} settings" in row["sentence"]
+        row = over_settings(given, "feature_norm")
+        assert row["n"] == (11 if given is frame else 10)
+        assert row["verdict"] == "supported"
+        assert f"over all {8 * row['n']} trials" in row["sentence"]
+        assert row["sentence"].startswith("over the means of all settings: ")
+
+
+def test_four_settings_are_too_few_for_a_correlation_and_say_so():
+    row = over_settings(trials(graded=1), "feature_norm")
+    assert np.isnan([row["low"], row["high"], row["p"]]).all()
+    assert pd.isna(row["verdict"])
+    assert "even a perfect order of 4 has p = 0.083: a test needs 5" in row["sentence"]
+
+
+def clustered(seed, settings, relation, overrides=1, seeds=5):
+    """Settings whose means are random, a relation between them or not, and seeds close to the means.
+
+    With several `overrides` each setting has a trial at each, where both numbers are shifted for all settings.
+    """
+    rng = np.random.default_rng(seed)
+    one_G, shift_O2 = rng.normal(size=settings), rng.normal(size=(overrides, 2))
+    other_G = relation * one_G + (0.2 if relation else 1.0) * rng.normal(size=settings)
+    rows = []
+    for g, o in np.ndindex(settings, overrides):
+        key = {"gamma": 1.0 + g} | ({"optimizer.learning_rate": 0.1 * (o + 1)} if overrides > 1 else {})
+        for metric, mean in (("feature_norm", 10 + one_G[g] + shift_O2[o, 0]), ("ece", other_G[g] + shift_O2[o, 1])):
+            values = mean + 0.2 * rng.normal(size=seeds)
+            rows += [("focal", json.dumps(key), s, "test", metric, value) for s, value in enumerate(values)]
+    return pd.DataFrame(rows, columns=["regularizer", "hyperparameters", "seed", "split", "metric", "value"])
+
+
+@pytest.mark.parametrize(("settings", "overrides"), [(4, 1), (5, 1), (8, 1), (12, 1), (4, 3), (6, 3)])
+def test_settings_without_a_relation_seldom_get_a_verdict(settings, overrides):
+    found = [over_settings(clustered(i, settings, 0.0, overrides), "feature_norm")["verdict"] for i in range(200)]
+    false = sum(verdict in ("supported", "contradicted") for verdict in found)
+    assert false <= scipy.stats.binom.ppf(0.999, 200, 0.05)  # with trials as n: 80
+    assert settings > 4 or false == 0
+
+
+@pytest.mark.parametrize(("relation", "verdict"), [(1.0, "supported"), (-1.0, "contradicted")])
+def test_many_settings_with_a_relation_get_their_verdict(relation, verdict):
+    found = [over_settings(clustered(i, 12, relation, 1 + i % 2), "feature_norm")["verdict"] for i in range(50)]
+    assert found.count(verdict) >= 48
+
+
+def test_settings_of_several_widths_are_compared_by_their_norm_over_the_root_of_it():
+    frame = clustered(0, 8, 1.0)
+    wide = frame["hyperparameters"].map(lambda text: 16 if json.loads(text)["gamma"] > 4 else 1)
+    rms = frame[frame["metric"] == "feature_norm"].assign(metric="feature_rms")
+    longer = frame.assign(value=frame["value"].where(frame["metric"] != "feature_norm", frame["value"] * wide**0.5))
+    assert over_settings(pd.concat([longer, rms]), "feature_rms")["effect"] > 0.9
+    assert over_settings(longer, "feature_norm")["effect"] < 0.9
+
+
+@pytest.mark.parametrize("settings", [5, 6])
+def test_the_test_over_settings_goes_through_all_orders(settings):
+    one, other = np.random.default_rng(settings).normal(size=(2, settings)).round(0)  # with ties
+    for side, found in zip(("greater", "less"), ranks.permuted(one, other)):
+        exact = scipy.stats.permutation_test(
+            (one,),
+            lambda moved: scipy.stats.spearmanr(moved, other).statistic,
+            permutation_type="pairings",
+            n_resamples=np.inf,
+            alternative=side,
+        )
+        np.testing.assert_allclose(found, exact.pvalue)
 
 
 def test_correlations_within_trials_stay_in_their_study():
@@ -233,7 +310,7 @@ def test_what_counts_as_closing_a_gap_is_the_distance_left():
         swapped(own=0.05, base=0.03, after=0.04)["verdict"] == "supported"
     )  # the soft label is worse, and so it becomes
     assert swapped(own=0.03, base=0.05, after=0.02)["verdict"] == "supported"  # beyond, and yet nearer
-    far = swapped(own=0.03, base=0.05, after=0.005)  # beyond, and farther than before
+    far = swapped(own=0.03, base=0.05, after=0.005, floor=0.004)  # beyond, and farther than before
     assert far["verdict"] == "contradicted"
     np.testing.assert_allclose(far["effect"], 0.02 - 0.025, rtol=0.05)
 

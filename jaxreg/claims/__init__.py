@@ -5,10 +5,11 @@ All tests of a study are one family for Holm's correction. A claim that the data
 one that they support. The widths of a program are one, so a claim on the norm is one on RMS = norm / sqrt(D) as well.
 """
 
-from jaxreg.claims.findings import rank_correlation
+from jaxreg.claims.mechanism import relations
+from jaxreg.claims.ranks import rank_correlation
 from jaxreg.claims.study import label, read
 from jaxreg.claims.summary import as_text, headlines, save, summarize, with_tests
-from jaxreg.claims.table import CLAIMS, relations
+from jaxreg.claims.table import CLAIMS
 from jaxreg.claims.verdicts import evaluate
 
 __all__ = [
