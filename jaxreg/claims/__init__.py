@@ -2,7 +2,7 @@
 
 Soft labels are label smoothing, Mixup, CutMix and their sums; the baseline is `none` at the same seed and overrides.
 All tests of a study are one family for Holm's correction. A claim that the data contradict is reported as loudly as
-one that they support. The widths of a program are one, so a claim on the norm is one on RMS = norm / sqrt(D) as well.
+one that they support. A setting and its baseline share a width, so a claim on the norm is one on RMS = norm / sqrt(D).
 """
 
 from jaxreg.claims.mechanism import relations

@@ -14,7 +14,7 @@ CONTROLS = ("noise", "transfer")  # among the names of attacks
 
 def robustness(study: Study) -> Iterator[Finding]:
     """Robust accuracy of each attack and of the worst case, at one radius: `radius` says which."""
-    yield from differences(*((name, +1, "") for name in attacked(study)))(study)
+    yield from differences(*((name, +1, name.split("/")[1]) for name in attacked(study)))(study)
 
 
 def reliability(study: Study) -> str:

@@ -36,7 +36,7 @@ class Finding(NamedTuple):
     quantity: Quantity = Quantity("")  # what the effect is
     is_difference: bool = False  # and not a value
     counted: str = "seeds"  # what n counts
-    part: str = ""  # of the claim's sentence, that the test bears on; the metric where it is empty
+    part: str = ""  # of the claim's sentence, that the test bears on; the metric in words where it is empty
 
     @property
     def p(self) -> float:

@@ -15,7 +15,7 @@ WITHIN = (
 )
 
 
-PARTS = "cosine with robustness", "norm with calibration"
+PARTS = "a higher cosine with robustness", "a smaller norm with calibration"
 
 
 def mechanism(study: Study) -> Iterator[Finding]:

@@ -21,10 +21,12 @@ def temperature(study: Study) -> Iterator[Finding]:
 
     That two ECEs differ is said only of those that differ by more than the noise floor.
     """
-    for finding in (*_scales(study), *_best(study)):
-        differs = finding.p_against < finding.p_for
-        yield finding._replace(noise=bool(differs) and findings.within(finding.effect, study.floors[finding.setting]))
-    yield from _closed(list(having(study, "norm_swap_ece", "ece")))
+    for part, find in (("all scales", _scales), ("the best scale", _best)):
+        for finding in find(study):
+            noise = finding.p_against < finding.p_for and findings.within(finding.effect, study.floors[finding.setting])
+            yield finding._replace(noise=bool(noise), part=part)
+    for finding in _closed(list(having(study, "norm_swap_ece", "ece"))):
+        yield finding._replace(part="the length of the soft label")
 
 
 def _scales(study: Study) -> Iterator[Finding]:

@@ -22,7 +22,7 @@ def summarize(table: pd.DataFrame) -> list[dict[str, Any]]:
     lines = []
     for _, rows in table.groupby(keys, sort=False):
         head = {key: rows.iloc[0][key] for key in (*keys, "statement")}
-        verdict, told = _overall(rows), [_counts(rows), _missing(rows), rows.iloc[0]["caveat"]]
+        verdict, told = _overall(rows), [_counts(rows), _undecided(rows), _missing(rows), rows.iloc[0]["caveat"]]
         said = "; ".join(part for part in told if part)
         lines.append({**head, "verdict": verdict, "sentence": said, "figure": rows.iloc[0]["figure"]})
     return lines
@@ -43,6 +43,8 @@ def _counts(rows: pd.DataFrame) -> str:
     """How many tests say what, and which contradict."""
     counts = {verdict: int((rows["verdict"] == verdict).sum()) for verdict in DECIDED}
     known = int(rows["verdict"].notna().sum())
+    if not known:
+        return "no test has a verdict"
     against = list(dict.fromkeys(rows.loc[rows["verdict"] == "contradicted", "setting"]))
     said = "the evidence is mixed: " if all(counts.values()) else ""
     said += f"{counts['supported']} of {known} tests support it, {counts['contradicted']} contradict it"
@@ -50,14 +52,25 @@ def _counts(rows: pd.DataFrame) -> str:
     return said + (f" and {len(against) - NAMED:,} more settings (claims.csv)" if len(against) > NAMED else "")
 
 
+def _undecided(rows: pd.DataFrame) -> str:
+    """What keeps a claim, for or against which all decided tests are, from a verdict."""
+    known, decided = rows[rows["verdict"].notna()], rows[rows["verdict"].isin(DECIDED)]
+    if decided["verdict"].nunique() != 1:
+        return ""
+    left = [name for key in ("setting", "part") for name in known[key].unique() if name not in set(decided[key])]
+    more = f" and {len(left) - NAMED:,} more (claims.csv)" if len(left) > NAMED else ""
+    return f"undecided: {', '.join(left[:NAMED])}{more}" if left else ""
+
+
 def _missing(rows: pd.DataFrame) -> str:
     """How many tests have no verdict, and which parts of the statement are left without any."""
-    none = int(rows["verdict"].isna().sum())
-    untested = [part for part, own in rows.groupby("part", sort=False) if own["verdict"].isna().all()]
-    said = f"{none} more {'tests have' if none > 1 else 'test has'} no verdict" if none else ""
-    return said + (
-        f", and so nothing is said of {', '.join(untested)}" if 0 < len(untested) < rows["part"].nunique() else ""
-    )
+    without = rows["verdict"].isna()
+    none, parts = int(without.sum()), rows["part"].nunique()
+    untested = [part for part, own in without.groupby(rows["part"], sort=False) if own.all()]
+    if not none or none == len(rows):
+        return ""
+    said = f"{none} more {'tests have' if none > 1 else 'test has'} no verdict"
+    return said + (f", and so nothing is said of {', '.join(untested)}" if 0 < len(untested) < parts else "")
 
 
 def with_tests(table: pd.DataFrame) -> list[dict[str, Any]]:

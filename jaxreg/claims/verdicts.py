@@ -46,7 +46,12 @@ def _evaluate_one(tested: Study) -> pd.DataFrame:
     for (name, finding), p_holm in zip(found, adjusted):
         verdict, claim = _verdict(finding, p_holm), CLAIMS[name]
         own = {key: getattr(finding, key) for key in ("setting", "metric", "effect", "low", "high", "n", "test", "p")}
-        own |= {"said": _said(finding), "p_holm": p_holm, "verdict": verdict, "part": finding.part or finding.metric}
+        own |= {
+            "said": _said(finding),
+            "p_holm": p_holm,
+            "verdict": verdict,
+            "part": finding.part or words.quantity(finding.metric).name,
+        }
         last = {"sentence": _sentence(finding, p_holm, verdict), "caveat": caveats[name], "figure": claim.figure}
         rows.append({"claim": name, "statement": claim.statement, **own, **last})
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -76,4 +81,4 @@ def _interval(finding: Finding) -> str:
 
 
 def _said(finding: Finding) -> str:
-    return f"{finding.said} (inside the noise floor of ECE: no difference)" if finding.noise else finding.said
+    return f"{finding.said} (inside the noise floor of ECE: not called a difference)" if finding.noise else finding.said
