@@ -57,7 +57,7 @@ def _undecided(rows: pd.DataFrame) -> str:
     known, decided = rows[rows["verdict"].notna()], rows[rows["verdict"].isin(DECIDED)]
     if decided["verdict"].nunique() != 1:
         return ""
-    left = [name for key in ("setting", "part") for name in known[key].unique() if name not in set(decided[key])]
+    left = [name for key in ("setting", "part") for name in known.loc[~known[key].isin(decided[key]), key].unique()]
     more = f" and {len(left) - NAMED:,} more (claims.csv)" if len(left) > NAMED else ""
     return f"undecided: {', '.join(left[:NAMED])}{more}" if left else ""
 
