@@ -2,13 +2,14 @@
 
 Soft labels are label smoothing, Mixup, CutMix and their sums; the baseline is `none` at the same seed and overrides.
 All tests of a study are one family for Holm's correction. A claim that the data contradict is reported as loudly as
-one that they support. The widths of a program are one, so a claim on the norm is one on RMS = norm / sqrt(D) as well.
+one that they support. A setting and its baseline share a width, so a claim on the norm is one on RMS = norm / sqrt(D).
 """
 
-from jaxreg.claims.findings import rank_correlation
+from jaxreg.claims.mechanism import relations
+from jaxreg.claims.ranks import rank_correlation
 from jaxreg.claims.study import label, read
 from jaxreg.claims.summary import as_text, headlines, save, summarize, with_tests
-from jaxreg.claims.table import CLAIMS, relations
+from jaxreg.claims.table import CLAIMS
 from jaxreg.claims.verdicts import evaluate
 
 __all__ = [

@@ -1,13 +1,14 @@
 """The rows of a study as tables that claims are tested on: every setting, and soft settings beside their baseline."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from jaxreg.calibration import floors
+from jaxreg.spec import SWEPT
 from jaxreg.statistics import baseline_of
 
 SOFT = {"label_smoothing", "mixup", "cutmix", "mixup_cutmix"}
@@ -32,6 +33,11 @@ class Study(NamedTuple):
     pairs: Sequence[Pair]
     steps: Mapping[str, float]  # by metric that is a share of N examples, 1 / N
     within: Mapping[str, Sequence[float]]  # by setting, of each trial, as `verdicts.evaluate` takes it
+    kinds: Mapping[
+        str, tuple[str, str]
+    ]  # by setting, what is left of it without what a sweep overrides, and the latter
+    floors: Mapping[str, float]  # by setting, the highest `reach` of its ECE, before and after temperature scaling
+    no_bias: Mapping[str, float]  # by setting, the share of trials whose last layer has no bias
 
 
 def read(rows: pd.DataFrame, within: Mapping[str, Sequence[float]] | None = None) -> Study:
@@ -39,19 +45,46 @@ def read(rows: pd.DataFrame, within: Mapping[str, Sequence[float]] | None = None
 
     Raises: ValueError: if a setting has several values of one metric at one seed.
     """
+    no_bias = _no_bias(rows)
     rows = rows[rows["split"] == SPLIT]
     tables, ends, pairs = _tables(rows), floors.ends(rows, SETTING), []
     for setting, own in tables.items():
         base = baseline_of(setting, list(tables)) if is_soft(setting[0]) else None
         if base is not None:
             seeds = own.index.intersection(tables[base].index)
-            known = {
-                metric: [ends[*side, floor] for side in (setting, base) if (*side, floor) in ends]
-                for metric, floor in floors.FLOORS.items()
-            }
-            reach = {metric: floors.reach(metric, sides) for metric, sides in known.items() if sides}
-            pairs.append(Pair(label(*setting), own.loc[seeds], tables[base].loc[seeds], reach))
-    return Study({label(*setting): table for setting, table in tables.items()}, pairs, _steps(rows), within or {})
+            reach = {metric: _reach(ends, (setting, base), metric) for metric in floors.FLOORS}
+            known = {metric: floor for metric, floor in reach.items() if floor > 0}
+            pairs.append(Pair(label(*setting), own.loc[seeds], tables[base].loc[seeds], known))
+    names = {setting: label(*setting) for setting in tables}
+    return Study(
+        settings={name: tables[setting] for setting, name in names.items()},
+        pairs=pairs,
+        steps=_steps(rows),
+        within=within or {},
+        kinds={name: _kind(*setting) for setting, name in names.items()},
+        floors={n: np.nanmax([_reach(ends, (s,), "ece"), _reach(ends, (s,), "ece_ts"), 0.0]) for s, n in names.items()},
+        no_bias={name: no_bias[setting] for setting, name in names.items() if setting in no_bias},
+    )
+
+
+def _reach(
+    ends: Mapping[tuple[str, ...], tuple[float, float]], settings: Sequence[tuple[str, str]], metric: str
+) -> float:
+    floor = floors.FLOORS[metric]
+    return floors.reach(metric, [ends[*setting, floor] for setting in settings if (*setting, floor) in ends])
+
+
+def _kind(regularizer: str, hyperparameters: str) -> tuple[str, str]:
+    """The regularizer with its own hyperparameters, and what a sweep overrides."""
+    values = json.loads(hyperparameters)
+    swept = {key: value for key, value in values.items() if key.split(".")[0] in SWEPT}
+    own = {key: value for key, value in values.items() if key not in swept}
+    return label(regularizer, json.dumps(own)), json.dumps(swept, sort_keys=True)
+
+
+def _no_bias(rows: pd.DataFrame) -> dict[tuple[str, str], float]:
+    known = rows[rows["metric"] == "cone_by_construction"]
+    return {(str(r), str(h)): value for (r, h), value in known.groupby(SETTING, observed=True)["value"].mean().items()}
 
 
 def _steps(rows: pd.DataFrame) -> dict[str, float]:
@@ -70,13 +103,6 @@ def label(regularizer: str, hyperparameters: str) -> str:
     """A setting as people read it: `mixup(alpha=1)`."""
     inside = ", ".join(f"{key}={_short(value)}" for key, value in json.loads(hyperparameters).items())
     return f"{regularizer}({inside})" if inside else regularizer
-
-
-def having(study: Study, *metrics: str) -> Iterator[Pair]:
-    """The pairs whose own side has all the metrics, and whose baseline has the last."""
-    for pair in study.pairs:
-        if all(metric in pair.own for metric in metrics) and metrics[-1] in pair.base:
-            yield pair
 
 
 def _tables(rows: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:

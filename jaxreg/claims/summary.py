@@ -7,27 +7,70 @@ from typing import Any
 import pandas as pd
 from etils import epath
 
+DECIDED = "supported", "contradicted"
 NAMED = 12  # settings that contradict a claim: a sentence of hundreds is not read
 
 
 def summarize(table: pd.DataFrame) -> list[dict[str, Any]]:
     """One line a claim, from the table of `evaluate`.
 
-    The verdict is supported if every test supports the claim, contradicted if one contradicts it and none supports it,
-    None if no test had two seeds, and else inconclusive.
+    The verdict is supported where some test supports the claim for every setting and for every part of its statement,
+    and none contradicts it; contradicted likewise; None if no test has a verdict; else inconclusive. Settings without
+    a test that has a verdict do not count. A part without one does: what says more than was tested is not supported.
     """
     keys = _keys(table)
     lines = []
     for _, rows in table.groupby(keys, sort=False):
         head = {key: rows.iloc[0][key] for key in (*keys, "statement")}
-        counts = {verdict: int((rows["verdict"] == verdict).sum()) for verdict in ("supported", "contradicted")}
-        against = list(dict.fromkeys(rows.loc[rows["verdict"] == "contradicted", "setting"]))
-        said = f"{counts['supported']} of {len(rows)} tests support it, {counts['contradicted']} contradict it"
-        said += f": {', '.join(against[:NAMED])}" if against else ""
-        said += f" and {len(against) - NAMED:,} more settings (claims.csv)" if len(against) > NAMED else ""
-        said += f"; {rows.iloc[0]['caveat']}" if rows.iloc[0]["caveat"] else ""
-        lines.append({**head, "verdict": _overall(rows, counts), "sentence": said, "figure": rows.iloc[0]["figure"]})
+        verdict, told = _overall(rows), [_counts(rows), _undecided(rows), _missing(rows), rows.iloc[0]["caveat"]]
+        said = "; ".join(part for part in told if part)
+        lines.append({**head, "verdict": verdict, "sentence": said, "figure": rows.iloc[0]["figure"]})
     return lines
+
+
+def _overall(rows: pd.DataFrame) -> str | None:
+    """The verdict of the tests of one claim: the rule that `summarize` tells, the same for both sides."""
+    known = rows[rows["verdict"].notna()]
+    if known.empty:
+        return None
+    sides = set(known["verdict"]) & set(DECIDED)
+    decided = known[known["verdict"].isin(DECIDED)]
+    whole = set(decided["setting"]) == set(known["setting"]) and set(decided["part"]) == set(rows["part"])
+    return sides.pop() if len(sides) == 1 and whole else "inconclusive"
+
+
+def _counts(rows: pd.DataFrame) -> str:
+    """How many tests say what, and which contradict."""
+    counts = {verdict: int((rows["verdict"] == verdict).sum()) for verdict in DECIDED}
+    known = int(rows["verdict"].notna().sum())
+    if not known:
+        return "no test has a verdict"
+    against = list(dict.fromkeys(rows.loc[rows["verdict"] == "contradicted", "setting"]))
+    said = "the evidence is mixed: " if all(counts.values()) else ""
+    said += f"{counts['supported']} of {known} tests support it, {counts['contradicted']} contradict it"
+    said += f": {', '.join(against[:NAMED])}" if against else ""
+    return said + (f" and {len(against) - NAMED:,} more settings (claims.csv)" if len(against) > NAMED else "")
+
+
+def _undecided(rows: pd.DataFrame) -> str:
+    """What keeps a claim, for or against which all decided tests are, from a verdict."""
+    known, decided = rows[rows["verdict"].notna()], rows[rows["verdict"].isin(DECIDED)]
+    if decided["verdict"].nunique() != 1:
+        return ""
+    left = [name for key in ("setting", "part") for name in known.loc[~known[key].isin(decided[key]), key].unique()]
+    more = f" and {len(left) - NAMED:,} more (claims.csv)" if len(left) > NAMED else ""
+    return f"undecided: {', '.join(left[:NAMED])}{more}" if left else ""
+
+
+def _missing(rows: pd.DataFrame) -> str:
+    """How many tests have no verdict, and which parts of the statement are left without any."""
+    without = rows["verdict"].isna()
+    none, parts = int(without.sum()), rows["part"].nunique()
+    untested = [part for part, own in without.groupby(rows["part"], sort=False) if own.all()]
+    if not none or none == len(rows):
+        return ""
+    said = f"{none} more {'tests have' if none > 1 else 'test has'} no verdict"
+    return said + (f", and so nothing is said of {', '.join(untested)}" if 0 < len(untested) < parts else "")
 
 
 def with_tests(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -65,14 +108,6 @@ def save(table: pd.DataFrame, directory: epath.PathLike) -> None:
     (directory / "claims.csv").write_text(table.to_csv(index=False))
     (directory / "claims.json").write_text(json.dumps(with_tests(table), indent=1))
     (directory / "claims.txt").write_text(as_text(table) + "\n")
-
-
-def _overall(rows: pd.DataFrame, counts: Mapping[str, int]) -> str | None:
-    if rows["verdict"].isna().all():
-        return None
-    if counts["supported"] == len(rows):
-        return "supported"
-    return "contradicted" if counts["contradicted"] and not counts["supported"] else "inconclusive"
 
 
 def _keys(table: pd.DataFrame) -> list[str]:

@@ -6,15 +6,14 @@ import numpy as np
 import pandas as pd
 
 from jaxreg import statistics
-from jaxreg.claims import study
-from jaxreg.claims.findings import Finding
+from jaxreg.claims import study, words
+from jaxreg.claims.findings import ALPHA, Finding
 from jaxreg.claims.study import Study
 from jaxreg.claims.table import CLAIMS
 
-ALPHA = 0.05
 COLUMNS = (
-    "claim", "statement", "setting", "metric", "said", "effect", "low", "high", "n", "test", "p", "p_holm", "verdict",
-    "sentence", "caveat", "figure",
+    "claim", "statement", "part", "setting", "metric", "said", "effect", "low", "high", "n", "test", "p", "p_holm",
+    "verdict", "sentence", "caveat", "figure",
 )  # fmt: skip
 
 
@@ -26,7 +25,7 @@ def evaluate(frame: pd.DataFrame, within: Within | None = None) -> pd.DataFrame:
 
     Args:
       frame: rows of `results.parquet`; several studies are tested each by itself, with a column `study` in front.
-      within: for each (study, setting), the setting as `label` names it, a number a trial: `findings.rank_correlation`
+      within: for each (study, setting), the setting as `label` names it, a number a trial: `ranks.rank_correlation`
         between the cosine to the center and the smallest radius that fools it, over examples that are right without
         attack (the others have no radius). Rows without a column `study` are of the study "".
     The verdict is None where fewer than two seeds pair. What was not measured is not tested.
@@ -43,14 +42,17 @@ def evaluate(frame: pd.DataFrame, within: Within | None = None) -> pd.DataFrame:
 def _evaluate_one(tested: Study) -> pd.DataFrame:
     found = [(name, finding) for name, claim in CLAIMS.items() for finding in claim.find(tested)]
     adjusted = statistics.holm([finding.p for _, finding in found])
-    seeds = max((len(values) for values in tested.settings.values()), default=0)
     rows, caveats = [], {name: claim.caveat(tested) for name, claim in CLAIMS.items()}
     for (name, finding), p_holm in zip(found, adjusted):
-        verdict = _verdict(finding, p_holm) if seeds > 1 else None
-        claim = CLAIMS[name]
+        verdict, claim = _verdict(finding, p_holm), CLAIMS[name]
         own = {key: getattr(finding, key) for key in ("setting", "metric", "effect", "low", "high", "n", "test", "p")}
-        own |= {"said": _said(finding), "p_holm": p_holm, "verdict": verdict, "sentence": _sentence(finding, verdict)}
-        last = {"caveat": caveats[name], "figure": claim.figure}
+        own |= {
+            "said": _said(finding),
+            "p_holm": p_holm,
+            "verdict": verdict,
+            "part": finding.part or words.quantity(finding.metric).name,
+        }
+        last = {"sentence": _sentence(finding, p_holm, verdict), "caveat": caveats[name], "figure": claim.figure}
         rows.append({"claim": name, "statement": claim.statement, **own, **last})
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -63,11 +65,20 @@ def _verdict(finding: Finding, p_holm: float) -> str | None:
     return "supported" if finding.p_for < finding.p_against else "contradicted"
 
 
-def _sentence(finding: Finding, verdict: str | None) -> str:
-    interval = "" if np.isnan(finding.low) else f" [{finding.low:.3g}, {finding.high:.3g}]"
-    what = f"{finding.setting}, {finding.metric}: {_said(finding)}; effect {finding.effect:.3g}{interval}"
-    return f"{what}, n = {finding.n}, {finding.test}: {verdict or 'no verdict'}."
+def _sentence(finding: Finding, p_holm: float, verdict: str | None) -> str:
+    """Whom, what was seen, its interval, n, the test, p and the verdict."""
+    parts = [] if np.isnan(finding.low) else [_interval(finding)]
+    parts.append(f"n = {finding.n} {finding.counted if finding.n > 1 else finding.counted.removesuffix('s')}")
+    parts.append(f"test: {finding.test}")
+    parts += [] if np.isnan(p_holm) else [f"{words.probability(p_holm)} after Holm's correction"]
+    return f"{finding.setting}: {_said(finding)}; {'; '.join(parts)}: {verdict or 'no verdict'}."
+
+
+def _interval(finding: Finding) -> str:
+    scale, unit = finding.quantity.scale, finding.quantity.unit
+    of, unit = ("", unit) if not finding.is_difference else ("of the difference ", finding.quantity.step)
+    return f"95 % interval {of}[{finding.low * scale:.3g}, {finding.high * scale:.3g}]{unit}"
 
 
 def _said(finding: Finding) -> str:
-    return f"{finding.said} (inside the noise floor of ECE)" if finding.noise else finding.said
+    return f"{finding.said} (inside the noise floor of ECE: not called a difference)" if finding.noise else finding.said

@@ -1,0 +1,75 @@
+"""The claims on attacks: robust accuracy at one radius, and where adversaries move features."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from jaxreg.claims import findings, words
+from jaxreg.claims.findings import Finding
+from jaxreg.claims.pairs import differences
+from jaxreg.claims.study import Study
+
+CONTROLS = ("noise", "transfer")  # among the names of attacks
+
+
+def robustness(study: Study) -> Iterator[Finding]:
+    """Robust accuracy of each attack and of the worst case, at one radius: `radius` says which."""
+    yield from differences(*((name, +1, name.split("/")[1]) for name in attacked(study)))(study)
+
+
+def reliability(study: Study) -> str:
+    """How many of the attacked trials have robust accuracies that their checks call suspect or broken."""
+    found = [values["verdict"].dropna() for values in study.settings.values() if "verdict" in values]
+    verdicts = pd.concat(found) if found else pd.Series(dtype=float)
+    doubted = int((verdicts > 0).sum())
+    return f"{doubted} of {len(verdicts)} trials have a verdict other than reliable" if len(verdicts) else ""
+
+
+def origin(study: Study) -> Iterator[Finding]:
+    """Under attack features of soft labels move toward the origin, and shrink."""
+    at = sorted(
+        {float(name.split("/")[2]) for values in study.settings.values() for name in values if _is_attack(name)}
+    )
+    where = f" under the worst attack at radius {at[len(at) // 2]:g}" if at else " under the worst attack"
+    for metric, direction in (("adversarial_radial_cosine", +1), ("adversarial_norm_change", -1)):
+        called, pairs, said = words.quantity(metric), [pair for pair in study.pairs if metric in pair.own], []
+        for pair in pairs:
+            base = f" ({called.value(pair.base[metric].mean())} for none)" if metric in pair.base else ""
+            said.append(f"{called.name}{where}, {words.MOVED}, is {called.value(pair.own[metric].mean())}{base}")
+        names, values = [pair.name for pair in pairs], [pair.own[metric].to_numpy() for pair in pairs]
+        yield from findings.levels(names, metric, values, 0.0, direction, said, called)
+
+
+def radius(study: Study) -> str:
+    """The radius to test at, as metrics name it: where most attacks were run; among these where the baseline is nearest
+    to half its clean accuracy, so that there is room on both sides. The soft labels have no say.
+    """
+    base = pd.concat([pair.base for pair in study.pairs]) if study.pairs else pd.DataFrame()
+    names = [name for name in base if _is_attack(name)]
+    radii = {name.split("/")[2] for name in names}
+    if not radii:
+        return ""
+
+    def rank(eps: str) -> tuple[int, float]:
+        values = base[[name for name in names if name.split("/")[2] == eps]]
+        half = base["accuracy"].mean() / 2 if "accuracy" in base else 0.5
+        return -values.shape[1], abs(float(values.to_numpy().mean()) - half)
+
+    return min(sorted(radii, key=float), key=rank)
+
+
+def attacked(study: Study) -> list[str]:
+    """The robust accuracies at `radius` that any setting has, by name."""
+    chosen = radius(study)
+    known = {name for values in study.settings.values() for name in values}
+    return sorted(name for name in known if _is_attack(name) and name.split("/")[2] == chosen)
+
+
+def _is_attack(metric: str) -> bool:
+    """Whether it is a robust accuracy under an attack: not under random noise or adversaries of another trial.
+
+    Adversaries of the baseline fool the baseline itself by construction: the difference would prove nothing.
+    """
+    parts = metric.split("/")
+    is_robust = len(parts) == 3 and parts[0] == "robust_accuracy" and float(parts[2]) > 0
+    return is_robust and parts[1] not in CONTROLS

@@ -1,0 +1,114 @@
+"""The verdict of a claim from those of its tests, and what is said of both."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_claims import ATTACK, SOFT, swapped, trials
+
+from jaxreg import claims
+
+
+def told(*tests):
+    """What is said of a claim from (setting, part, verdict) a test."""
+    table = pd.DataFrame(tests, columns=["setting", "part", "verdict"])
+    (line,) = claims.summarize(table.assign(claim="c", statement="s", caveat="", figure="f"))
+    return line["verdict"], line["sentence"]
+
+
+FOR, AGAINST, OPEN = "supported", "contradicted", "inconclusive"
+RULE = {  # tests, and the verdict of the claim: (setting, part, verdict)
+    "all": ([("a", "p", FOR), ("b", "p", FOR)], FOR),
+    "one of three": ([("a", "p", FOR), ("b", "p", OPEN), ("c", "p", OPEN)], OPEN),
+    "two of three": ([("a", "p", FOR), ("b", "p", FOR), ("c", "p", OPEN)], OPEN),
+    "each setting by one test": ([("a", "p", FOR), ("a", "p", OPEN), ("b", "p", FOR)], FOR),
+    "a part undecided": ([("a", "p", FOR), ("a", "q", OPEN)], OPEN),
+    "a part untested": ([("a", "p", FOR), ("a", "q", None)], OPEN),
+    "a setting of one seed": ([("a", "p", FOR), ("b", "p", None)], FOR),
+    "mixed": ([("a", "p", FOR), ("b", "p", AGAINST)], OPEN),
+    "mixed in one setting": ([("a", "p", FOR), ("a", "p", AGAINST), ("b", "p", FOR)], OPEN),
+    "nothing decided": ([("a", "p", OPEN)], OPEN),
+    "nothing tested": ([("a", "p", None), ("b", "p", None)], None),
+}
+
+
+@pytest.mark.parametrize("case", RULE)
+def test_the_verdict_of_a_claim_is_the_same_rule_for_both_sides(case):
+    tests, verdict = RULE[case]
+    other = {FOR: AGAINST, AGAINST: FOR}
+    turned = [(setting, part, other.get(one, one)) for setting, part, one in tests]
+    assert told(*tests)[0] == verdict
+    assert told(*turned)[0] == other.get(verdict, verdict)
+
+
+def test_mixed_evidence_and_what_was_not_tested_are_told():
+    assert told(("a", "p", FOR), ("b", "p", AGAINST))[1] == (
+        "the evidence is mixed: 1 of 2 tests support it, 1 contradict it: b"
+    )
+    said = told(("a", "p", FOR), ("a", "q", None))[1]
+    assert said.endswith("1 more test has no verdict, and so nothing is said of q")
+    said = told(("a", "p", FOR), ("a", "q", OPEN), ("b", "p", OPEN))[1]
+    assert said == "1 of 3 tests support it, 0 contradict it; undecided: b, q"
+    assert told(("a", "p", None), ("a", "q", None))[1] == "no test has a verdict"
+
+
+def test_sentences_are_read_without_the_code():
+    table = claims.evaluate(trials(graded=8), {("", "mixup"): np.linspace(0.4, 0.6, 8)})
+    read = {(row.claim, row.metric, row.setting): row.sentence for row in table.itertuples()}
+    assert read["calibration", "ece", "mixup"].startswith("mixup: ECE is 1.9")
+    for part in (
+        " % against 7.9",
+        " % for none, lower by 5.93 points; 95 % interval of the difference [-6.",
+        "n = 8 seeds",
+    ):
+        assert part in read["calibration", "ece", "mixup"]
+    assert "; test: paired t; p < 0.0001 after Holm's correction: supported." in read["calibration", "ece", "mixup"]
+    assert "accuracy under the worst case of all attacks at radius 0.1 is 50" in read["robustness", ATTACK, "mixup"]
+    assert "is on average 0.50; 95 % interval [0." in read["mechanism", "center_cosine, min_eps", "mixup"]
+    origin = read["origin", "adversarial_radial_cosine", "mixup"]
+    assert "at radius 0.1, over the test images that are right without attack and whose adversary is another" in origin
+    ids = set(table["metric"]) - {"accuracy", "ece", "nll"}
+    assert not [sentence for sentence in read.values() if any(name in sentence for name in ids)]
+
+
+def test_shares_stay_within_their_ends_and_say_so():
+    frame = trials({"cone_fraction": (0.998, 0.9995)}, seeds=3).assign(n=500)
+    high = frame["metric"] == "cone_fraction"
+    frame.loc[high, "value"] = frame.loc[high, "value"].clip(upper=1.0)
+    table = claims.evaluate(frame).query("test == 't, above 0.95'")
+    assert (table["high"] <= 1).all()
+    assert (table["low"] < table["effect"]).all()
+    cut = table[table["high"] == 1]
+    assert len(cut) > 0
+    assert cut["sentence"].str.contains("interval cut at 100 %", regex=False).all()
+
+
+def test_cones_without_a_bias_are_told_to_be_made():
+    frame = trials()
+    made = frame[frame["metric"] == "accuracy"].assign(metric="cone_by_construction", split="train", value=0.0)
+    made.loc[made["regularizer"] == "mixup", "value"] = 1.0
+    for rows, whom in ((made, "1 of 3 settings"), (made.assign(value=1.0), "every setting")):
+        table = claims.evaluate(pd.concat([frame, rows]))
+        line = {line["claim"]: line["sentence"] for line in claims.summarize(table)}["cone"]
+        assert line.endswith(f"in {whom} there are trials without a bias, whose regions are cones by construction")
+        cones = table.query("claim == 'cone'").groupby("setting")["sentence"]
+        told_of = {name for name, own in cones if own.str.contains("by construction in 100 % of the trials").all()}
+        assert told_of == ({"none", *SOFT} if whom == "every setting" else {"mixup"})
+    assert "construction" not in claims.as_text(claims.evaluate(frame))
+
+
+def test_what_was_closed_is_told_as_a_share_and_only_beyond_the_noise_floor():
+    row = swapped(own=0.12, base=0.02, after=0.04)
+    assert row["verdict"] == "supported"
+    assert "nearer by 1.98 points, 20 % of the way" in row["said"]
+    row = swapped(own=0.12, base=0.02, after=0.025)  # the gap is beyond the floor of 0.8 points, what was closed is not
+    assert row["verdict"] == "inconclusive"
+    assert "noise floor" in row["said"]
+
+
+def test_two_ways_to_scale_differ_only_beyond_the_noise_floor():
+    frame = trials({"ece_best_scale": (0.06, 0.06)}, noise=1e-4)
+    ends = frame[frame["metric"] == "accuracy"].assign(metric="ece_floor_ts", value=0.02, low=0.0, high=0.04)
+    for rows, verdict in ((frame, "contradicted"), (pd.concat([frame, ends]), "inconclusive")):
+        assert set(claims.evaluate(rows).query("metric == 'ece_best_scale'")["verdict"]) == {verdict}
+    near = pd.concat([trials(noise=1e-4), ends])  # that they are the same needs no difference
+    assert set(claims.evaluate(near).query("metric == 'ece_best_scale'")["verdict"]) == {"supported"}
