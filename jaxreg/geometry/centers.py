@@ -1,9 +1,10 @@
 """Class centers as the points of least loss: a convex problem, solved for all classes at once.
 
 The center of class k at radius r is argmin over |z| <= r of CE(W z + b, k). Since CE = log(1 + exp(g)) with the convex
-g(z) = log sum_{j != k} exp(l_j - l_k), l = W z + b, the same point minimises g. Its gradient, a weighted mean of the
-rows w_j - w_k with weights that sum to one, never vanishes in floating point, however small the loss: so the solver
-works on g. Source of the notion: Park, Kim, Lee, arXiv:2410.03999.
+g(z) = log sum_{j != k} exp(l_j - l_k), l = W z + b, the same point minimises g. Its gradient is a weighted mean of the
+rows w_j - w_k with weights that sum to one: it does not fade with the loss, so the solver works on g. (It may be zero
+without fading: at the best point where the class cannot win outright, and everywhere for equal rows.) Source of the
+notion: Park, Kim, Lee, arXiv:2410.03999.
 """
 
 from typing import NamedTuple

@@ -35,13 +35,13 @@ class Look(NamedTuple):
     idle: Array
 
 
-def project(points: Array, nonnegative: Array) -> Array:
-    """The nearest |x| <= 1, and x >= 0 where asked. The orthant is a cone: on it first, then on the ball, is on both."""
+def project(points: Array, nonnegative: Array | bool) -> Array:
+    """The nearest |x| <= 1, and x >= 0 where asked: the orthant is a cone, so the ball may come second."""
     points = jnp.where(nonnegative, jnp.maximum(points, 0), points)
     return points / jnp.maximum(jnp.linalg.norm(points, axis=-1, keepdims=True), 1)
 
 
-def residual(points: Array, slopes: Array, nonnegative: Array) -> Array:
+def residual(points: Array, slopes: Array, nonnegative: Array | bool) -> Array:
     """|x - P(x - g / max(|g|, 1/10))|: zero at the minimum alone."""
     length = jnp.maximum(jnp.linalg.norm(slopes, axis=-1, keepdims=True), 0.1)
     return jnp.linalg.norm(points - project(points - slopes / length, nonnegative), axis=-1)
