@@ -1,9 +1,10 @@
 """Class centers as the points of least loss: a convex problem, solved for all classes at once.
 
 The center of class k at radius r is argmin over |z| <= r of CE(W z + b, k). Since CE = log(1 + exp(g)) with the convex
-g(z) = log sum_{j != k} exp(l_j - l_k), l = W z + b, the same point minimises g. Its gradient, a weighted mean of the
-rows w_j - w_k with weights that sum to one, never vanishes in floating point, however small the loss: so the solver
-works on g. Source of the notion: Park, Kim, Lee, arXiv:2410.03999.
+g(z) = log sum_{j != k} exp(l_j - l_k), l = W z + b, the same point minimises g. Its gradient is a weighted mean of the
+rows w_j - w_k with weights that sum to one: it does not fade with the loss, so the solver works on g. (It may be zero
+without fading: at the best point where the class cannot win outright, and everywhere for equal rows.) Source of the
+notion: Park, Kim, Lee, arXiv:2410.03999.
 """
 
 from typing import NamedTuple
@@ -13,7 +14,12 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from jaxreg.geometry import newton
 from jaxreg.geometry.descent import Descent, accelerate
+from jaxreg.geometry.newton import project, residual
+
+TOLERANCE = 5e-6
+MAX_STEPS = 500  # of projected gradients; Newton's method takes what they leave
 
 
 def minimal_loss_points(
@@ -23,8 +29,8 @@ def minimal_loss_points(
     *,
     nonnegative: bool = False,
     targets_KK: Array | None = None,
-    tolerance: float = 5e-6,
-    max_steps: int = 2000,
+    tolerance: float = TOLERANCE,
+    max_steps: int = MAX_STEPS,
 ) -> Descent:
     """argmin_{|z| <= radius} CE(z @ kernel + bias, target) for every class, by accelerated projected gradient.
 
@@ -38,11 +44,9 @@ def minimal_loss_points(
       feasible set, g the gradient, t = radius / max(|g|, s / 10), s the largest |w_i - w_j|: it has no unit.
     """
     with jax.default_matmul_precision("highest"):
-        basis, matrix = _reduce(kernel_DK, nonnegative)
         itself = jnp.eye(len(bias_K), dtype=bool)
-        aims = Aims(itself, itself, jnp.asarray(nonnegative)) if targets_KK is None else _soft(targets_KK, nonnegative)
-        found = _solve(aims, matrix, bias_K, radius, tolerance, max_steps)
-        return found if basis is None else found._replace(points=found.points @ basis.T)
+        without, targets = (itself, itself) if targets_KK is None else (jnp.zeros_like(itself), targets_KK)
+        return _solve(without, targets, nonnegative, kernel_DK, bias_K, radius, tolerance, max_steps)
 
 
 class Three(NamedTuple):
@@ -59,15 +63,14 @@ def three_minimal_loss_points(kernel_DK: Array, bias_K: Array, radius: Array | f
     With epsilon = 0, a traced scalar, the soft targets are the classes and the third answer is the first.
     """
     with jax.default_matmul_precision("highest"):
-        _, matrix = _reduce(kernel_DK, True)
         count = len(bias_K)
         itself = jnp.eye(count, dtype=bool)
-        without = jnp.concatenate([itself, itself, itself & (epsilon == 0)])
-        targets = jnp.concatenate([itself, itself, soft_targets(count, epsilon)])
-        inside = jnp.repeat(jnp.array([[False], [True], [False]]), count, 0)
-        found = _solve(Aims(without, targets, inside), matrix, bias_K, radius, 5e-6, 2000)
-        points, residual = found.points.reshape(3, count, -1), found.residual.reshape(3, count)
-        return Three(*(Descent(points[i], residual[i], found.steps) for i in range(3)))
+        without = jnp.concatenate([itself, itself & (epsilon == 0)])
+        targets = jnp.concatenate([itself, soft_targets(count, epsilon)])
+        both = _solve(without, targets, False, kernel_DK, bias_K, radius)
+        inside = _solve(itself, itself, True, kernel_DK, bias_K, radius)
+        free, soft = (Descent(both.points[i], both.residual[i], both.steps) for i in (slice(count), slice(count, None)))
+        return Three(free, inside, soft)
 
 
 def max_margin_directions(
@@ -114,40 +117,40 @@ def soft_targets(num_classes: int, epsilon: Array | float) -> Array:
     return (1 - epsilon) * jnp.eye(num_classes) + epsilon / num_classes
 
 
-class Aims(NamedTuple):
-    """What P problems look for: `without` [P, K] leaves a class out of the softmax, so that the rest is its odds."""
-
-    without: Array
-    targets: Array  # [P, K]
-    nonnegative: Array  # bool, [] or [P, 1]
-
-
-def _soft(targets_KK: Array, nonnegative: bool) -> Aims:
-    return Aims(jnp.zeros(targets_KK.shape, bool), targets_KK, jnp.asarray(nonnegative))
-
-
 def _solve(
-    aims: Aims, matrix: Array, bias_K: Array, radius: Array | float, tolerance: float, max_steps: int
+    without_PK: Array,
+    targets_PK: Array,
+    nonnegative: bool,
+    kernel_DK: Array,
+    bias_K: Array,
+    radius: Array | float,
+    tolerance: float = TOLERANCE,
+    max_steps: int = MAX_STEPS,
 ) -> Descent:
+    """In units of radius and of the largest |w_i - w_j|: longer features or rows are the same problem."""
+    basis, matrix = _reduce(kernel_DK, nonnegative)
     spread = _spread(matrix)
-
-    def project(points_PD: Array) -> Array:
-        # The orthant is a cone: projecting on it first, then on the ball, projects on both.
-        points_PD = jnp.where(aims.nonnegative, optax.projections.projection_non_negative(points_PD), points_PD)
-        return jax.vmap(optax.projections.projection_l2_ball, in_axes=(0, None))(points_PD, radius)
+    matrix, scale = matrix / spread, radius * spread
+    problems = newton.Problem(without_PK, targets_PK.astype(jnp.float32), jnp.full(len(targets_PK), nonnegative))
 
     def gradient(points_PD: Array) -> Array:
-        logits_PK = jnp.where(aims.without, -jnp.inf, points_PD @ matrix + bias_K)
-        return (jax.nn.softmax(logits_PK) - aims.targets) @ matrix.T
+        logits_PK = jnp.where(without_PK, -jnp.inf, scale * (points_PD @ matrix) + bias_K)
+        return (jax.nn.softmax(logits_PK) - targets_PK) @ matrix.T
 
-    def residual(points_PD: Array, slopes_PD: Array) -> Array:
-        length_P1 = jnp.maximum(jnp.linalg.norm(slopes_PD, axis=1, keepdims=True), spread / 10)
-        return jnp.linalg.norm(points_PD - project(points_PD - radius / length_P1 * slopes_PD), axis=1) / radius
-
-    step = 4 / spread**2  # the Hessian is the covariance of the rows under a distribution: at most spread^2 / 4
-    start_KD = radius / spread * matrix.T
-    start_PD = jnp.tile(start_KD, (len(aims.targets) // len(bias_K), 1))
-    return accelerate(gradient, project, residual, project(start_PD), step, tolerance, max_steps)
+    start_PD = project(jnp.tile(matrix.T, (len(targets_PK) // len(bias_K), 1)), nonnegative)
+    step = 4 / scale  # the Hessian is the covariance of the rows under a distribution: at most a quarter
+    found = accelerate(
+        gradient,
+        lambda points_PD: project(points_PD, nonnegative),
+        lambda points_PD, slopes_PD: residual(points_PD, slopes_PD, nonnegative),
+        start_PD,
+        step,
+        tolerance,
+        max_steps,
+    )
+    points, left = newton.polish(problems, matrix, bias_K, scale, found.points, found.residual, tolerance)
+    points = radius * points
+    return Descent(points if basis is None else points @ basis.T, left, found.steps)
 
 
 def _reduce(kernel_DK: Array, nonnegative: bool) -> tuple[Array | None, Array]:

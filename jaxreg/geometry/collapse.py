@@ -5,10 +5,13 @@ References: Papyan, Han, Donoho, 2020, doi:10.1073/pnas.2015509117; effective ra
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxreg.geometry.chunks import total
+
+ROUNDING = 3e-6  # of the length of a mean in float32: class means that differ by less do not differ
 
 
 class Collapse(NamedTuple):
@@ -33,32 +36,41 @@ def collapse(features_ND: Array, labels_N: Array, kernel_DK: Array, predictions_
       nc3: |W / |W| - M / |M||, Frobenius.   nc4: share of predictions that are not the nearest class mean.
       within_class_variance: tr S_W.   within_class_share: tr S_W / (tr S_W + tr S_B).
       effective_rank: exp of the entropy of the covariance's eigenvalues, normalised to sum one; in [1, D].
+    nan: nc1 to nc4 where the class means differ by rounding alone, nc3 also where W is zero, share and rank where all
+    features are equal.
     """
     middle_D = means_KD.mean(0)
     spread_KD = means_KD - middle_D
-    axes_RD, inverse_R = whitening(spread_KD)
     square_K = jnp.sum(spread_KD**2, 1)
 
     def sums(counts_B: Array, features_BD: Array, labels_B: Array, predictions_B: Array) -> tuple[Array, ...]:
         within_BD = features_BD - means_KD[labels_B]
         nearest_B = jnp.argmin(square_K - 2 * (features_BD - middle_D) @ spread_KD.T, 1)  # of |h - mean|^2
-        whitened_B = (within_BD @ axes_RD.T) ** 2 @ inverse_R
-        each = (jnp.sum(within_BD**2, 1), whitened_B, predictions_B != nearest_B)
-        return tuple(jnp.sum(counts_B * one_B) for one_B in each)
+        onehot_BK = jnp.where(labels_B[:, None] == jnp.arange(len(means_KD)), counts_B[:, None], 0)
+        scatter_DD = (within_BD * counts_B[:, None]).T @ within_BD
+        return scatter_DD, jnp.sum(counts_B * (predictions_B != nearest_B)), onehot_BK.sum(0)
 
-    found = total(sums, features_ND, labels_N, predictions_N)
-    variance, whitened, missed = (one / len(labels_N) for one in found)
-    between = jnp.mean(jnp.sum(spread_KD**2, 1))
-    return Collapse(
-        nc1=whitened / len(means_KD),
-        nc2_norm=_norm_spread(spread_KD),
-        nc2_angle=_angle_spread(spread_KD),
-        nc3=jnp.linalg.norm(kernel_DK.T / jnp.linalg.norm(kernel_DK) - spread_KD / jnp.linalg.norm(spread_KD)),
-        nc4=missed,
-        within_class_variance=variance,
-        within_class_share=variance / (variance + between),
-        effective_rank=effective_rank(features_ND),
-    )
+    with jax.default_matmul_precision("highest"):
+        found = total(sums, features_ND, labels_N, predictions_N)
+        within_DD, missed, share_K = (one / len(labels_N) for one in found)
+        axes_RD, inverse_R = whitening(spread_KD)
+        variance, between = jnp.trace(within_DD), jnp.mean(square_K)
+        floor = ROUNDING**2 * jnp.sum(middle_D**2)
+        apart, vary = between > floor, variance + between > floor
+        length = jnp.linalg.norm(kernel_DK)
+        rows_KD = kernel_DK.T / jnp.where(length > 0, length, jnp.nan)
+        found = Collapse(
+            nc1=jnp.sum((axes_RD @ within_DD * axes_RD).sum(1) * inverse_R) / len(means_KD),
+            nc2_norm=_norm_spread(spread_KD),
+            nc2_angle=_angle_spread(spread_KD),
+            nc3=jnp.linalg.norm(rows_KD - spread_KD / jnp.linalg.norm(spread_KD)),
+            nc4=missed,
+            within_class_variance=variance,
+            within_class_share=variance / (variance + between),
+            effective_rank=effective_rank(within_DD + _covariance(means_KD, share_K)),
+        )
+    needs = Collapse(apart, apart, apart, apart, apart, jnp.asarray(True), vary, vary)
+    return jax.tree.map(lambda needed, value: jnp.where(needed, value, jnp.nan), needs, found)
 
 
 def whitening(spread_KD: Array) -> tuple[Array, Array]:
@@ -74,17 +86,17 @@ def whitening(spread_KD: Array) -> tuple[Array, Array]:
     return axes, jnp.where(kept, num_classes / jnp.where(kept, scale, 1) ** 2, 0)
 
 
-def effective_rank(features_ND: Array) -> Array:
+def effective_rank(covariance_DD: Array) -> Array:
     """exp(H(p)), p the eigenvalues of the covariance over their sum; 1 for features on a line."""
-    mean_D = features_ND.mean(0)
-
-    def gram(counts_B: Array, features_BD: Array) -> Array:
-        centred_BD = features_BD - mean_D
-        return (centred_BD * counts_B[:, None]).T @ centred_BD
-
-    values = jnp.maximum(jnp.linalg.eigvalsh(total(gram, features_ND)), 0)
+    values = jnp.maximum(jnp.linalg.eigvalsh(covariance_DD), 0)
     share = values / jnp.sum(values)
     return jnp.exp(-jnp.sum(jnp.where(share > 0, share * jnp.log(jnp.where(share > 0, share, 1)), 0)))
+
+
+def _covariance(means_KD: Array, share_K: Array) -> Array:
+    """Of the class means, each counted as often as it has examples: with S_W it adds up to that of the features."""
+    apart_KD = means_KD - share_K @ means_KD
+    return (apart_KD * share_K[:, None]).T @ apart_KD
 
 
 def _norm_spread(spread_KD: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -25,9 +26,12 @@ def cone(features_ND: Array, kernel_DK: Array, bias_K: Array) -> Cone:
     c has the largest a (among equals the largest b) and begins at t* = max_j (b_j - b_c) / (a_c - a_j), or at 0.
     Without bias t* = 0: every region is a cone by construction. A zero feature has t* = 0 too.
     """
-    slopes_NK = features_ND @ kernel_DK
-    fall_NK = slopes_NK.max(1, keepdims=True) - slopes_NK
-    last_NK = jnp.where(fall_NK == 0, bias_K, -jnp.inf)
+    with jax.default_matmul_precision("highest"):
+        slopes_NK = features_ND @ kernel_DK
+    steepest_N1 = slopes_NK.max(1, keepdims=True)
+    # By comparison: a compiler may fuse a product into the difference, which is then not 0 at the largest.
+    fall_NK = jnp.where(slopes_NK >= steepest_N1, 0, steepest_N1 - slopes_NK)
+    last_NK = jnp.where(fall_NK <= 0, bias_K, -jnp.inf)
     winner_N = jnp.argmax(last_NK, 1)
     lead_NK = bias_K - last_NK.max(
         1, keepdims=True

@@ -7,13 +7,17 @@ from jax import Array
 
 
 class ClassVectors(NamedTuple):
-    """The candidates for the center of a class, [K, D] each; `mean_D` is the mean feature of all examples."""
+    """The candidates for the center of a class, [K, D] each; `mean_D` is the mean feature of all examples.
+
+    Without `nonnegative_center` its cosines are left out.
+    """
 
     center: Array  # the point of least loss
     weight: Array  # the row of the last layer
     mean: Array  # the mean feature of the class on the training split
     soft_center: Array  # the point of least loss for the trial's own soft target; without smoothing the center
     mean_D: Array
+    nonnegative_center: Array | None = None  # the point of least loss without negative entries, as after a ReLU
 
 
 def cosine(a: Array, b: Array) -> Array:
@@ -40,8 +44,10 @@ def label_cosines(features_ND: Array, labels_N: Array, vectors: ClassVectors) ->
     shifted_ND = features_ND - vectors.mean_D
     lengths_N, shifted_N = (jnp.linalg.norm(a, axis=1) for a in (features_ND, shifted_ND))
     found = {}
-    for name in ("center", "weight", "mean", "soft_center"):
+    for name in ("center", "weight", "mean", "soft_center", "nonnegative_center"):
         table_KD = getattr(vectors, name)
+        if table_KD is None:
+            continue
         centred_KD = table_KD - table_KD.mean(0)
         found[f"{name}_cosine"] = _label_cosine(features_ND, lengths_N, table_KD, labels_N)
         found[f"{name}_cosine_centred"] = _label_cosine(shifted_ND, shifted_N, centred_KD, labels_N)

@@ -31,10 +31,9 @@ def measure_examples(
 def _batch(
     features_ND: Array, labels_N: Array, head: Head, vectors: cosines.ClassVectors, apart_KK: Array
 ) -> dict[str, Array]:
-    predictions_N = jnp.argmax(features_ND @ head.kernel_DK + head.bias_K, 1)
+    with jax.default_matmul_precision("highest"):
+        predictions_N = jnp.argmax(features_ND @ head.kernel_DK + head.bias_K, 1)
     cone = cones.cone(features_ND, *head)
-    both_2N = jnp.stack([predictions_N, labels_N.astype(predictions_N.dtype)])
-    margin_2N = jax.vmap(lambda classes_N: margins.angular_margin(features_ND, *head, classes_N, apart_KK))(both_2N)
     return {
         "prediction": predictions_N,
         "correct": predictions_N == labels_N,
@@ -45,6 +44,6 @@ def _batch(
         "cone_fraction": cone.final(),
         "cone_breakpoint": cone.breakpoint,
         "cone_radius": cone.radius,
-        "angular_margin": margin_2N[0],
-        "label_margin": margin_2N[1],
+        "angular_margin": margins.angular_margin(features_ND, *head, predictions_N, apart_KK),
+        "label_margin": margins.angular_margin(features_ND, *head, labels_N, apart_KK),
     }

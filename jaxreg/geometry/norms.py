@@ -1,5 +1,6 @@
 """Lengths of features, and the direction that all of them share."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -42,5 +43,6 @@ def class_means(features_ND: Array, labels_N: Array, num_classes: int) -> Array:
         onehot_BK = jnp.where(labels_B[:, None] == jnp.arange(num_classes), counts_B[:, None], 0)
         return onehot_BK.T @ features_BD, onehot_BK.sum(0)
 
-    sums_KD, counts_K = total(sums, features_ND, labels_N)
+    with jax.default_matmul_precision("highest"):
+        sums_KD, counts_K = total(sums, features_ND, labels_N)
     return sums_KD / jnp.maximum(counts_K, 1)[:, None]

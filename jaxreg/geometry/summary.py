@@ -17,10 +17,12 @@ MEANS = (
     "weight_cosine",
     "mean_cosine",
     "soft_center_cosine",
+    "nonnegative_center_cosine",
     "center_cosine_centred",
     "weight_cosine_centred",
     "mean_cosine_centred",
     "soft_center_cosine_centred",
+    "nonnegative_center_cosine_centred",
     "center_angle",
     "angular_margin",
     "label_margin",
@@ -35,8 +37,8 @@ KEPT = "train"  # the split that class means and collapse come from
 def measured(trial: Mapping[str, Any], labels: Mapping[str, np.ndarray], floor_known: bool = True) -> Measured:
     """Rows and arrays of one trial from what `measure_trial` found.
 
-    `train_loss` and `train_loss_floor` are nan unless the floor is known; where all train features are zero, so is all
-    that needs a direction.
+    `train_loss` and `train_loss_floor` are nan unless the floor is known. Where all features of a split are zero, so is
+    all of it that needs a direction; where those of train are, which gives centers and means, that of every split.
     """
     rows: list[Row] = []
     for split, arrays in trial["examples"].items():
@@ -50,10 +52,15 @@ def measured(trial: Mapping[str, Any], labels: Mapping[str, np.ndarray], floor_k
     once |= dict(zip(("classes", "width"), np.shape(trial["vectors"]["center"])))
     rows += [Row(KEPT, name, float(value), count) for name, value in once.items()]
     rows += scaling_rows(trial["scaling"], labels)
-    if not np.any(trial["examples"][KEPT]["feature_norm"]):
-        rows = [row if row.metric.startswith(PLAIN) else Row(row.split, row.metric, math.nan, row.n) for row in rows]
+    dead = {split for split, arrays in trial["examples"].items() if not np.any(arrays["feature_norm"])}
+    rows = [_undirected(row) if dead & {row.split, KEPT} else row for row in rows]
     vectors = {f"class/{name}": array for name, array in trial["vectors"].items()}
     return Measured(rows, _arrays(trial["examples"]) | vectors)
+
+
+def _undirected(row: Row) -> Row:
+    """The row of a split without any feature: nan unless its number asks for no direction."""
+    return row if row.metric.startswith(PLAIN) else Row(row.split, row.metric, math.nan, row.n)
 
 
 def scaling_rows(found: Mapping[str, Any], labels: Mapping[str, np.ndarray]) -> list[Row]:
@@ -70,8 +77,13 @@ def scaling_rows(found: Mapping[str, Any], labels: Mapping[str, np.ndarray]) -> 
 
 
 def pair_rows(split: str, found: Mapping[str, Any], own: Mapping[str, Any], base: Mapping[str, Any]) -> list[Row]:
-    """What interventions on the baseline gave, and the share of each gap that they close (nan for a gap too small)."""
+    """What interventions on the baseline gave, and the share of each gap that they close (nan for a gap too small).
+
+    All are nan where every feature of either trial is zero: such features have no norm to swap and no way to turn.
+    """
     count = len(own["examples"][split]["label_margin"])
+    alive = all(np.any(trial["examples"][split]["feature_norm"]) for trial in (base, own))
+    found = found if alive else dict.fromkeys(found, math.nan)
     rows = [Row(split, name, float(value), count) for name, value in found.items()]
     margins = [float(trial["examples"][split]["label_margin"].mean()) for trial in (base, own)]
     gaps = {"margin": (*margins, MARGIN_NOISE)}

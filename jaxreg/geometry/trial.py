@@ -26,8 +26,8 @@ def measure_trial(trial: tuple[Mapping[str, Array], Head, Array], shared: tuple[
         means_KD = norms.class_means(train, labels["train"], head.bias_K.shape[0])
         radius = jnp.where(radius > 0, radius, jnp.mean(norms.norm(train)))
         solved = centers.three_minimal_loss_points(*head, radius, smoothing)
-        soft_KD = solved.soft.points
-        vectors = cosines.ClassVectors(solved.free.points, head.kernel_DK.T, means_KD, soft_KD, train.mean(0))
+        free_KD, inside_KD, soft_KD = (one.points for one in solved)
+        vectors = cosines.ClassVectors(free_KD, head.kernel_DK.T, means_KD, soft_KD, train.mean(0), inside_KD)
         examples = measure_examples({name: (features[name], labels[name]) for name in features}, head, vectors)
         of_train = (train, labels["train"], head.kernel_DK, examples["train"]["prediction"], means_KD)
         return {
@@ -52,12 +52,17 @@ def _about_centers(head: Head, radius: Array, solved: centers.Three, vectors: co
         "center_residual_nonnegative": jnp.max(solved.nonnegative.residual),
         "center_residual_soft": jnp.max(solved.soft.residual),
         "center_residual_far": jnp.max(far.residual),
-        "center_far_agreement": cosines.cosine(free, far.points).mean(),
+        "center_far_agreement": _mean_where(far.points.any(1), cosines.cosine(free, far.points)),
         "center_nonnegative_agreement": cosines.cosine(free, solved.nonnegative.points).mean(),
         "center_soft_agreement": cosines.cosine(free, solved.soft.points).mean(),
         "soft_center_norm": norms.norm(solved.soft.points).mean(),
         **cosines.agreement(vectors),
     }
+
+
+def _mean_where(counted_K: Array, values_K: Array) -> Array:
+    """Over the classes that some direction lets win; nan for none."""
+    return jnp.sum(jnp.where(counted_K, values_K, 0)) / jnp.sum(counted_K)
 
 
 def _regime(features_ND: Array, labels_N: Array, head: Head, smoothing: Array) -> dict[str, Array]:

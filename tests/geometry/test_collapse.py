@@ -57,6 +57,36 @@ def test_collapse_equals_float64(classes, width):
         np.testing.assert_allclose(value, expected[name], rtol=2e-3, err_msg=name)
 
 
+@pytest.mark.parametrize("noise", [1e-2, 1e-4, 1e-6])
+def test_very_collapsed_features_equal_float64(noise):
+    rng = np.random.default_rng(0)
+    labels = np.concatenate([np.arange(10), rng.integers(0, 10, 5000)])
+    features = rng.normal(size=(10, 32))[labels] + noise * rng.normal(size=(len(labels), 32))
+    features = np.float32(features).astype(float)
+    kernel = rng.normal(size=(32, 10))
+    found, expected = measure(features, labels, kernel, labels), reference(features, labels, kernel, labels)
+    for name in ("nc1", "within_class_variance", "within_class_share"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=2e-2 if noise < 1e-5 else 1e-3, err_msg=name)
+    np.testing.assert_allclose(found["effective_rank"], expected["effective_rank"], rtol=1e-3)
+
+
+def test_what_is_undefined_is_nan():
+    rng, labels = np.random.default_rng(0), np.repeat(np.arange(5), 30)
+    kernel = rng.normal(size=(8, 5))
+    equal = measure(np.tile(rng.normal(size=8), (150, 1)), labels, kernel, labels)
+    undefined = {"nc1", "nc2_norm", "nc2_angle", "nc3", "nc4", "within_class_share", "effective_rank"}
+    assert {name for name, value in equal.items() if np.isnan(value)} == undefined
+    noise = rng.normal(size=(30, 8))
+    same_means = measure(np.tile(noise - noise.mean(0), (5, 1)) + 3, labels, kernel, labels)
+    assert {name for name, value in same_means.items() if np.isnan(value)} == undefined - {
+        "within_class_share",
+        "effective_rank",
+    }
+    np.testing.assert_allclose(same_means["within_class_share"], 1, rtol=1e-6)
+    no_head = measure(rng.normal(size=(5, 8))[labels] + np.tile(noise, (5, 1)), labels, 0 * kernel, labels)
+    assert {name for name, value in no_head.items() if np.isnan(value)} == {"nc3"}
+
+
 def test_a_turned_simplex_is_full_collapse():
     classes, width = 6, 10
     corners = np.eye(classes) - 1 / classes

@@ -51,3 +51,17 @@ def test_ties_go_to_the_larger_bias_and_zero_features_have_no_breakpoint():
     found = cone(jnp.array([[2.0], [0.0]]), kernel, jnp.array([0.0, 1.0, 3.0]))
     np.testing.assert_array_equal(found.winner, [1, 2])
     np.testing.assert_allclose(found.breakpoint, [1.0, 0.0])
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_compiling_changes_nothing_in_few_dimensions(width):
+    # With one dimension the product is so cheap that a compiler takes it twice, once fused with the difference.
+    rng = np.random.default_rng(width)
+    features, kernel, bias = (np.float32(rng.normal(size=s)) for s in ((500, width), (width, 10), 10))
+    found, plain = cone(features, kernel, bias), cones.cone(jnp.asarray(features), jnp.asarray(kernel), bias)
+    slopes = (features @ kernel).astype(float)
+    falls, winner = slopes.max(1, keepdims=True) - slopes, slopes.argmax(1)
+    begin = np.where(falls > 0, (bias - bias[winner][:, None]) / np.where(falls > 0, falls, 1), 0).max(1)
+    np.testing.assert_allclose(found.breakpoint, np.maximum(begin, 0), rtol=1e-3)
+    np.testing.assert_array_equal(found.winner, plain.winner)
+    np.testing.assert_array_equal(found.final(), plain.final())

@@ -88,3 +88,19 @@ def test_turning_the_space_changes_no_margin():
     turned = angular_margin(*(jnp.asarray(a, jnp.float32) for a in (features @ turn.T, turn @ kernel, bias)), classes)
     np.testing.assert_allclose(plain, turned, atol=1e-4)
     assert (plain >= 0).all()
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.3])
+def test_collapsed_features_of_two_classes_keep_their_digits(bias):
+    rng = np.random.default_rng(0)
+    kernel, bias = np.float32(rng.normal(size=(64, 2))), np.float32([bias, 0])
+    away = kernel[:, 0] - kernel[:, 1]
+    labels = np.arange(200) % 2
+    off = np.geomspace(1e-6, 1e-1, 200)[:, None] * rng.normal(size=(200, 64))
+    features = np.float32((1 - 2 * labels)[:, None] * away + off)
+    h, v = features.astype(float), (1 - 2 * labels)[:, None] * (kernel[:, 0].astype(float) - kernel[:, 1])
+    along = np.sum(h * v, 1) / np.linalg.norm(v, axis=1)
+    rest = np.linalg.norm(h - along[:, None] * v / np.linalg.norm(v, axis=1, keepdims=True), axis=1)
+    level = np.arccos(-(1 - 2 * labels) * bias[0] / np.linalg.norm(h, axis=1) / np.linalg.norm(v, axis=1))
+    found = angular_margin(features, kernel, bias, jnp.asarray(labels))
+    np.testing.assert_allclose(found, level - np.arctan2(rest, along), atol=2e-6)

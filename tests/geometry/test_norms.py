@@ -38,8 +38,8 @@ def test_angle_is_exact_where_an_arc_cosine_is_not():
 
 def vectors(seed=0, classes=4, width=6):
     rng = np.random.default_rng(seed)
-    center, weight, mean, soft = rng.normal(size=(4, classes, width)).astype(np.float32)
-    return cosines.ClassVectors(center, weight, mean, soft, rng.normal(size=width).astype(np.float32))
+    center, weight, mean, soft, inside = rng.normal(size=(5, classes, width)).astype(np.float32)
+    return cosines.ClassVectors(center, weight, mean, soft, rng.normal(size=width).astype(np.float32), np.abs(inside))
 
 
 def test_label_cosines_equal_numpy():
@@ -50,12 +50,18 @@ def test_label_cosines_equal_numpy():
     def expected(features, table):
         return [f @ table[k] / np.linalg.norm(f) / np.linalg.norm(table[k]) for f, k in zip(features, y)]
 
-    for name in ("center", "weight", "mean", "soft_center"):
+    for name in ("center", "weight", "mean", "soft_center", "nonnegative_center"):
         table = getattr(v, name)
         np.testing.assert_allclose(found[f"{name}_cosine"], expected(h, table), atol=1e-5)
         np.testing.assert_allclose(
             found[f"{name}_cosine_centred"], expected(h - v.mean_D, table - table.mean(0)), atol=1e-5
         )
+
+
+def test_without_points_in_the_orthant_their_cosines_are_left_out():
+    found = cosines.label_cosines(jnp.ones((2, 6)), jnp.array([0, 1]), vectors()._replace(nonnegative_center=None))
+    assert "center_cosine" in found
+    assert not any(name.startswith("nonnegative") for name in found)
 
 
 def test_zero_features_have_cosine_zero_and_turning_changes_nothing():

@@ -52,7 +52,8 @@ def test_rows_can_be_computed_again_from_the_arrays(study, measured):
         norms = np.linalg.norm(splits["test"].features_TND[t], axis=1)
         np.testing.assert_allclose(one.arrays["test/norm"], norms, rtol=1e-5)
         np.testing.assert_allclose(value(one, "test", "feature_norm"), norms.mean(), rtol=1e-5)
-        for metric in ("center_cosine", "cone_fraction", "angular_margin"):
+        assert one.arrays["class/nonnegative_center"].min() >= 0
+        for metric in ("center_cosine", "nonnegative_center_cosine", "cone_fraction", "angular_margin"):
             np.testing.assert_allclose(value(one, "test", metric), one.arrays[f"test/{metric}"].mean(), rtol=1e-5)
 
 
@@ -103,10 +104,12 @@ def test_turning_every_space_changes_no_number(study, measured):
     turn = np.linalg.qr(np.random.default_rng(2).normal(size=(WIDTH, WIDTH)))[0].astype(np.float32)
     turned = {name: probe.Split(split.features_TND @ turn, split.labels_N) for name, split in splits.items()}
     kernel = np.einsum("de,tdk->tek", turn, kernel)
-    skipped = {"center_nonnegative_agreement", "center_residual", "center_residual_nonnegative", "center_residual_far"}
+    skipped = {"center_nonnegative_agreement", "nonnegative_center_cosine", "nonnegative_center_cosine_centred"}
     for one, other in zip(probe.measure(turned, kernel, bias), measured):
         for row, expected in zip(one.rows, other.rows):
-            if row.metric not in skipped:  # an orthant does not turn with the space; residuals are rounding
+            if (
+                row.metric not in skipped and "residual" not in row.metric
+            ):  # an orthant does not turn with the space; residuals are rounding
                 np.testing.assert_allclose(row.value, expected.value, rtol=5e-3, atol=2e-3, err_msg=row.metric)
 
 
@@ -150,6 +153,19 @@ def test_a_trial_whose_features_are_all_zero_has_no_directions(study):
                           ("test", "angular_margin"), ("train", "nc1"), ("train", "effective_rank")):  # fmt: skip
         assert math.isnan(value(zero, split, metric))
         assert not math.isnan(value(alive, split, metric))
+
+
+def test_a_split_whose_features_are_all_zero_has_no_directions(study):
+    splits, kernel, bias = study
+    test = splits["test"]
+    zero = splits | {"test": test._replace(features_TND=test.features_TND * np.float32([1, 0, 1])[:, None, None])}
+    alive, dead, _ = probe.measure(zero, kernel, bias, baselines=[-1, 0, 0])
+    assert value(dead, "test", "feature_norm") == 0
+    for metric in ("center_cosine", "cone_fraction", "angular_margin", "turn_ece", "norm_swap_ece_share"):
+        assert math.isnan(value(dead, "test", metric))
+    for metric in ("center_cosine", "nonnegative_center_cosine", "cone_fraction", "nc1"):
+        assert not math.isnan(value(dead, "train", metric))
+    assert not math.isnan(value(alive, "test", "cone_fraction"))
 
 
 def test_wilson_interval_is_the_published_one():

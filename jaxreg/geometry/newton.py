@@ -1,0 +1,144 @@
+"""Newton's method for convex problems in the unit ball, where projected gradients take too long."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+BATCH = 16  # problems side by side: each holds a matrix D x D
+HALVINGS = 2.0 ** -jnp.arange(16)
+SECULAR = 5  # steps to the multiplier of the ball
+STEPS = 200
+IDLE = 12  # steps without a better point after which a search ends: float32 has no more
+EASY = 1e3  # the scale of logits from which on a problem is solved flattened first
+
+
+class Problem(NamedTuple):
+    """Minimise log sum exp(l) / scale - target.x'matrix, l = scale matrix'x + bias, over |x| <= 1."""
+
+    without: Array  # bool [K]: classes that are left out of the sum
+    target: Array  # [K]
+    nonnegative: Array  # bool []: also x >= 0
+
+
+class Look(NamedTuple):
+    """Where a search stands: its point [D], the best one so far and its residual, what logits are multiplied with."""
+
+    point: Array
+    best: Array
+    residual: Array
+    sharpness: Array
+    moves: Array
+    steps: Array
+    idle: Array
+
+
+def project(points: Array, nonnegative: Array | bool) -> Array:
+    """The nearest |x| <= 1, and x >= 0 where asked: the orthant is a cone, so the ball may come second."""
+    points = jnp.where(nonnegative, jnp.maximum(points, 0), points)
+    return points / jnp.maximum(jnp.linalg.norm(points, axis=-1, keepdims=True), 1)
+
+
+def residual(points: Array, slopes: Array, nonnegative: Array | bool) -> Array:
+    """|x - P(x - g / max(|g|, 1/10))|: zero at the minimum alone."""
+    length = jnp.maximum(jnp.linalg.norm(slopes, axis=-1, keepdims=True), 0.1)
+    return jnp.linalg.norm(points - project(points - slopes / length, nonnegative), axis=-1)
+
+
+def polish(
+    problems: Problem,
+    matrix_DK: Array,
+    bias_K: Array,
+    scale: Array,
+    points_PD: Array,
+    residual_P: Array,
+    tolerance: Any,
+) -> tuple[Array, Array]:
+    """Takes P points whose residual is above `tolerance` on to the minimum: points [P, D] and residuals [P].
+
+    Logits count as exact up to a rounding of 1e-7 of their scale: beyond a scale of 1e3 no point in float32 has better.
+    """
+
+    def one(given: tuple[Problem, Array, Array]) -> tuple[Array, Array]:
+        problem, point_D, residual = given
+        step = _step(problem, matrix_DK, bias_K, scale)
+        count = 0 * residual.astype(jnp.int32)
+        sharpness = jnp.minimum(1, EASY / scale) + 0 * residual
+        start = Look(point_D, point_D, residual, sharpness, residual > tolerance, count, count)
+        found = lax.while_loop(
+            lambda look: look.moves & (look.steps < STEPS), lambda look: step(look, tolerance), start
+        )
+        return found.best, found.residual
+
+    size = max(n for n in range(1, BATCH + 1) if len(points_PD) % n == 0)
+    return lax.map(one, (problems, points_PD, residual_P), batch_size=size)
+
+
+def _step(problem: Problem, matrix_DK: Array, bias_K: Array, scale: Array) -> Callable[[Look, Any], Look]:
+    def weights(logits: Array) -> Array:
+        return jax.nn.softmax(jnp.where(problem.without, -jnp.inf, logits), -1)
+
+    def step(look: Look, tolerance: Any) -> Look:
+        point_D = look.point
+        sharp = look.sharpness * scale
+        bias = look.sharpness * bias_K
+        logits_K = sharp * (point_D @ matrix_DK) + bias
+        weights_K = weights(logits_K)
+        slope_D = matrix_DK @ (weights_K - problem.target)
+        free_D = ~(problem.nonnegative & (point_D < 1e-6) & (slope_D > 0))
+        root_K = jnp.sqrt(weights_K)
+        factor_DK = jnp.where(free_D[:, None], matrix_DK, 0) * root_K
+        factor_DK = factor_DK - (factor_DK @ root_K)[:, None] * root_K
+        hessian_DD = sharp * factor_DK @ factor_DK.T
+        push_D = jnp.where(free_D, _within_ball(hessian_DD, slope_D * free_D, point_D * free_D), -point_D)
+        ends_AD = project(point_D + HALVINGS[:, None] * push_D, problem.nonnegative)
+        slopes_AD = (weights(sharp * (ends_AD @ matrix_DK) + bias) - problem.target) @ matrix_DK.T
+        # Of a convex function: not uphill at the end of a step means lower there than at its start.
+        lower_A = jnp.sum(slopes_AD * (ends_AD - point_D), 1) <= 0
+        chosen = jnp.argmax(lower_A)
+        # The whole step once more, with the change of the logits from the step itself: their own rounding drops out.
+        whole_D = (weights(logits_K + sharp * (push_D @ matrix_DK)) - problem.target) @ matrix_DK.T
+        rounded = jnp.linalg.norm(ends_AD[0] - point_D - push_D)
+        tried_2 = jnp.stack(
+            [
+                residual(ends_AD[chosen], slopes_AD[chosen], problem.nonnegative),
+                residual(ends_AD[0], whole_D, problem.nonnegative) + rounded,
+            ]
+        )
+        least = jnp.argmin(tried_2)
+        full = look.sharpness == 1
+        better = full & (tried_2[least] < look.residual)
+        best_D = jnp.where(better, jnp.where(least == 0, ends_AD[chosen], ends_AD[0]), look.best)
+        kept = jnp.where(better, tried_2[least], look.residual)
+        sharpness = jnp.where(tried_2[least] < 0.01, jnp.minimum(4 * look.sharpness, 1), look.sharpness)
+        idle = jnp.where(full & ~better, look.idle + 1, 0)
+        moves = ~full | (jnp.any(lower_A) & (kept > tolerance) & (idle < IDLE))
+        return Look(ends_AD[chosen], best_D, kept, sharpness, moves, look.steps + 1, idle)
+
+    return step
+
+
+def _within_ball(hessian_DD: Array, slope_D: Array, point_D: Array) -> Array:
+    """The step d to the least g.d + d'Hd / 2 over |x + d| <= 1: (H + m) d = -(g + m x), the multiplier m by Newton.
+
+    References: More and Sorensen, 1983, doi:10.1137/0904038.
+    """
+    eye_DD = jnp.eye(len(slope_D))
+    ridge = 1e-6 * jnp.max(jnp.diagonal(hessian_DD)) + 1e-12
+
+    def solve(multiplier: Array) -> tuple[Array, Array]:
+        lower_DD = jnp.linalg.cholesky(hessian_DD + (ridge + multiplier) * eye_DD)
+        push_D = -jax.scipy.linalg.cho_solve((lower_DD, True), slope_D + multiplier * point_D)
+        return lower_DD, push_D
+
+    def nearer(_: int, multiplier: Array) -> Array:
+        lower_DD, push_D = solve(multiplier)
+        end_D = point_D + push_D
+        bent_D = jax.scipy.linalg.solve_triangular(lower_DD, end_D, lower=True)
+        length = jnp.linalg.norm(end_D)
+        return jnp.maximum(multiplier + length**2 * (length - 1) / jnp.maximum(jnp.sum(bent_D**2), 1e-30), 0)
+
+    multiplier = lax.fori_loop(0, SECULAR, nearer, jnp.maximum(-slope_D @ point_D, 0))
+    return solve(multiplier)[1]
