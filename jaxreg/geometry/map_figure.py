@@ -141,7 +141,7 @@ def _examples(axis: Axes, space: maps.Space, plane: maps.Plane, half_side: float
     for turn in np.unique(labels // len(COLOURS)):
         own = labels // len(COLOURS) == turn
         look: dict[str, Any] = {"marker": MARKERS[turn % len(MARKERS)], "edgecolors": "black", "linewidths": 0.4}
-        axis.scatter(*points[own].T, s=9, c=list(colours[own]), zorder=3, **look)
+        axis.scatter(points[own, 0], points[own, 1], s=9, c=list(colours[own]), zorder=3, **look)
     if len(plane.classes) <= 3:
         for k in plane.classes:
             x, y = plane.project(space.centers_KD[k])

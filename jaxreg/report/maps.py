@@ -57,7 +57,9 @@ def _alive(spaces: Iterable[Space]) -> bool:
 def _snapshots(arrays: Mapping[str, np.ndarray]) -> dict[str, Space]:
     """The space at `STEPS` steps, evenly spread over the snapshots; none where fewer than two were kept."""
     steps = snapshots.steps_of(arrays)
-    places = np.unique(np.linspace(0, len(steps) - 1, STEPS).round().astype(int)) if len(steps) >= 2 else []
+    if len(steps) < 2:
+        return {}
+    places = np.unique(np.linspace(0, len(steps) - 1, STEPS).round().astype(int))
     return {f"step {steps[i]:,}": snapshots.space(arrays, steps[i]) for i in places}
 
 

@@ -32,6 +32,55 @@ def test_a_reliability_diagram_a_setting():
     assert after["none"] == pytest.approx(after["focal"])
 
 
+def lower(figure):
+    """The panels with bars."""
+    return [axis for axis in figure.axes if len(axis.patches) >= 15]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("flat_first", [True, False])
+def test_every_bar_and_number_of_every_panel_lies_inside(flat_first):
+    rng, correct = np.random.default_rng(0), np.ones((1, 400))
+    flat, sharp = rng.uniform(0.3, 1, (1, 400)), rng.choice([0.4, 0.97], (1, 400), p=[0.2, 0.8])
+    seen_ = [figures.Seen(one, one, correct) for one in ((flat, sharp) if flat_first else (sharp, flat))]
+    figure = figures.reliability({"a": seen_[0], "b": seen_[1]})
+    panels(figure)
+    tops = []
+    for axis in lower(figure):
+        limit = axis.get_ylim()[1]
+        heights = [bar.get_height() for bar in axis.patches if hasattr(bar, "get_height")]
+        tops.append(max(heights))
+        assert sum(heights) == pytest.approx(100)
+        assert max(heights) < limit
+        frame = axis.get_window_extent()
+        assert all(text.get_window_extent().y1 <= frame.y1 for text in axis.texts)
+    assert abs(tops[0] - tops[1]) > 30
+    assert len(tops) == 2
+
+
+def test_bars_are_the_counts_of_right_closed_bins():
+    confidence = np.array([[1 / 3, 1 / 3, 0.4, 1.0, 2 / 3]], np.float32)  # on edges: they belong to the bin below
+    (axis,) = lower(figures.reliability({"a": figures.Seen(confidence, confidence, np.ones((1, 5)))}, bins=15))
+    heights = [bar.get_height() for bar in axis.patches if hasattr(bar, "get_height")]
+    assert [round(height) for height in heights] == [0, 0, 0, 0, 40, 20, 0, 0, 0, 20, 0, 0, 0, 0, 20]
+    assert [text.get_text() for text in axis.texts] == ["2", "1", "1", "1"]
+
+
+def test_long_names_do_not_run_into_each_other():
+    names = [
+        "label_smoothing(epsilon=0.15)",
+        "confidence_penalty(beta=0.1)",
+        "mixup+label_smoothing(alpha=0.2)",
+        "none",
+    ]
+    for draw_ in (figures.reliability, figures.histograms):
+        figure = draw_(dict.fromkeys(names, seen(1.0)))
+        panels(figure)
+        boxes = [axis._left_title.get_window_extent() for axis in figure.axes if axis.get_title(loc="left")]
+        assert len(boxes) == 4
+        assert all(one.x1 <= other.x0 for one, other in zip(boxes, boxes[1:]))
+
+
 def test_the_smooth_curve_and_its_band():
     one = seen(1.0)
     confidence, accuracy, low, high = diagrams.smooth(one.confidence, one.correct)
