@@ -1,4 +1,5 @@
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def test_long_names_do_not_run_into_each_other():
         panels(figure)
         boxes = [axis._left_title.get_window_extent() for axis in figure.axes if axis.get_title(loc="left")]
         assert len(boxes) == 4
-        assert all(one.x1 <= other.x0 for one, other in zip(boxes, boxes[1:]))
+        assert all(one.x1 <= other.x0 for one, other in itertools.pairwise(boxes))
 
 
 def test_the_smooth_curve_and_its_band():
