@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from scipy.ndimage import gaussian_filter1d
 
@@ -21,6 +22,7 @@ REPLICATES = 200
 GRID = 257  # points of the curves
 BANDWIDTH = 0.04  # of the curves: below it single examples show, above it bends vanish
 NUMBER: dict[str, Any] = {"rotation": 90, "size": 7.5, "ha": "center", "va": "bottom", "color": "#1c1e21"}
+NUMBER["path_effects"] = [withStroke(linewidth=1.8, foreground="white")]  # legible where the line of a neighbour passes
 HEADROOM = 1.65  # of the shared scale over the tallest bar, for the number on it
 LETTERS = 26  # of a setting's name, in a line above a panel
 LEAST = 10.0  # predictions under the kernel, for a curve to be drawn
@@ -96,7 +98,7 @@ def _diagram(axis: Axes, seen: Seen, bins: int) -> None:
         (seen.confidence, BEFORE, "-", True),
         (seen.confidence_ts, AFTER, "--", False),
     ):
-        grid, accuracy, low, high = smooth(confidence, seen.correct, REPLICATES if band else 0)
+        grid, accuracy, low, high = _broken(*smooth(confidence, seen.correct, REPLICATES if band else 0))
         if band:
             axis.fill_between(grid, low, high, color=BAND, alpha=0.45, lw=0, zorder=1)
         axis.plot(grid, accuracy, line, color=colour, lw=1.7, zorder=3)
@@ -122,6 +124,12 @@ def smooth(confidence_SN: np.ndarray, correct_SN: np.ndarray, replicates: int = 
     low, high = np.percentile(accuracy_GR[:, 1:] if replicates else accuracy_GR, [2.5, 97.5], axis=-1)
     seen = under_GR[:, 0] >= min(LEAST, under_GR[:, 0].max())
     return tuple(values[seen] for values in (np.linspace(0, 1, GRID), accuracy_GR[:, 0], low, high))
+
+
+def _broken(grid: np.ndarray, *values: np.ndarray) -> list[np.ndarray]:
+    """The same with a NaN in every gap of the grid: no line is drawn where too few predictions were seen."""
+    gaps = np.flatnonzero(np.diff(grid) > 1.5 / (GRID - 1)) + 1
+    return [np.insert(one, gaps, np.nan) for one in (grid, *values)]
 
 
 def _shares(confidence_N: np.ndarray) -> scipy.sparse.csr_array:

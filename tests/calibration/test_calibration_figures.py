@@ -82,6 +82,15 @@ def test_long_names_do_not_run_into_each_other():
         assert all(one.x1 <= other.x0 for one, other in itertools.pairwise(boxes))
 
 
+def test_no_curve_crosses_confidences_that_nobody_said():
+    confidence = np.concatenate([np.full((1, 200), 0.1), np.full((1, 200), 0.9)], -1)
+    figure = figures.reliability({"a": figures.Seen(confidence, confidence, np.ones((1, 400)))})
+    curve = panels(figure)["a"].lines[1]
+    assert np.isnan(curve.get_ydata()).sum() == 1
+    middle = (curve.get_xdata() > 0.35) & (curve.get_xdata() < 0.65)
+    assert not middle.any()
+
+
 def test_the_smooth_curve_and_its_band():
     one = seen(1.0)
     confidence, accuracy, low, high = diagrams.smooth(one.confidence, one.correct)
