@@ -139,4 +139,6 @@ def numbers(table: Table, data: StudyData) -> pd.DataFrame:
 def _cell(column: Column, cell: str) -> str:
     if column.metric in FLOORED and cell.startswith("–"):
         return UNKNOWN
-    return {"0": "no", "1": "yes"}.get(cell, cell) if column.metric == "cone_by_construction" else cell
+    number, *fewer = cell.split(" ")  # behind it (n=...) where some trial has none
+    word = {"0": "no", "1": "yes"}.get(number, number)
+    return " ".join([word, *fewer]) if column.metric == "cone_by_construction" else cell

@@ -6,8 +6,15 @@ import pytest
 from etils import epath
 
 from jaxreg import study
-from jaxreg.report import data, displacement, figures, maps, page, within_figure
+from jaxreg.report import data, displacement, figures, maps, page, tables, within_figure
 from jaxreg.report import geometry as histograms
+
+
+def tables_of(workdir):
+    """The cells of the table of cones, by setting and title."""
+    _, columns, lines = tables.geometry_lines(data.load([workdir]))[-1]
+    return {line.setting: dict(zip([column.title for column in columns], line.cells[1:])) for line in lines}
+
 
 FOUR = ("0.02", "0.05", "0.1", "0.2")  # radii: as many as a curve needs
 
@@ -17,6 +24,7 @@ def test_a_trial_of_dead_features_does_not_stop_a_report(tmp_path):
     workdir = made_up.write(tmp_path / "digits", seeds=2, eps=FOUR)
     made_up.kill(workdir, "mixup-3-0")
     study.report([epath.Path(workdir)])
+    assert tables_of(workdir)["mixup(alpha=1)"]["b = 0"] == "no (n=1)"
     assert "nan" not in (workdir / "report" / "index.html").read_text().split("<h2>Main table")[1].split("<img")[0]
     assert "cosine" in (workdir / "report" / "tables" / "claims.txt").read_text()
     assert {path.stem for path in (workdir / "report" / "figures").glob("*.png")} == set(figures.FIGURES)
