@@ -1,25 +1,26 @@
 """Reliability diagrams: how often a model is right when it says that it is c sure, before and after temperature."""
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from scipy.ndimage import gaussian_filter1d
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from jaxreg.calibration.bins import BINS, on_host
+from jaxreg.calibration.smooth_curve import REPLICATES, broken, smooth
 
 BEFORE, AFTER, BAND = "#0072B2", "#D55E00", "#8EBEDA"  # Okabe and Ito: blue and vermilion differ in lightness too
 COLUMNS = 4
-REPLICATES = 200
-GRID = 257  # points of the curves
-BANDWIDTH = 0.04  # of the curves: below it single examples show, above it bends vanish
-NUMBER: dict[str, Any] = {"rotation": 90, "size": 6, "ha": "center", "va": "top", "color": "#1c1e21"}
-LEAST = 10.0  # predictions under the kernel, for a curve to be drawn
+NUMBER: dict[str, Any] = {"rotation": 90, "size": 7.5, "ha": "center", "va": "bottom", "color": "#1c1e21"}
+NUMBER["path_effects"] = [withStroke(linewidth=1.8, foreground="white")]  # legible where the line of a neighbour passes
+HEADROOM = 1.65  # of the shared scale over the tallest bar, for the number on it
+LETTERS = 26  # of a setting's name, in a line above a panel
 
 
 class Seen(NamedTuple):
@@ -34,22 +35,25 @@ def reliability(settings: Mapping[str, Seen], bins: int = BINS) -> Figure:
     """Draws a diagram a setting, pooled over seeds, above the histogram of its confidences.
 
     Dots are bins of equal width before temperature, their area the share of examples; lines the smooth accuracy before
-    (with a 95 % band over examples) and after temperature. The histogram carries the number of predictions of each bin.
+    (with a 95 % band over examples) and after temperature. The histogram carries the number of predictions of each bin
+    before temperature.
     """
-    figure, rows, columns = layout(len(settings), 3.3, 0.8)
-    axes = figure.subplots(2 * rows, columns, sharex=True, squeeze=False, height_ratios=[3, 1] * rows)
+    figure, rows, columns = layout(len(settings), 3.7, 0.8)
+    axes = figure.subplots(2 * rows, columns, sharex=True, squeeze=False, height_ratios=[3, 1.5] * rows)
     _share_y(axes)
+    tallest: list[float] = []
     for place, (name, seen) in enumerate(settings.items()):
         row, column = divmod(place, columns)
         upper, lower = axes[2 * row, column], axes[2 * row + 1, column]
         _diagram(upper, seen, bins)
-        _counts(lower, seen, bins)
-        upper.set_title(name, fontsize=10, loc="left")
+        tallest.append(_counts(lower, seen, bins))
+        entitle(upper, name)
         lower.set_xlabel("confidence")
         lower.xaxis.set_tick_params(labelbottom=True)
         if column == 0:
             upper.set_ylabel("accuracy")
             lower.set_ylabel("share (%)")
+    _limit_shares(axes[1, 0], max(tallest))
     _hide(axes, len(settings), columns)
     ncols = 4 if columns == COLUMNS else 2
     figure.legend(handles=_keys(), loc="outside upper left", ncols=ncols, frameon=False, fontsize=9)
@@ -72,6 +76,12 @@ def plain(axis: Axes) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
+def entitle(axis: Axes, name: str) -> None:
+    """Puts the name of a setting over its panel, wrapped where it would run into the next one."""
+    told = name if len(name) <= LETTERS else textwrap.fill(name.replace("(", " (", 1), LETTERS)
+    axis.set_title(told, fontsize=10, loc="left")
+
+
 def _diagram(axis: Axes, seen: Seen, bins: int) -> None:
     found = on_host(seen.confidence, seen.correct, bins)
     count, full = found.count, found.count > 0
@@ -83,7 +93,7 @@ def _diagram(axis: Axes, seen: Seen, bins: int) -> None:
         (seen.confidence, BEFORE, "-", True),
         (seen.confidence_ts, AFTER, "--", False),
     ):
-        grid, accuracy, low, high = smooth(confidence, seen.correct, REPLICATES if band else 0)
+        grid, accuracy, low, high = broken(*smooth(confidence, seen.correct, REPLICATES if band else 0))
         if band:
             axis.fill_between(grid, low, high, color=BAND, alpha=0.45, lw=0, zorder=1)
         axis.plot(grid, accuracy, line, color=colour, lw=1.7, zorder=3)
@@ -91,53 +101,36 @@ def _diagram(axis: Axes, seen: Seen, bins: int) -> None:
     plain(axis)
 
 
-def smooth(confidence_SN: np.ndarray, correct_SN: np.ndarray, replicates: int = REPLICATES) -> tuple[np.ndarray, ...]:
-    """Returns (confidence, accuracy, low, high) of the diagram without bins: 95 % over examples, by a bootstrap.
-
-    Means under a Gaussian of width `BANDWIDTH` that is reflected at 0 and 1, where it weighs `LEAST` predictions. All
-    seeds of an example are drawn together: they share its label. Without replicates, low and high are the accuracy.
-    """
-    examples = confidence_SN.shape[1]
-    draws_NR = np.random.default_rng(0).poisson(1.0, (examples, replicates))
-    weight_NR = np.concatenate([np.ones((examples, 1)), draws_NR], -1, dtype=np.float32, casting="same_kind")
-    sums_2GR = np.zeros((2, GRID, 1 + replicates))
-    for confidence_N, correct_N in zip(confidence_SN, correct_SN):  # the weights of all seeds at once would be too many
-        share_GN = _shares(confidence_N)
-        sums_2GR += share_GN @ weight_NR, (share_GN * correct_N[None]) @ weight_NR
-    under_GR, hits_GR = map(_under_kernel, sums_2GR)
-    accuracy_GR = hits_GR / np.maximum(under_GR, 1e-12)
-    low, high = np.percentile(accuracy_GR[:, 1:] if replicates else accuracy_GR, [2.5, 97.5], axis=-1)
-    seen = under_GR[:, 0] >= min(LEAST, under_GR[:, 0].max())
-    return tuple(values[seen] for values in (np.linspace(0, 1, GRID), accuracy_GR[:, 0], low, high))
-
-
-def _shares(confidence_N: np.ndarray) -> scipy.sparse.csr_array:
-    """Each confidence shared out between the two points [G] of a grid on [0, 1] around it."""
-    place_N = confidence_N.astype(np.float64) * (GRID - 1)
-    left_N = np.minimum(place_N.astype(int), GRID - 2)
-    right_N, each = place_N - left_N, np.arange(len(place_N))
-    places = np.concatenate([left_N, left_N + 1]), np.tile(each, 2)
-    return scipy.sparse.csr_array((np.concatenate([1 - right_N, right_N]), places), (GRID, len(place_N)))
-
-
-def _under_kernel(weight_GR: np.ndarray) -> np.ndarray:
-    """How much weight a Gaussian around each point averages: its mean times its width, 2 sqrt(pi) bandwidths."""
-    ends = np.r_[2.0, np.ones(GRID - 2), 2.0][:, None]  # a mirror shows what is on its edge once
-    width = BANDWIDTH * (GRID - 1)
-    return gaussian_filter1d(weight_GR * ends, width, axis=0, mode="mirror") * 2 * np.sqrt(np.pi) * width
-
-
-def _counts(axis: Axes, seen: Seen, bins: int) -> None:
-    edges = [float(edge) for edge in np.linspace(0, 1, bins + 1)]
-    share = np.full(seen.confidence.size, 100 / seen.confidence.size)
-    axis.hist(seen.confidence.ravel(), edges, weights=share, color=BEFORE, alpha=0.45, lw=0)
-    axis.hist(seen.confidence_ts.ravel(), edges, weights=share, histtype="step", color=AFTER, ls="--", lw=1.3)
-    for place, count in enumerate(on_host(seen.confidence, seen.correct, bins).count):
+def _counts(axis: Axes, seen: Seen, bins: int) -> float:
+    """Draws the shares of `_heights`, with the number of predictions over each bin, and returns the tallest share."""
+    count_M = on_host(seen.confidence, seen.correct, bins).count
+    before_M, after_M = _heights(seen, bins)
+    edges = np.linspace(0, 1, bins + 1)
+    axis.bar(edges[:-1], before_M, 1 / bins, align="edge", color=BEFORE, alpha=0.45, lw=0)
+    axis.stairs(after_M, edges, color=AFTER, ls="--", lw=1.3, baseline=0)
+    for middle, count, top in zip(edges[:-1] + 0.5 / bins, count_M, np.maximum(before_M, after_M)):
         if count:
-            middle = (edges[place] + edges[place + 1]) / 2
-            axis.text(middle, 0.98, f"{count:.0f}", transform=axis.get_xaxis_transform(), **NUMBER)
-    axis.set_ylim(bottom=0)
+            axis.annotate(_short(count), (middle, top), (0, 2.5), textcoords="offset points", **NUMBER)
     plain(axis)
+    return float(max(before_M.max(), after_M.max()))
+
+
+def _heights(seen: Seen, bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """The share of predictions (%) in each bin (l, u], before and after temperature: of the bins that ECE has."""
+    counts = (on_host(confidence, seen.correct, bins).count for confidence in (seen.confidence, seen.confidence_ts))
+    before_M, after_M = (100 * count_M / seen.correct.size for count_M in counts)
+    return before_M, after_M
+
+
+def _short(count: float) -> str:
+    """At most four letters up to a million: what stands over a bin must not be wider than high."""
+    return f"{count:.0f}" if count < 9999.5 else f"{count / 1000:.0f}k"
+
+
+def _limit_shares(axis: Axes, tallest: float) -> None:
+    """Room for the numbers over the tallest bar of all panels, which share the axis; no tick above 100 %."""
+    ticks = [tick for tick in MaxNLocator(2).tick_values(0, tallest) if 0 <= tick <= min(100, 1.2 * tallest)]
+    axis.set(ylim=(0, HEADROOM * tallest), yticks=ticks)
 
 
 def _share_y(axes: np.ndarray) -> None:

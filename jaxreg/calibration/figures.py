@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from jaxreg.calibration.diagrams import Seen, layout, plain, reliability
+from jaxreg.calibration.diagrams import Seen, entitle, layout, plain, reliability
 
 __all__ = ["Points", "Seen", "ece_against_accuracy", "histograms", "reliability"]
 
@@ -28,7 +28,7 @@ def histograms(settings: Mapping[str, Seen], bins: int = 20) -> Figure:
         right = seen.correct.astype(bool)
         for those, look in ((right, RIGHT), (~right, WRONG)):
             axis.hist(seen.confidence[those], np.linspace(0, 1, bins + 1), log=True, **look)
-        axis.set_title(name, fontsize=10, loc="left")
+        entitle(axis, name)
         axis.set(xlim=(0, 1), xticks=[0, 0.5, 1])
         axis.xaxis.set_tick_params(labelbottom=True)
         plain(axis)

@@ -1,5 +1,6 @@
 """Maps of several trials side by side, on one scale: rows are planes, columns are trials."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,9 +16,11 @@ from jaxreg.geometry import maps
 
 # Paul Tol's "muted" set, 2021, personal.sron.nl/~pault: told apart by colour-blind readers; classes are named as well.
 COLOURS = ("#88CCEE", "#CC6677", "#DDCC77", "#332288", "#117733", "#44AA99", "#882255", "#999933", "#AA4499", "#BBBBBB")
+MARKERS = "os^Dv<>Pp"  # of examples: where the colours come again, each ten classes have another one
 STYLES = {0.5: ":", 0.9: "--", 0.99: "-"}  # lines of equal confidence
 ARROWS = 11  # a side
 CELLS = 120  # a side
+LETTERS = 31  # of a title, in a line above a map
 SHOWN = 150  # examples on a map
 OUTLINE = [matplotlib.patheffects.withStroke(linewidth=2.5, foreground="white")]
 
@@ -25,21 +28,31 @@ OUTLINE = [matplotlib.patheffects.withStroke(linewidth=2.5, foreground="white")]
 def draw(spaces: Mapping[str, maps.Space], planes: Sequence[str] = tuple(maps.PLANES), seed: int = 0) -> Figure:
     """Decision regions (paler where less sure), confidence 0.5, 0.9, 0.99, slopes of the loss, examples, centers.
 
-    Every map of a row has the same scale; the origin is a cross where it is on the plane.
-    Raises: ValueError: for a plane that is not in `maps.PLANES`.
+    Every map of a row has the same scale; the origin is a cross where it is on the plane. A map that cannot be drawn is
+    a word why (`maps.absent`), a row in which none can is left out.
+    Raises: ValueError: for a plane that is not in `maps.PLANES`, and where no map can be drawn.
     """
     unknown = set(planes) - set(maps.PLANES)
     if unknown:
         raise ValueError(f"Unknown planes {sorted(unknown)}; known: {sorted(maps.PLANES)}.")
+    planes = [name for name in planes if not all(maps.absent(space, name) for space in spaces.values())]
+    if not planes:
+        raise ValueError(f"no map can be drawn of {sorted(spaces)}: give features that are not all zero.")
     figure = Figure(figsize=(2.5 * len(spaces) + 0.5, 2.6 * len(planes) + 0.6), layout="constrained")
     grid = figure.subplots(len(planes), len(spaces), squeeze=False)
     for axis, title in zip(grid[0], spaces):
-        axis.set_title(title, fontsize=10)
+        axis.set_title(
+            textwrap.fill(title.replace("(", " (", 1), LETTERS) if len(title) > LETTERS else title, fontsize=10
+        )
     for row, name in zip(grid, planes):
-        chosen = {title: maps.PLANES[name](space, seed=seed) for title, space in spaces.items()}
-        half_side = max(maps.extent(space, chosen[title]) for title, space in spaces.items())
+        drawable = {title: space for title, space in spaces.items() if not maps.absent(space, name)}
+        chosen = {title: maps.PLANES[name](space, seed=seed) for title, space in drawable.items()}
+        half_side = max(maps.extent(space, chosen[title]) for title, space in drawable.items())
         for axis, (title, space) in zip(row, spaces.items()):
-            draw_map(axis, space, chosen[title], half_side)
+            if title in chosen:
+                draw_map(axis, space, chosen[title], half_side)
+            else:
+                _say(axis, maps.absent(space, name))
         row[0].set_ylabel(name, fontsize=10)
     figure.legend(
         handles=_key(), loc="outside lower center", ncols=3 if len(spaces) < 4 else 6, frameon=False, fontsize=8
@@ -54,14 +67,25 @@ def draw_rows(rows: Mapping[str, Mapping[str, maps.Space]], plane: str = "two ce
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for place, (line, (name, spaces)) in enumerate(zip(grid, rows.items())):
         for axis, (title, space) in zip(line, spaces.items()):
-            chosen = maps.PLANES[plane](space)
-            draw_map(axis, space, chosen, maps.extent(space, chosen))
+            word = maps.absent(space, plane)
+            if word:
+                _say(axis, word)
+            else:
+                chosen = maps.PLANES[plane](space)
+                draw_map(axis, space, chosen, maps.extent(space, chosen))
             axis.set_title(title if place == 0 else "", fontsize=10)
         for unused in line[len(spaces) :]:
             unused.set_axis_off()
         line[0].set_ylabel(name, fontsize=9)
     figure.legend(handles=_key(), loc="outside lower center", ncols=6 if columns > 3 else 3, frameon=False, fontsize=8)
     return figure
+
+
+def _say(axis: Axes, word: str) -> None:
+    """An empty square that says why no map stands in it."""
+    axis.text(0.5, 0.5, word, ha="center", va="center", fontsize=9, color="#444444", transform=axis.transAxes)
+    axis.set(xticks=[], yticks=[], aspect="equal")
+    axis.grid(False)
 
 
 def _key() -> list[Line2D]:
@@ -90,6 +114,7 @@ def draw_map(axis: Axes, space: maps.Space, plane: maps.Plane, half_side: float)
     _examples(axis, space, plane, half_side)
     _names(axis, found)
     axis.set(xlim=side[:2], ylim=side[2:], aspect="equal")
+    axis.grid(False)  # a line of the grid would look like a border of a region
     axis.tick_params(labelsize=7, length=2)
     axis.locator_params(nbins=4)
 
@@ -112,8 +137,11 @@ def _arrows(axis: Axes, found: maps.Map) -> None:
 def _examples(axis: Axes, space: maps.Space, plane: maps.Plane, half_side: float) -> None:
     shown_N = np.flatnonzero(np.isin(space.labels_N, plane.classes))[:SHOWN]
     points, labels = plane.project(space.features_ND[shown_N]), space.labels_N[shown_N]
-    colours = [COLOURS[k % len(COLOURS)] for k in labels]
-    axis.scatter(points[:, 0], points[:, 1], s=9, c=colours, edgecolors="black", linewidths=0.4, zorder=3)
+    colours = np.array([COLOURS[k % len(COLOURS)] for k in labels], object)
+    for turn in np.unique(labels // len(COLOURS)):
+        own = labels // len(COLOURS) == turn
+        look: dict[str, Any] = {"marker": MARKERS[turn % len(MARKERS)], "edgecolors": "black", "linewidths": 0.4}
+        axis.scatter(points[own, 0], points[own, 1], s=9, c=list(colours[own]), zorder=3, **look)
     if len(plane.classes) <= 3:
         for k in plane.classes:
             x, y = plane.project(space.centers_KD[k])

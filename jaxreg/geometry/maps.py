@@ -8,6 +8,8 @@ import scipy.special
 
 from jaxreg.geometry.examples import Head
 
+LEAST = 1e-5  # of a length: what float32 leaves of a difference between equal directions
+
 
 class Space(NamedTuple):
     """One trial as NumPy arrays: features [N, D], labels [N], its last layer, class centers [K, D]."""
@@ -39,18 +41,25 @@ class Map(NamedTuple):
     slope_GG2: np.ndarray
 
 
+def absent(space: Space, name: str) -> str:
+    """Why a plane of `PLANES` cannot be drawn in this space, in words; empty where it can."""
+    vectors = (space.features_ND, space.centers_KD, space.head.kernel_DK, space.head.bias_K)
+    if not all(np.isfinite(vector).all() for vector in vectors) or not np.any(space.features_ND):
+        return "features are zero\nor not finite"
+    if space.features_ND.shape[1] < 2:
+        return "features have\none dimension"
+    return "" if len(space.centers_KD) >= CLASSES.get(name, 0) else f"fewer than\n{CLASSES[name]} classes"
+
+
 def through_two_centers(space: Space, classes: tuple[int, int] = (0, 1), seed: int = 0) -> Plane:
     """Through the origin and two class centers, which lie to the left and right of the upward axis."""
-    a, b = (_unit(space.centers_KD[k]) for k in classes)
-    upward, across = a + b, b - a
-    if np.linalg.norm(upward) < 1e-6:  # opposite centers span a line
-        upward = np.eye(len(a))[np.argmin(np.abs(across))]
-    return Plane(0 * a, _orthonormal(across - _along(across, upward), upward), classes)
+    a, b = (_unit(np.asarray(space.centers_KD[k], np.float64)) for k in classes)
+    return Plane(0 * a, _orthonormal(b - a, a + b), classes)
 
 
 def through_three_centers(space: Space, classes: tuple[int, int, int] = (0, 1, 2), seed: int = 0) -> Plane:
     """Through three class centers, around their middle; the origin is not on it."""
-    a, b, c = (space.centers_KD[k] for k in classes)
+    a, b, c = (np.asarray(space.centers_KD[k], np.float64) for k in classes)
     return Plane((a + b + c) / 3, _orthonormal(b - a, c - a), classes)
 
 
@@ -74,6 +83,7 @@ PLANES: Mapping[str, Callable[..., Plane]] = {
     "most variance": of_most_variance,
     "random": random,
 }
+CLASSES = {"two centers": 2, "three centers": 3}  # that a plane needs
 
 
 def extent(space: Space, plane: Plane) -> float:
@@ -81,7 +91,8 @@ def extent(space: Space, plane: Plane) -> float:
     inside_N = np.isin(space.labels_N, plane.classes)
     shown = np.abs(plane.project(space.features_ND[inside_N])).max(1, initial=0)
     centers = np.abs(plane.project(space.centers_KD[list(plane.classes)][:3])).max(initial=0)
-    return 1.1 * max(np.quantile(shown, 0.98) if len(shown) else 0.0, centers if len(plane.classes) <= 3 else 0.0)
+    half = max(np.quantile(shown, 0.98) if len(shown) else 0.0, centers if len(plane.classes) <= 3 else 0.0)
+    return 1.1 * half or 1.0
 
 
 def evaluate(space: Space, plane: Plane, half_side: float, points: int = 240) -> Map:
@@ -106,8 +117,18 @@ def evaluate(space: Space, plane: Plane, half_side: float, points: int = 240) ->
 
 
 def _orthonormal(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    first = _unit(first)
-    return np.stack([first, _unit(second - _along(second, first))])
+    """Axes of a plane that holds both; where they span less, such as centers on one line, coordinate axes help out."""
+    least = LEAST * max(np.linalg.norm(first), np.linalg.norm(second))
+    first = _unit(first if np.linalg.norm(first) > least else _beside(second))
+    rest = second - _along(second, first)
+    rest = rest if np.linalg.norm(rest) > least else _beside(first)
+    return np.stack([first, _unit(rest - _along(rest, first))])
+
+
+def _beside(axis: np.ndarray) -> np.ndarray:
+    """What is perpendicular to `axis`, in the coordinate direction that is least along it."""
+    coordinate = np.eye(len(axis))[np.argmin(np.abs(axis))]
+    return coordinate - _along(coordinate, axis)
 
 
 def _along(vector: np.ndarray, axis: np.ndarray) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Confidence against accuracy: reliability diagrams, histograms of confidence, and ECE against accuracy."""
 
-import textwrap
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -11,18 +10,12 @@ from jaxreg.calibration.figures import Points, Seen
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import looks
 
-LETTERS = 26  # of a setting's name, in a line above a panel
-
 
 def _seen(data: StudyData) -> dict[str, Seen]:
     """What every setting said, before and after temperature, of the examples that all its trials have in common."""
     names = ("confidence", "confidence_ts", "correct")
     found = data.by_setting("calibration", *(f"{data.split}/{name}" for name in names))
-    return {_title(name): Seen(*(np.stack(arrays) for arrays in zip(*trials))) for name, trials in found.items()}
-
-
-def _title(setting: str) -> str:
-    return setting if len(setting) <= LETTERS else textwrap.fill(setting.replace("(", " (", 1), LETTERS)
+    return {name: Seen(*(np.stack(arrays) for arrays in zip(*trials))) for name, trials in found.items()}
 
 
 def _draw(draw: Callable[[Mapping[str, Seen]], Figure], data: StudyData) -> Figure | None:

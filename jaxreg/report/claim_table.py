@@ -1,12 +1,13 @@
 """The tests behind each claim, as the page prints them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 COLUMNS = ("setting", "metric", "effect", "95 % interval", "n", "test", "p (Holm)", "verdict", "seen")
 TEXTS = {"setting", "metric", "seen", "test", "verdict"}  # columns of words
 SHOWN = 40  # tests of a claim: more are no longer read, and stand in claims.csv
 NO_VERDICT = "no verdict"
+SHOWN_BY = {"center_cosine, min_eps": "within"}  # the figure of tests that the claim's own one does not show
 
 
 class Line(NamedTuple):
@@ -19,6 +20,12 @@ class Line(NamedTuple):
 def lines(claim: Mapping[str, Any]) -> list[Line]:
     """Returns a line a test of the claim, at most `SHOWN`; none where it was given without tests."""
     return [Line(_cells(test), _verdict(test)) for test in claim.get("tests", ())[:SHOWN]]
+
+
+def figures(claim: Mapping[str, Any], drawn: Collection[str]) -> list[str]:
+    """Returns the figures that show the claim, of those that were drawn: its own, then those of its tests."""
+    wanted = [claim.get("figure", ""), *(SHOWN_BY.get(test["metric"], "") for test in claim.get("tests", ()))]
+    return [name for name in dict.fromkeys(wanted) if name in drawn]
 
 
 def left_out(claim: Mapping[str, Any]) -> str:

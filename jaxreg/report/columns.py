@@ -10,13 +10,14 @@ BRACKET = "†"  # behind a temperature whose search ended at 0.01 or 100 for so
 
 
 class Number(NamedTuple):
-    """A metric of a group of trials: mean, sd and count, and the means of the ends of its interval."""
+    """A metric of a group of trials: mean, sd and count, the means of the ends of its interval, the largest value."""
 
     mean: float
     sd: float
     n: int
     low: float
     high: float
+    most: float
 
 
 class Column(NamedTuple):
@@ -29,13 +30,14 @@ class Column(NamedTuple):
     split: str | None = None  # None: the split that the report speaks of
     wide: bool = False  # left out of the terminal's table
     form: str = "{mean} ± {sd}"  # what is printed of a `Number`
+    kind: str = "f"  # "e": as powers of ten
 
     def text(self, number: Number) -> str:
         """Returns the number as printed; without an sd or an interval only its mean, and a dash for no number."""
         if pd.isna(number.mean):
             return "–"
         lacks = any(f"{{{name}}}" in self.form and pd.isna(getattr(number, name)) for name in ("sd", "low", "high"))
-        shown = {name: f"{value * self.scale:.{self.digits}f}" for name, value in number._asdict().items()}
+        shown = {name: f"{value * self.scale:z.{self.digits}{self.kind}}" for name, value in number._asdict().items()}
         return ("{mean}" if lacks else self.form).format(**shown)
 
 
@@ -102,6 +104,7 @@ def cells(frame: pd.DataFrame, columns: list[Column], by: list[str]) -> dict[tup
     once = shown.drop_duplicates(["study", "trial", "split", "metric"])
     groups = once.groupby([*by, "split", "metric"], sort=False)
     table = groups["value"].agg(["mean", "std", "count"]).join(groups[["low", "high"]].mean())
+    table = table.assign(most=groups["value"].max())
     numbers = {key: Number(*rest) for key, *rest in table.itertuples(name=None)}
     trials = frame.drop_duplicates(["study", "trial"]).groupby(by, sort=False).size()
     sizes = {key if isinstance(key, tuple) else (key,): count for key, count in trials.items()}

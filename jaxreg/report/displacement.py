@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from jaxreg.report import counts
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import Look, canvas, grid, looks
 
@@ -13,13 +14,16 @@ PATH = "adversarial_path_"
 
 
 def figure(data: StudyData) -> Figure | None:
-    """Draws shares of the squared displacement, signed parts, and PGD's mean path; None where nothing was attacked."""
+    """Draws shares of the squared displacement, signed parts, and PGD's mean path; None where nothing was attacked.
+
+    Signed parts are shown against the norm of the examples that they are means over.
+    """
     if data.values("adversarial_radial_share").empty:
         return None
     look = looks(data)
     figure = canvas(3.4, look)
     shares, parts, paths = grid(figure, 3, 3)
-    norms = data.values("feature_norm").set_index(["study", "trial"])["value"]
+    norms = _norms(data)
     for place, (setting, one) in enumerate(look.items()):
         for slot, part in enumerate(PARTS):
             at = slot - 0.42 + 0.84 * (place + 0.5) / len(look)
@@ -31,12 +35,41 @@ def figure(data: StudyData) -> Figure | None:
     shares.set_xticks(range(4), list(PARTS.values()))
     parts.set_xticks(range(3), ["toward\norigin", "toward\nown center", "toward\nrival's"])
     parts.axhline(0, color="black", linewidth=0.8)
-    shares.set(title="share of |d|², %", ylim=(0, None))
-    parts.set(title="signed part, % of the norm")
-    paths.set(title="mean path of PGD", xlabel="feature norm", ylabel="angle to the center (°)")
+    eps = f", eps {radius(data)}" if radius(data) else ""
+    shares.set(title=f"share of |d|², %{eps}", ylim=(0, None))
+    parts.set(title=f"signed part, % of |h|{eps}")
+    paths.set(title=f"mean path of PGD{eps}", xlabel="feature norm", ylabel="angle to the center (°)")
     for axis in (shares, parts):
         axis.grid(False, axis="x")
     return figure
+
+
+def radius(data: StudyData) -> str:
+    """Returns the radius that features were moved at, the middle one of a study's; of several studies all of them."""
+    found = []
+    for _, rows in data.frame.groupby("study", sort=False):
+        names = rows["metric"].drop_duplicates().str.extract(r"^robust_accuracy/worst/([^/]+)$")[0].dropna()
+        radii = sorted(names, key=float)
+        found += radii[len(radii) // 2 :][:1]
+    return ", ".join(dict.fromkeys(found))
+
+
+def told(data: StudyData) -> str:
+    """Returns as a sentence at which radius, and on which examples the parts of the figure stand."""
+    bars, path = "adversarial_norm_change", "adversarial_path_"
+    known = f"Radius {radius(data)}. " if radius(data) else ""
+    return known + counts.parts(left_and_middle=bars, right=path)(data)
+
+
+def _norms(data: StudyData) -> pd.Series:
+    """The mean norm of each trial over the examples that were moved; without those whose arrays are not there."""
+    found = {}
+    for row in data.trials.itertuples():
+        counted_N = data.array("displacement", row.study, row.trial, f"{data.split}/adversarial_counted")
+        norm_N = data.array("geometry", row.study, row.trial, f"{data.split}/norm")
+        if counted_N is not None and norm_N is not None and norm_N[: len(counted_N)][counted_N].any():
+            found[row.study, row.trial] = float(norm_N[: len(counted_N)][counted_N].mean())
+    return pd.Series(found, pd.MultiIndex.from_tuples(found, names=["study", "trial"]), dtype=float)
 
 
 def _of(data: StudyData, setting: str, metric: str) -> pd.Series:

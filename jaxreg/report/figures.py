@@ -12,6 +12,7 @@ from jaxreg.report import (
     attacked,
     calibration,
     corruptions,
+    counts,
     curves,
     displacement,
     geometry,
@@ -22,6 +23,7 @@ from jaxreg.report import (
     robustness,
     scaling,
     seeds,
+    within_figure,
 )
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import STYLE
@@ -33,8 +35,8 @@ class Maker(NamedTuple):
 
     section: str
     make: Callable[[StudyData], Figure | None]
-    caption: str  # the counts of trials and examples are put behind it
-    counted: str = "accuracy$"  # metrics (a regular expression) measured on the examples that it shows; "": none
+    caption: str
+    told: counts.Told = counts.counts  # the sentence behind it, on how many trials and examples the figure stands
 
 
 FIGURES = {
@@ -51,7 +53,8 @@ FIGURES = {
         "Reliability diagrams, seeds pooled. Circles: accuracy in 15 equal-width bins of confidence, their area the "
         "share of examples. Lines: the same without bins, before temperature scaling with its 95 % band over examples, "
         "and after it. On the diagonal confidence is deserved, below it the network is over-confident, above it "
-        "under-confident. Below: how many examples have which confidence, before (filled) and after (dashed).",
+        "under-confident. Below: the share of the predictions of all seeds together that have which confidence, before "
+        "(filled, with their number) and after (dashed).",
     ),
     "confidence": Maker(
         "accuracy",
@@ -72,7 +75,7 @@ FIGURES = {
         "Accuracy without attack and under each attack at radius eps (input range [0, 1]): bars are means, dots "
         "are seeds. An example counts as robust only if it is right and no step of the attack fools it; 'worst' "
         "takes the worst of all attacks for each example.",
-        counted="robust_accuracy/",
+        told=counts.parts(clean="accuracy$", under_attack="robust_accuracy/"),
     ),
     "robust_curves": Maker(
         "robustness",
@@ -80,20 +83,20 @@ FIGURES = {
         "Robust accuracy against the radius of the attack: mean over seeds, in a band from the lowest to the "
         "highest seed. A curve that does not fall to 0 at a large radius is a sign of a failing attack, not of "
         "robustness.",
-        counted="robust_accuracy/",
+        told=counts.over("robust_accuracy/"),
     ),
     "radii": Maker(
         "robustness",
         radii.curves,
         "The whole robustness curve, from the smallest radius that was seen to fool each example: mean over seeds, in "
         "a band from the lowest to the highest seed.",
-        counted="min_eps",
+        told=counts.over("min_eps"),
     ),
     "radii_histogram": Maker(
         "robustness",
         radii.histograms,
         "How many examples fall at which radius, seeds pooled.",
-        counted="min_eps",
+        told=counts.over("min_eps"),
     ),
     "attacked": Maker(
         "robustness",
@@ -101,32 +104,34 @@ FIGURES = {
         "Calibration at the points where PGD on the cross-entropy, run to its end and not only until it fools, found "
         "the highest loss within each radius; raw logits, all examples; 0: clean images. A network that is fooled and "
         "stays sure has a large gap between its confidence and its accuracy. Means over seeds, in a band from the "
-        "lowest to the highest seed.",
-        counted="attacked_ece",
+        "lowest to the highest seed. No noise floor of these ECEs was measured: small differences may be noise.",
+        told=counts.parts(clean="ece$", under_attack="attacked_ece"),
     ),
     "corruptions": Maker(
         "robustness",
         corruptions.figure,
         "Accuracy and ECE (raw logits) on corrupted test images, by family, mean over the severities measured: dots "
-        "are seeds, bars their mean.",
-        counted="corruption_accuracy/",
+        "are seeds, bars their mean. No noise floor of these ECEs was measured: small differences may be noise.",
+        told=counts.over("corruption_accuracy/"),
     ),
     "geometry": Maker(
         "geometry",
         geometry.histograms,
         "Features before the last layer, as densities over examples with seeds pooled; thin vertical lines are "
         "means. Norm: the length of the feature. Cosine: between the feature and the point of least loss for its "
-        "label (1 where it points straight at the center).",
-        counted="feature_norm$",
+        "label (1 where it points straight at the center); a feature that is zero has none.",
+        told=counts.over("feature_norm$"),
     ),
     "maps": Maker(
         "geometry",
         maps.figure,
-        "Decision regions on planes of the space of features, of the first seed of each setting, every row on one "
-        "scale: through the origin and two class centers; through three centers; along the two directions of most "
-        "variance; through the origin in random directions. Colours are predicted classes, paler where the network is "
-        "less sure; arrows point up the slope of the loss of the predicted class, where an attack pushes. Regions that "
-        "are cones meet at the origin. Dots are examples of the plane's classes, projected.",
+        "Decision regions on planes of the space of features, of the first seed of each setting whose features are not "
+        "all zero, every row on one scale: through the origin and two class centers; through three centers; along the "
+        "two directions of most variance; through the origin in random directions. Colours are predicted classes, "
+        "paler where the network is less sure; arrows point up the slope of the loss of the predicted class, where an "
+        "attack pushes. Regions that are cones meet at the origin. Dots are examples of the plane's classes, "
+        "projected. From class 10 on colours come again: numbers tell regions, markers tell examples apart.",
+        told=counts.maps,
     ),
     "over_training": Maker(
         "geometry",
@@ -135,14 +140,15 @@ FIGURES = {
         "highest seed. Cone fraction: share of examples whose prediction is final along their ray; t*: where along the "
         "ray it becomes final (1 is the feature itself, 0 the origin). A last layer whose bias is still zero, as at "
         "step 0, has cones by construction: fraction 1, t* 0. NC: neural collapse, 0 when complete.",
-        counted="over_training/",
+        told=counts.over("over_training/"),
     ),
     "maps_over_training": Maker(
         "geometry",
         maps.over_training,
-        "The same plane while the first seed of each setting trains, each map on its own scale: cones are there from "
-        "the start, where the bias is zero, and open around the features of their class.",
-        counted="over_training/",
+        "Decision regions on the plane through the origin and the centers of classes 0 and 1 at steps of the training "
+        "of one seed of each setting, drawn as above, with train images. Each map has its own scale, told by its "
+        "ticks. Where the bias is zero, as at step 0, regions are cones by construction.",
+        told=counts.maps,
     ),
     "scaling": Maker(
         "geometry",
@@ -155,12 +161,13 @@ FIGURES = {
     "displacement": Maker(
         "geometry",
         displacement.figure,
-        "Where the worst attack moved features (d: the displacement). Left: the share of |d|² along the ray to the "
-        "origin, along the label's center, along the center of the strongest rival (each less the ones before), and "
-        "the rest. Middle: the same with their sign, against the norm. Bars are means, dots are seeds. Right: the mean "
-        "path of PGD from the clean images (open) to its last step (filled), thin lines are seeds; left is toward the "
-        "origin, up is away from the label's center.",
-        counted="adversarial_norm_change",
+        "Where the worst attack moved features h (d: the displacement), of examples that are right without attack and "
+        "whose image it changed. Left: the share of |d|² along the ray to the origin, along the label's center, along "
+        "the center of the strongest rival (each less the ones before), and the rest. Middle: the same with their "
+        "sign, in % of the mean norm of the same examples. Bars are means, dots are seeds. Right: the mean path of PGD "
+        "on the first test images, mistakes included, from the clean images (open) to its last step (filled), thin "
+        "lines are seeds; left is toward the origin, up is away from the label's center.",
+        told=displacement.told,
     ),
     "mechanism": Maker(
         "geometry",
@@ -168,7 +175,16 @@ FIGURES = {
         "What goes with what over trials: robust accuracy against the mean cosine to the class center, ECE before "
         "temperature scaling against the mean norm. Dots are seeds, rings the mean of their setting. Seeds "
         "of one setting lie together for many reasons: a relation between settings is not one within them.",
-        counted="center_cosine$",
+        told=counts.parts(clean="(?:center_cosine|feature_norm|ece)$", under_attack="robust_accuracy/"),
+    ),
+    "within": Maker(
+        "geometry",
+        within_figure.figure,
+        "What goes with what within a trial: the rank correlation, over its attacked examples that are right without "
+        "attack, between the cosine to the label's center and the smallest radius that was seen to fool the example "
+        "(above 0: the nearer to its center, the harder to fool). Small dots are trials; open marks the mean of their "
+        "setting, lines its 95 % interval (t over trials).",
+        told=counts.over("min_eps"),
     ),
     "curves": Maker(
         "training",
@@ -176,7 +192,7 @@ FIGURES = {
         "Training: mean over seeds, in a band from the lowest to the highest seed. Losses of different "
         "regularizers have different floors and must not be compared; accuracy under mixing is measured on the "
         "dominant label.",
-        counted="",
+        told=counts.over(""),
     ),
 }
 
@@ -205,22 +221,6 @@ def drawing(data: StudyData, folder: epath.Path) -> Iterator[list[Drawn]]:
             figure = maker.make(data)
             if figure is not None:
                 printer.save(figure, name)
-                caption = f"{maker.caption} {counts(data, maker.counted)}"
+                caption = f"{maker.caption} {maker.told(data)}"
                 drawn.append(Drawn(name, maker.section, caption, folder / f"{name}.png"))
         yield drawn
-
-
-def counts(data: StudyData, counted: str = "accuracy$") -> str:
-    """Returns as a sentence how many trials a setting has, and on how many examples `counted` metrics were measured."""
-    seeds_ = sorted(data.trials.groupby("setting")["trial"].count().unique())
-    told = f"n = {_range(seeds_)} trials a setting"
-    measured = data.frame[data.frame["metric"].str.match(counted)] if counted else data.frame.iloc[:0]
-    if (measured["split"] == data.split).any():
-        measured = measured[measured["split"] == data.split]
-    if measured.empty:
-        return f"{told}."
-    return f"{told}, {_range(sorted(measured['n'].unique()))} {measured['split'].iloc[0]} examples a trial."
-
-
-def _range(numbers: list[int]) -> str:
-    return f"{numbers[0]:,}" if len(numbers) == 1 else f"{numbers[0]:,} to {numbers[-1]:,}" if numbers else "0"

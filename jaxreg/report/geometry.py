@@ -11,16 +11,18 @@ BINS = 60
 
 
 def histograms(data: StudyData) -> Figure | None:
-    """Draws the density over examples of norm and cosine, seeds pooled; None where neither was saved."""
-    found = {title: data.by_setting("geometry", f"{data.split}/{name}") for name, title in NAMES.items()}
-    found = {title: arrays for title, arrays in found.items() if arrays}
+    """Draws the density over examples of norm and cosine, seeds pooled; None where neither was saved.
+
+    What is not finite, such as the cosine of a feature that is zero, is left out.
+    """
+    found = {title: _pooled(data, name) for name, title in NAMES.items()}
+    found = {title: pooled for title, pooled in found.items() if pooled}
     if not found:
         return None
     look = looks(data)
     figure = canvas(2.9, look)
     axes = grid(figure, len(found), 2)
-    for axis, (title, by_setting) in zip(axes, found.items()):
-        pooled = {s: np.concatenate([array for (array,) in trials]) for s, trials in by_setting.items()}
+    for axis, (title, pooled) in zip(axes, found.items()):
         edges = np.histogram_bin_edges(np.concatenate(list(pooled.values())), BINS)
         for setting, value_N in pooled.items():
             density = np.histogram(value_N, edges, density=True)[0]
@@ -32,3 +34,11 @@ def histograms(data: StudyData) -> Figure | None:
         axis.grid(False)
     axes[0].set_ylabel("density")
     return figure
+
+
+def _pooled(data: StudyData, name: str) -> dict[str, np.ndarray]:
+    """The finite values of all trials, by setting; a setting without any is left out."""
+    found = data.by_setting("geometry", f"{data.split}/{name}")
+    pooled = {setting: np.concatenate([array for (array,) in trials]) for setting, trials in found.items()}
+    finite = {setting: value_N[np.isfinite(value_N)] for setting, value_N in pooled.items()}
+    return {setting: value_N for setting, value_N in finite.items() if len(value_N)}

@@ -12,6 +12,15 @@ from jaxreg.report.data import StudyData
 TRAIN = "train"
 UNKNOWN = "n/a"  # a floor that the targets do not tell
 FLOORED = {"train_loss", "train_loss_floor"}
+EXACT = 1e-5  # up to this KKT residual a point of least loss counts as found
+INEXACT = "‡"
+RESIDUALS = {  # of the points that a column is about
+    **dict.fromkeys(("center_cosine", "center_cosine_centred", "center_residual"), "center_residual"),
+    **dict.fromkeys(("center_weight_agreement", "center_mean_agreement"), "center_residual"),
+    **dict.fromkeys(("nonnegative_center_cosine", "center_nonnegative_agreement"), "center_residual_nonnegative"),
+    "soft_center_cosine": "center_residual_soft",
+    "center_far_agreement": "center_residual_far",
+}
 
 
 class Table(NamedTuple):
@@ -54,6 +63,7 @@ TABLES = (
             Column("weight_cosine", "h, row of W", 3),
             Column("mean_cosine", "h, class mean", 3),
             Column("soft_center_cosine", "h, soft center", 3),
+            Column("nonnegative_center_cosine", "h, center ≥ 0", 3),
             Column("center_cosine_centred", "h, center −", 3),
             Column("weight_cosine_centred", "h, row −", 3),
             Column("mean_cosine_centred", "h, mean −", 3),
@@ -62,11 +72,14 @@ TABLES = (
             Column("weight_mean_agreement", "row, mean", 3, 1, TRAIN),
             Column("center_far_agreement", "center, at ∞", 3, 1, TRAIN),
             Column("center_nonnegative_agreement", "center, ≥ 0", 3, 1, TRAIN),
+            Column("center_residual", "KKT", 1, 1, TRAIN, form="{most}", kind="e"),
         ),
         "Mean cosines, of features h to what may be called the center of their class, and of these to each other. "
         "Center: the point of least loss at the mean norm; soft center: that of the trial's own soft target; at ∞: as "
         "the norm grows without bound; ≥ 0: within the positive orthant. −: less the mean feature of train, which is "
-        "what the common mode adds to the plain ones",
+        "what the common mode adds to the plain ones. KKT: the residual of the centers, 0 for the exact point of least "
+        "loss, the largest over classes and trials; ‡: that of the points that a number is about is above 1e-5 in "
+        "some trial",
     ),
     Table(
         "cones",
@@ -103,8 +116,18 @@ def columns(table: Table, data: StudyData) -> list[Column]:
 
 def texts(data: StudyData, shown: list[Column]) -> dict[tuple[str, ...], list[str]]:
     """Returns the printed cells of every setting, by `results.SETTING`."""
-    found = cells(data.frame, shown, results.SETTING)
-    return {key: [_cell(column, cell) for column, cell in zip(shown, own)] for key, own in found.items()}
+    found, inexact = cells(data.frame, shown, results.SETTING), _inexact(data.frame)
+
+    def cell(key: tuple[str, ...], column: Column, text: str) -> str:
+        return _cell(column, text) + (INEXACT if (*key, RESIDUALS.get(column.metric)) in inexact else "")
+
+    return {key: [cell(key, column, text) for column, text in zip(shown, own)] for key, own in found.items()}
+
+
+def _inexact(frame: pd.DataFrame) -> set[tuple[str, ...]]:
+    """Every (*`results.SETTING`, residual) that is too large in some trial."""
+    rows = frame[frame["metric"].isin(RESIDUALS.values()) & (frame["value"] > EXACT)]
+    return set(rows[[*results.SETTING, "metric"]].itertuples(index=False, name=None))
 
 
 def numbers(table: Table, data: StudyData) -> pd.DataFrame:
@@ -116,4 +139,6 @@ def numbers(table: Table, data: StudyData) -> pd.DataFrame:
 def _cell(column: Column, cell: str) -> str:
     if column.metric in FLOORED and cell.startswith("–"):
         return UNKNOWN
-    return {"0": "no", "1": "yes"}.get(cell, cell) if column.metric == "cone_by_construction" else cell
+    number, *fewer = cell.split(" ")  # behind it (n=...) where some trial has none
+    word = {"0": "no", "1": "yes"}.get(number, number)
+    return " ".join([word, *fewer]) if column.metric == "cone_by_construction" else cell

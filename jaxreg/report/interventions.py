@@ -1,7 +1,7 @@
 """How much of each gap to the baseline an intervention on the baseline closes, as a table."""
 
 from collections.abc import Collection, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ from jaxreg.calibration import floors
 from jaxreg.geometry.interventions import share_closed
 from jaxreg.geometry.summary import CALIBRATION_NOISE, MARGIN_NOISE
 from jaxreg.report.data import StudyData
+from jaxreg.report.differences import MARK
 from jaxreg.report.palette import looks
 from jaxreg.statistics import BASELINE, baseline_of
 
@@ -31,11 +32,15 @@ GAPS = {
     "margin": Gap("label_margin", "margin", 1, MARGIN_NOISE),
 }
 COLUMNS = ("the baseline gets", "metric", "baseline", "changed baseline", "setting", "gap closed", "n")
+NUMBERS = ["setting", "change", "metric", "baseline", "changed", "own", "closed", "least", "greatest", "n"]
+NUMBERS += ["inside_floor"]
 NOTE = (
-    "The baseline at the same seed and overrides is given the mean norm of a setting, or turned toward the class "
-    "centers by the mean difference of angle. Means over seeds; gap closed: (baseline - changed) / (baseline - "
-    "setting) of these means, with the lowest and highest seed where every gap is large enough for a share; –: the gap "
-    "is inside the noise floor of ECE, or too small. Margin: signed angular margin, rad."
+    "The baseline at the same seed and overrides is given the mean norm of a setting, or turned to its mean angle to "
+    "the class centers. Means over seeds; gap closed: (baseline - changed) / (baseline - setting) of these means, with "
+    "the lowest and highest seed where every gap is large enough for a share; –: the gap is inside the noise floor of "
+    f"ECE, or too small. {MARK}: the ECE of the setting differs from the baseline's by less than the noise floor; no "
+    "mark where none was measured, as of the changed baseline, whose difference may be noise as well. Margin: signed "
+    "angular margin, rad."
 )
 
 
@@ -57,7 +62,9 @@ def lines(data: StudyData) -> list[Line]:
 
 
 def numbers(data: StudyData) -> pd.DataFrame:
-    """Returns the same in numbers: setting, change, metric, baseline, changed, own, closed, least, greatest, n."""
+    """Returns the same in numbers: setting, change, metric, baseline, changed, own, closed, least, greatest, n,
+    inside_floor (of own - baseline; none where no floor is known).
+    """
     wanted = [gap.metric for gap in GAPS.values()] + [f"{change}_{gap}" for change in CHANGES for gap in GAPS]
     rows = data.frame[(data.frame["split"] == data.split) & data.frame["metric"].isin([*wanted, floors.FLOORS["ece"]])]
     changed = set(rows.loc[rows["metric"].str.startswith(tuple(CHANGES)), "setting"])
@@ -67,16 +74,15 @@ def numbers(data: StudyData) -> pd.DataFrame:
     found = []
     for setting, base in _pairs(data, changed):
         known = [ends[key] for side in (setting, base) if (key := (side, floors.FLOORS["ece"])) in ends]
-        floor = floors.reach("ece", known) if known else 0.0
+        floor = floors.reach("ece", known)
         before, own = (dict(zip(wanted, one.to_numpy().T)) for one in _same_seeds(tables[base], tables[setting]))
         for change, told in CHANGES.items():
             for name, gap in GAPS.items():
-                noise = max(gap.noise, floor) if name == "ece" else gap.noise
+                reach = floor if name == "ece" else np.nan
                 sides = (before[gap.metric], own[f"{change}_{name}"], own[gap.metric])
-                numbers_ = _numbers(np.stack(sides, 1), gap.scale, noise)
+                numbers_ = _numbers(np.stack(sides, 1), gap, reach)
                 found += [(setting, told, gap.title, *numbers_)] if numbers_ else []
-    columns = ["setting", "change", "metric", "baseline", "changed", "own", "closed", "least", "greatest", "n"]
-    return pd.DataFrame(found, columns=columns)
+    return pd.DataFrame(found, columns=NUMBERS).astype({"inside_floor": "boolean"})
 
 
 def _pairs(data: StudyData, settings: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -95,22 +101,25 @@ def _same_seeds(base: pd.DataFrame, own: pd.DataFrame) -> tuple[pd.DataFrame, pd
     return base if base.index.equals(own.index) else base.reindex(own.index), own
 
 
-def _numbers(sides_S3: np.ndarray, scale: float, noise: float) -> tuple[float, ...] | None:
-    """Of a metric before, changed and after: means, the share closed, its least and greatest over seeds, n; or None.
+def _numbers(sides_S3: np.ndarray, gap: Gap, floor: float) -> tuple[Any, ...] | None:
+    """Of a metric before, changed and after: means, the share closed, its least and greatest over seeds, n, whether
+    the means before and after differ by less than the floor (None without one); or None without seeds.
 
     The shares are nan inside the noise.
     """
-    sides_S3 = sides_S3[~np.isnan(sides_S3).any(1)]
+    sides_S3 = sides_S3[np.isfinite(sides_S3).all(1)]
     if not len(sides_S3):
         return None
-    means = sides_S3.mean(0)
+    means, noise = sides_S3.mean(0), np.fmax(gap.noise, floor)
     closed = share_closed(means[0], means[1], means[2], noise)
     shares = [share_closed(one, moved, other, noise) for one, moved, other in sides_S3]
     range_ = (min(shares), max(shares)) if np.isfinite(shares).all() else (np.nan, np.nan)
-    return (*(scale * means), closed, *range_, len(sides_S3))
+    inside = None if np.isnan(floor) else floors.inside(means[2] - means[0], floor)
+    return (*(gap.scale * means), closed, *range_, len(sides_S3), inside)
 
 
-def _texts(row: NamedTuple) -> list[str]:
-    baseline, changed, own, closed, least, greatest = row[4:10]
-    spread = "" if pd.isna(least) else f" [{least:.0%}, {greatest:.0%}]"
-    return [f"{baseline:.3f}", f"{changed:.3f}", f"{own:.3f}", "–" if pd.isna(closed) else f"{closed:.0%}{spread}"]
+def _texts(row: Any) -> list[str]:
+    sides = [f"{side:z.3f}" for side in (row.baseline, row.changed, row.own)]
+    sides[2] += MARK if pd.notna(row.inside_floor) and row.inside_floor else ""
+    spread = "" if pd.isna(row.least) else f" [{row.least:z.0%}, {row.greatest:z.0%}]"
+    return [*sides, "–" if pd.isna(row.closed) else f"{row.closed:z.0%}{spread}"]

@@ -10,7 +10,7 @@ import jinja2
 from etils import epath
 
 from jaxreg.files import write_whole
-from jaxreg.report import calibration_table, claim_table, figures, interventions, tables, verdicts
+from jaxreg.report import calibration_table, claim_table, counts, figures, interventions, tables, verdicts
 from jaxreg.report.data import StudyData, load
 from jaxreg.report.text import note
 
@@ -60,7 +60,7 @@ def render(
         title=" + ".join(data.config),
         css=_resource("style.css"),
         data=data,
-        counts=figures.counts(data),
+        counts=counts.counts(data),
         limit=limit,
         sections=SECTIONS,
         drawn=drawn,

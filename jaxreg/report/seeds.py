@@ -11,6 +11,7 @@ from jaxreg.report.columns import Column, main_columns
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import WIDTH, Look, grid, looks
 
+LETTERS = 30  # of a name, in a line
 SHOWN = ("accuracy", "nll", "nll_ts", "ece", "ece_ts", "confidence_gap")
 
 FLOORS = {"ece": "ece_floor", "ece_ts": "ece_floor_ts"}  # what a perfectly calibrated network would show
@@ -21,17 +22,23 @@ def figure(data: StudyData) -> Figure | None:
     columns = [column for column in main_columns(data.frame, data.split) if column.metric in SHOWN]
     if not columns:
         return None
-    names = [
-        textwrap.fill(setting.replace("(", " (", 1) if len(setting) > 30 else setting, 30) for setting in data.settings
-    ]
-    rows, line = -(-len(columns) // 3), max(0.3, 0.06 + 0.18 * max(name.count("\n") + 1 for name in names))
-    figure = Figure(figsize=(WIDTH, rows * (0.8 + line * len(names))), layout="constrained")
+    shown = list(names(data).values())
+    rows, line = -(-len(columns) // 3), max(0.3, 0.06 + 0.18 * max(name.count("\n") + 1 for name in shown))
+    figure = Figure(figsize=(WIDTH, rows * (0.8 + line * len(shown))), layout="constrained")
     axes = grid(figure, len(columns), 3, sharey=True)
     for axis, column in zip(axes, columns):
         _strip(axis, data, column, looks(data))
-    axes[0].set_yticks(range(len(names)), names)
-    axes[0].set_ylim(len(names) - 0.5, -0.5)
+    axes[0].set_yticks(range(len(shown)), shown)
+    axes[0].set_ylim(len(shown) - 0.5, -0.5)
     return figure
+
+
+def names(data: StudyData) -> dict[str, str]:
+    """Returns the name of every setting as it stands beside an axis: long ones in several lines."""
+    return {
+        setting: textwrap.fill(setting.replace("(", " (", 1) if len(setting) > LETTERS else setting, LETTERS)
+        for setting in data.settings
+    }
 
 
 def _strip(axis: Axes, data: StudyData, column: Column, look: dict[str, Look]) -> None:

@@ -1,9 +1,10 @@
 import io
+import itertools
 
 import numpy as np
 import pytest
 
-from jaxreg.calibration import diagrams, figures
+from jaxreg.calibration import figures, smooth_curve
 from tests.calibration.data import draw, softmax
 
 
@@ -32,9 +33,67 @@ def test_a_reliability_diagram_a_setting():
     assert after["none"] == pytest.approx(after["focal"])
 
 
+def lower(figure):
+    """The panels with bars."""
+    return [axis for axis in figure.axes if len(axis.patches) >= 15]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("flat_first", [True, False])
+def test_every_bar_and_number_of_every_panel_lies_inside(flat_first):
+    rng, correct = np.random.default_rng(0), np.ones((1, 400))
+    flat, sharp = rng.uniform(0.3, 1, (1, 400)), rng.choice([0.4, 0.97], (1, 400), p=[0.2, 0.8])
+    seen_ = [figures.Seen(one, one, correct) for one in ((flat, sharp) if flat_first else (sharp, flat))]
+    figure = figures.reliability({"a": seen_[0], "b": seen_[1]})
+    panels(figure)
+    tops = []
+    for axis in lower(figure):
+        limit = axis.get_ylim()[1]
+        heights = [bar.get_height() for bar in axis.patches if hasattr(bar, "get_height")]
+        tops.append(max(heights))
+        assert sum(heights) == pytest.approx(100)
+        assert max(heights) < limit
+        frame = axis.get_window_extent()
+        assert all(text.get_window_extent().y1 <= frame.y1 for text in axis.texts)
+    assert abs(tops[0] - tops[1]) > 30
+    assert len(tops) == 2
+
+
+def test_bars_are_the_counts_of_right_closed_bins():
+    confidence = np.array([[1 / 3, 1 / 3, 0.4, 1.0, 2 / 3]], np.float32)  # on edges: they belong to the bin below
+    (axis,) = lower(figures.reliability({"a": figures.Seen(confidence, confidence, np.ones((1, 5)))}, bins=15))
+    heights = [bar.get_height() for bar in axis.patches if hasattr(bar, "get_height")]
+    assert [round(height) for height in heights] == [0, 0, 0, 0, 40, 20, 0, 0, 0, 20, 0, 0, 0, 0, 20]
+    assert [text.get_text() for text in axis.texts] == ["2", "1", "1", "1"]
+
+
+def test_long_names_do_not_run_into_each_other():
+    names = [
+        "label_smoothing(epsilon=0.15)",
+        "confidence_penalty(beta=0.1)",
+        "mixup+label_smoothing(alpha=0.2)",
+        "none",
+    ]
+    for draw_ in (figures.reliability, figures.histograms):
+        figure = draw_(dict.fromkeys(names, seen(1.0)))
+        panels(figure)
+        boxes = [axis._left_title.get_window_extent() for axis in figure.axes if axis.get_title(loc="left")]
+        assert len(boxes) == 4
+        assert all(one.x1 <= other.x0 for one, other in itertools.pairwise(boxes))
+
+
+def test_no_curve_crosses_confidences_that_nobody_said():
+    confidence = np.concatenate([np.full((1, 200), 0.1), np.full((1, 200), 0.9)], -1)
+    figure = figures.reliability({"a": figures.Seen(confidence, confidence, np.ones((1, 400)))})
+    curve = panels(figure)["a"].lines[1]
+    assert np.isnan(curve.get_ydata()).sum() == 1
+    middle = (curve.get_xdata() > 0.35) & (curve.get_xdata() < 0.65)
+    assert not middle.any()
+
+
 def test_the_smooth_curve_and_its_band():
     one = seen(1.0)
-    confidence, accuracy, low, high = diagrams.smooth(one.confidence, one.correct)
+    confidence, accuracy, low, high = smooth_curve.smooth(one.confidence, one.correct)
     assert (low <= high).all()
     assert np.mean((low <= accuracy) & (accuracy <= high)) > 0.99
     assert np.mean((low <= confidence) & (confidence <= high)) > 0.7  # calibrated: the diagonal is inside, mostly
@@ -44,9 +103,9 @@ def test_the_smooth_curve_by_a_sum_over_images():
     # Every example as seen in the mirrors at 0 and 1, under a Gaussian, in float64.
     confidence = np.random.default_rng(0).uniform(0.5, 1, 300)
     correct = np.random.default_rng(1).random(300) < confidence
-    grid, accuracy, _, _ = diagrams.smooth(confidence[None], correct[None])
+    grid, accuracy, _, _ = smooth_curve.smooth(confidence[None], correct[None])
     images = np.concatenate([confidence, -confidence, 2 - confidence])
-    kernel = np.exp(-((grid[:, None] - images) ** 2) / (2 * diagrams.BANDWIDTH**2))
+    kernel = np.exp(-((grid[:, None] - images) ** 2) / (2 * smooth_curve.BANDWIDTH**2))
     np.testing.assert_allclose(accuracy, kernel @ np.tile(correct, 3) / kernel.sum(1), atol=2e-3)
     assert grid[-1] == 1.0
     assert 0.35 < grid[0] < 0.5  # the curve ends where too few examples are left

@@ -1,3 +1,4 @@
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -84,6 +85,67 @@ def test_opposite_centers_still_span_a_plane(space):
     centers[1] = -centers[0]
     plane = maps.through_two_centers(space._replace(centers_KD=centers))
     np.testing.assert_allclose(plane.axes_2D @ plane.axes_2D.T, np.eye(2), atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("centers", "name"),
+    [
+        ([[1, 0, 0], [2, 0, 0], [4, 0, 0]], "three centers"),  # on one line
+        ([[1, 2, 3], [1, 2, 3], [1, 2, 3]], "three centers"),
+        ([[1, 2, 3], [1, 2, 3], [0, 1, 0]], "three centers"),
+        ([[0.1, 0.2, 0.3], [0.3, 0.6, 0.9], [0, 1, 0]], "two centers"),  # in one direction
+        ([[0, 0, 0], [0, 2, 0], [0, 1, 0]], "two centers"),
+        ([[0, 0, 0], [0, 0, 0], [0, 0, 0]], "two centers"),
+        ([[0, 0, 0], [0, 0, 0], [0, 0, 0]], "three centers"),
+    ],
+)
+def test_centers_that_span_less_than_a_plane_still_lie_on_one(centers, name):
+    rng, centers = np.random.default_rng(0), np.array(centers, np.float32)
+    head = Head(rng.normal(size=(3, 3)), np.zeros(3))
+    plane = maps.PLANES[name](maps.Space(rng.normal(size=(9, 3)), np.arange(9) % 3, head, centers))
+    np.testing.assert_allclose(plane.axes_2D @ plane.axes_2D.T, np.eye(2), atol=1e-12)
+    for k in plane.classes:
+        back = plane.point_D + plane.project(centers[k]) @ plane.axes_2D
+        np.testing.assert_allclose(back, centers[k], atol=1e-6)
+
+
+def test_two_classes_have_all_maps_but_that_of_three_centers(space):
+    head = Head(space.head.kernel_DK[:, :2], space.head.bias_K[:2])
+    two = maps.Space(space.features_ND, space.labels_N % 2, head, space.centers_KD[:2])
+    figure = map_figure.draw({"two classes": two})
+    assert [axis.get_ylabel() for axis in figure.axes] == ["two centers", "most variance", "random"]
+    with pytest.raises(ValueError, match="no map can be drawn"):
+        map_figure.draw({"two classes": two}, ["three centers"])
+    beside = map_figure.draw({"two classes": two, "four": space}, ["three centers"])
+    assert [text.get_text() for text in beside.axes[0].texts] == ["fewer than\n3 classes"]
+    assert beside.axes[1].images
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("first", [True, False])
+def test_a_space_of_dead_features_is_a_word_among_the_maps(space, first):
+    dead = space._replace(features_ND=0 * space.features_ND, centers_KD=np.full((4, 6), np.nan))
+    spaces = {"dead": dead, "alive": space} if first else {"alive": space, "dead": dead}
+    for figure in (map_figure.draw(spaces), map_figure.draw_rows({"row": spaces})):
+        figure.canvas.draw()
+        words = [text.get_text() for axis in figure.axes if not axis.images for text in axis.texts]
+        assert set(words) == {"features are zero\nor not finite"}
+        assert len([axis for axis in figure.axes if axis.images]) == len(words)
+
+
+def test_no_line_of_a_grid_crosses_a_map(space):
+    with matplotlib.rc_context({"axes.grid": True}):
+        figure = map_figure.draw({"one": space})
+    lines = [line for axis in figure.axes for line in axis.get_xgridlines() + axis.get_ygridlines()]
+    assert not any(line.get_visible() for line in lines)
+
+
+def test_classes_of_one_colour_have_different_markers():
+    rng, labels = np.random.default_rng(0), np.arange(24) % 12
+    many = maps.Space(rng.normal(size=(24, 3)), labels, Head(rng.normal(size=(3, 12)), np.zeros(12)), np.eye(12, 3))
+    (axis,) = map_figure.draw({"twelve": many}, ["random"]).axes
+    shapes = [group.get_paths()[0].vertices.shape for group in axis.collections if len(group.get_offsets()) in (20, 4)]
+    assert len(set(shapes)) == 2
 
 
 def test_maps_of_a_row_share_their_scale(space):

@@ -17,6 +17,8 @@ SETTINGS = (
     ("mixup", {"alpha": 1.0}),
 )
 EXAMPLES = 500
+ATTACKED = 250  # of these, by the attack that moves features
+PROBES = ("calibration", "robustness", "geometry", "displacement", "over_training")
 CENTERS = 8 * np.eye(3, 5)
 PROVENANCE = {
     "git": {"commit": "0123456789abcdef", "dirty": True},
@@ -36,7 +38,7 @@ def write(
     workdir.mkdir(parents=True)
     (workdir / "provenance.json").write_text(json.dumps(PROVENANCE))
     (workdir / "config.json").write_text(json.dumps({"name": study, "seeds": list(range(seeds)), "note": "<b>&</b>"}))
-    tables, steps = {probe: [] for probe in ("calibration", "robustness", "geometry", "over_training")}, []
+    tables, steps = {probe: [] for probe in PROBES}, []
     for i, (name, hyperparameters) in enumerate(settings):
         for seed in range(seeds):
             trial = f"{name}-{i}-{seed}"
@@ -110,12 +112,13 @@ def trial_of(rng, i, eps):
         ),
         "robustness": (robustness, masks),
         "geometry": (geometry, {"test/norm": norm, "test/center_cosine": cosine, "class/center": CENTERS}),
+        "displacement": displacement_of(i),
         "over_training": snapshots_of(rng, i),
     }
 
 
 def more_geometry(row, i):
-    """Scaling, interventions and displacement of one trial."""
+    """Scaling, interventions, the regime and the centers of one trial."""
     rows = [
         row(f"{kind}_{name}/{s:g}", 0.1 * s + 0.01 * i)
         for kind in ("scaled", "tempered")
@@ -135,10 +138,20 @@ def more_geometry(row, i):
         swapped = {"ece": 0.1 + 0.005 * i, "nll": 0.1, "margin": 0.2}
         rows += [row(f"{change}_{name}", v) for change in ("norm_swap", "turn") for name, v in swapped.items()]
         rows += [row(f"{change}_{name}_share", 0.5) for change in ("norm_swap", "turn") for name in swapped]
+    rows.append(Row("train", "center_residual", 1e-6 * 10**i, 100))
+    return rows
+
+
+def displacement_of(i):
+    """Rows and arrays of what an attack did to features: the first 50 of those attacked are mistakes without it."""
+    counted = np.arange(ATTACKED) >= 50
+    row = lambda name, value, n=200: Row("test", f"adversarial_{name}", value, n)  # noqa: E731
+    rows = [row("norm_change", -0.1)]
     for part in ("radial", "label", "rival", "rest"):
-        rows += [row(f"adversarial_{part}_share", 0.25), row(f"adversarial_{part}_part", 0.5 + i)]
+        rows += [row(f"{part}_share", 0.25), row(f"{part}_part", 0.5 + i)]
     path = {"norm": 10 - i, "angle": 1.2}
-    return rows + [row(f"adversarial_path_{name}@{s}", v + 0.1 * s) for name, v in path.items() for s in range(3)]
+    rows += [row(f"path_{name}@{s}", v + 0.1 * s, 100) for name, v in path.items() for s in range(3)]
+    return rows, {"test/adversarial_counted": counted}
 
 
 def snapshots_of(rng, i):
@@ -147,20 +160,51 @@ def snapshots_of(rng, i):
     rows = [
         Row("train", f"over_training/{name}@{s}", 0.5 + 0.1 * i + s / 500, 100) for name in names for s in (0, 18, 270)
     ]
-    labels = rng.integers(0, 3, 60)
+    labels = rng.integers(0, len(CENTERS), 60)
     arrays = {"labels": labels}
     for step in (0, 18, 270):
         arrays |= {f"features@{step}": CENTERS[labels] + rng.normal(size=(60, 5)), f"kernel@{step}": CENTERS.T / 8}
-        arrays |= {f"bias@{step}": np.zeros(3), f"center@{step}": CENTERS}
+        arrays |= {f"bias@{step}": np.zeros(len(CENTERS)), f"center@{step}": CENTERS}
     return rows, arrays
 
 
 def predictions_of(rng):
     """Features around three class centers, and the head whose rows point at them."""
-    labels = rng.integers(0, 3, EXAMPLES)
+    labels = rng.integers(0, len(CENTERS), EXAMPLES)
     features = CENTERS[labels] / 2 + rng.normal(size=(EXAMPLES, 5))
-    head = {"kernel": CENTERS.T / 8, "bias": np.zeros(3)}
+    head = {"kernel": CENTERS.T / 8, "bias": np.zeros(len(CENTERS))}
     return {"test": {"features": features, "labels": labels}, "head": head}
+
+
+def kill(workdir, trial):
+    """Makes the features of one trial zero, as the probes leave such a trial behind: no direction, no cosine."""
+    dead = (
+        "center_",
+        "weight_",
+        "mean_",
+        "cone_",
+        "nc",
+        "label_margin",
+        "effective_rank",
+        "adversarial_",
+        "best_scale",
+    )
+    for path in workdir.glob("probes/*/program-0.parquet"):
+        rows = pd.read_parquet(path)
+        names = rows["metric"].str.removeprefix("over_training/")
+        lost = (rows["trial"] == trial) & names.str.startswith(dead)
+        rows.loc[lost, ["value", "low", "high"]] = np.nan
+        rows.loc[(rows["trial"] == trial) & (names.str.startswith("feature_norm")), "value"] = 0.0
+        results.write(path, pa.Table.from_pandas(rows, schema=results.SCHEMA, preserve_index=False))
+    for path in [*workdir.glob(f"probes/*/{trial}.npz"), *workdir.glob(f"predictions/{trial}/test.npz")]:
+        np.savez(path, **{name: _killed(name, array) for name, array in np.load(path).items()})
+    results.gather(workdir)
+
+
+def _killed(name, array):
+    if any(word in name for word in ("center", "cosine")):
+        return np.full_like(array, np.nan)
+    return 0 * array if any(word in name for word in ("features", "norm")) else array
 
 
 def curve_of(origin, rng):

@@ -67,6 +67,17 @@ def test_many_tests_are_cut_and_say_so():
 
 def test_the_figure_of_every_claim_exists():
     assert {claim.figure for claim in claims.CLAIMS.values()} <= set(figures.FIGURES)
+    assert set(claim_table.SHOWN_BY.values()) <= set(figures.FIGURES)
+
+
+def test_a_claim_links_the_figures_of_its_tests_too(reported):
+    saved = json.loads((reported / "report" / "tables" / "claims.json").read_text())
+    shown = {claim["claim"]: claim_table.figures(claim, figures.FIGURES) for claim in saved}
+    assert shown["mechanism"] == ["mechanism", "within"]
+    assert shown["norm"] == ["geometry"]
+    (mechanism,) = [claim for claim in saved if claim["claim"] == "mechanism"]
+    assert claim_table.figures(mechanism, {"within"}) == ["within"]  # the other one was not drawn
+    assert claim_table.figures({"claim": "norm"}, figures.FIGURES) == []
 
 
 def test_cosine_and_radius_are_correlated_study_by_study_over_right_examples(tmp_path):

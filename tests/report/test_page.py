@@ -13,7 +13,7 @@ import pytest
 from etils import epath
 from matplotlib.figure import Figure
 
-from jaxreg.report import data, figures, interventions, page, palette, printer, tables, verdicts
+from jaxreg.report import counts, data, figures, interventions, page, palette, printer, tables, verdicts
 from jaxreg.robustness.verdict import CHECKS
 
 CLAIMS = [
@@ -118,7 +118,9 @@ def test_every_figure_is_there_as_png_and_pdf(workdir, seen):
 
 def test_captions_and_pictures_tell_n(seen):
     assert seen.text.count("n = 3 trials a setting, 500 test examples a trial.") > len(figures.FIGURES) / 2
-    assert seen.text.count("n = 3 trials a setting") >= len(figures.FIGURES)
+    assert seen.text.count("n = 3 trials a setting") + seen.text.count("One trial a setting, at most 150") >= len(
+        figures.FIGURES
+    )
     assert "figcaption" in seen.tags
 
 
@@ -126,9 +128,15 @@ def test_captions_tell_the_examples_of_their_own_metric(workdir):
     loaded = data.load([workdir])
     few = loaded.frame["metric"].str.startswith("robust_accuracy")
     other = dataclasses.replace(loaded, frame=loaded.frame.assign(n=loaded.frame["n"].mask(few, 250)))
-    assert figures.counts(other, "robust_accuracy/") == "n = 3 trials a setting, 250 test examples a trial."
-    assert figures.counts(other, "no_such_metric") == figures.counts(other, "") == "n = 3 trials a setting."
-    assert figures.counts(other) == "n = 3 trials a setting, 500 test examples a trial."
+    assert counts.counts(other, "robust_accuracy/") == "n = 3 trials a setting, 250 test examples a trial."
+    assert counts.counts(other, "no_such_metric") == counts.counts(other, "") == "n = 3 trials a setting."
+    assert counts.counts(other) == "n = 3 trials a setting, 500 test examples a trial."
+    each = "n = 3 trials a setting; clean: 500 test examples; under attack: 250 test examples a trial."
+    assert figures.FIGURES["mechanism"].told(other) == figures.FIGURES["robust_bars"].told(other) == each
+    assert figures.FIGURES["mechanism"].told(loaded) == "n = 3 trials a setting, 500 test examples a trial."
+    moved = "n = 3 trials a setting; left and middle: 200 test examples; right: 100 test examples a trial."
+    assert figures.FIGURES["displacement"].told(loaded) == f"Radius 0.1. {moved}"
+    assert "at most 150" in figures.FIGURES["maps"].told(loaded)
 
 
 def test_provenance_command_and_claims_are_told(seen):
@@ -307,6 +315,26 @@ def test_interventions_are_told_with_the_share_that_they_close(tmp_path):
     assert not table.index.get_level_values("setting").isin(["none"]).any()
     told = next(line.cells for line in interventions.lines(study) if line.setting.startswith("mixup"))
     assert told[-2:] == ["50% [50%, 50%]", "2"]
+    assert not table.loc["mixup(alpha=1)", "its mean norm", "ECE %"]["inside_floor"]
+
+
+def test_no_share_is_minus_nothing(tmp_path):
+    study = data.load([made_up.write(tmp_path / "digits", seeds=2, arrays=False, curves=False)])
+    moved = (study.frame["metric"] == "norm_swap_nll") & (study.frame["regularizer"] == "mixup")
+    almost = study.frame["value"].where(~moved, 0.1 * 0.5 - 1e-5)  # past the baseline by a 3000th of the gap
+    lines = interventions.lines(dataclasses.replace(study, frame=study.frame.assign(value=almost)))
+    shares = [line.cells[-2] for line in lines]
+    assert "0% [0%, 0%]" in shares
+    assert not any("-0%" in share for share in shares)
+
+
+def test_what_is_not_finite_leaves_the_means_of_interventions(tmp_path):
+    study = data.load([made_up.write(tmp_path / "digits", seeds=2, arrays=False, curves=False)])
+    lost = (study.frame["metric"] == "turn_nll") & (study.frame["seed"] == 0)
+    frame = study.frame.assign(value=study.frame["value"].mask(lost, -np.inf))
+    table = interventions.numbers(dataclasses.replace(study, frame=frame)).set_index(["change", "metric"])
+    assert set(table.loc[("its mean angle to the center", "NLL"), "n"]) == {1}
+    assert np.isfinite(table.loc[("its mean angle to the center", "NLL"), "changed"].astype(float)).all()
 
 
 def test_a_gap_inside_the_noise_has_no_share(tmp_path):
@@ -317,6 +345,12 @@ def test_a_gap_inside_the_noise_has_no_share(tmp_path):
     assert closed.loc["label_smoothing(epsilon=0.1)", "its mean norm", "NLL"].notna().all()  # no floor is known of it
     told = next(line.cells for line in interventions.lines(study) if line.setting == "label_smoothing(epsilon=0.1)")
     assert told[-2] == "–"
+    assert told[-3] == "11.000≈"
+    told = next(line.cells for line in interventions.lines(study) if line.setting == "mixup(alpha=1)")
+    assert told[-3] == "13.000"
+    unknown = dataclasses.replace(study, frame=study.frame[study.frame["metric"] != "ece_floor"])
+    assert not any("≈" in cell for line in interventions.lines(unknown) for cell in line.cells)
+    assert interventions.numbers(unknown)["inside_floor"].isna().all()
 
 
 def test_a_sweep_is_compared_with_the_baseline_of_its_overrides(tmp_path):
@@ -343,3 +377,25 @@ def test_the_regime_and_the_tables_of_geometry(workdir, seen):
     assert [line["b = 0"] for line in cones] == ["yes", "no", "no", "no"]
     saved = pd.read_csv(workdir / "report" / "tables" / "cones.csv")
     assert saved[saved["metric"] == "nc1"]["mean"].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4])
+
+
+def test_the_largest_residual_of_the_centers_is_told_and_marked(workdir):
+    study = data.load([workdir])
+    far = study.frame[study.frame["metric"] == "center_residual"].assign(metric="center_residual_nonnegative")
+    near = study.frame[study.frame["metric"] == "center_cosine"].assign(metric="nonnegative_center_cosine", value=0.7)
+    larger = far.assign(value=np.where(far["trial"] == "none-0-2", 2e-5, 1e-7))
+
+    def table(frame):
+        (found,) = [
+            rest
+            for rest in tables.geometry_lines(dataclasses.replace(study, frame=frame))
+            if rest[0].name == "directions"
+        ]
+        return [dict(zip([column.title for column in found[1]], line.cells[1:])) for line in found[2]]
+
+    plain, more = table(study.frame), table(pd.concat([study.frame, near, larger]))
+    assert [line["KKT"] for line in plain] == ["1.0e-06", "1.0e-05", "1.0e-04‡", "1.0e-03‡"]
+    assert ["‡" in line["h, center"] for line in plain] == [False, False, True, True]
+    assert not any("‡" in line["h, row of W"] for line in plain)
+    assert "h, center ≥ 0" not in plain[0]  # results from before there was such a number
+    assert [line["h, center ≥ 0"] for line in more] == ["0.700 ± 0.000‡", *3 * ["0.700 ± 0.000"]]
