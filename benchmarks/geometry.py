@@ -217,7 +217,7 @@ def memory(args: argparse.Namespace) -> None:
         features = np.zeros((count, len(labels), args.width), np.float32)
         given = parallel.put_trials(({"train": features}, Head(kernel, bias), np.zeros(count, np.float32)), mesh)
         shared = parallel.put_shared(({"train": labels}, np.float32(0)), mesh)
-        compiled = probe._program(trial.measure_trial, mesh).lower(given, shared).compile()
+        compiled = probe._program(trial.measure_placed, mesh).lower(given, shared).compile()
         used = compiled.memory_analysis()
         sizes = {"inputs": used.argument_size_in_bytes, "results": used.output_size_in_bytes}
         sizes |= {"working": used.temp_size_in_bytes}

@@ -1,5 +1,6 @@
 """Passes over examples in chunks: memory beyond the examples themselves does not grow with their number."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,26 +13,48 @@ Tree = Any
 CHUNK = 2048  # examples in flight
 
 
-def total(of_chunk: Callable[..., Tree], *arrays: Array) -> Tree:
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """Examples [N, ...] of one trial where they lie, in stacks [T, N, ...]: a slice of their own would be a copy."""
+
+    stacks: Array
+    trial: Array
+
+    def __len__(self) -> int:
+        return self.stacks.shape[1]
+
+    def cut(self, start: Array | int, size: int) -> Array:
+        shape = self.stacks.shape[2:]
+        at = [jnp.asarray(index, jnp.int32) for index in (self.trial, start, *[0] * len(shape))]
+        return lax.dynamic_slice(self.stacks, at, (1, size, *shape))[0]
+
+
+Rows = Array | Placed
+
+
+def total(of_chunk: Callable[..., Tree], *arrays: Rows) -> Tree:
     """Sums `of_chunk(counts_B, *chunk)` over chunks of `arrays` [N, ...].
 
     `counts_B` is 1, and 0 for examples that the chunk before has had: the last chunk is as long as the others.
     """
     count = len(arrays[0])
     if count <= CHUNK:
-        return of_chunk(jnp.ones(count), *arrays)
+        return of_chunk(jnp.ones(count), *_cut(arrays, 0, count))
 
     def look(place: Array | int) -> Tree:
         start = jnp.minimum(place * CHUNK, count - CHUNK)
         counts_B = (start + jnp.arange(CHUNK) >= place * CHUNK).astype(jnp.float32)
         return of_chunk(counts_B, *_cut(arrays, start, CHUNK))
 
-    varying = arrays[0].ravel()[0] * 0  # inside shard_map a carry must vary over the mesh as the data do
+    varying = (
+        _cut(arrays[:1], 0, 1)[0].ravel()[0] * 0
+    )  # inside shard_map a carry must vary over the mesh as the data do
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype) + varying.astype(s.dtype), jax.eval_shape(look, 0))
     return lax.fori_loop(0, -(-count // CHUNK), lambda i, sums: jax.tree.map(jnp.add, sums, look(i)), zeros)
 
 
-def each(of_chunk: Callable[..., Tree], parts: Mapping[str, tuple[Array, ...]]) -> dict[str, Tree]:
+def each(of_chunk: Callable[..., Tree], parts: Mapping[str, tuple[Rows, ...]]) -> dict[str, Tree]:
     """Applies `of_chunk(*chunk)`, a tree of arrays [B, ...], to every part; compiled once, whatever their sizes."""
     counts = [len(arrays[0]) for arrays in parts.values()]
     size = min(CHUNK, max(counts))
@@ -51,12 +74,17 @@ def each(of_chunk: Callable[..., Tree], parts: Mapping[str, tuple[Array, ...]]) 
     }
 
 
-def _cut(arrays: tuple[Array, ...], start: Array | int, size: int) -> tuple[Array, ...]:
-    return tuple(lax.dynamic_slice_in_dim(a, start, size) for a in arrays)
+def _cut(arrays: tuple[Rows, ...], start: Array | int, size: int) -> tuple[Array, ...]:
+    return tuple(
+        a.cut(start, size) if isinstance(a, Placed) else lax.dynamic_slice_in_dim(a, start, size) for a in arrays
+    )
 
 
-def _pad(array: Array, size: int) -> Array:
-    missing = max(size - len(array), 0)
+def _pad(rows: Rows, size: int) -> Rows:
+    missing = size - len(rows)
+    if missing <= 0:
+        return rows
+    (array,) = _cut((rows,), 0, len(rows))
     return jnp.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxreg.geometry.chunks import total
+from jaxreg.geometry.chunks import Rows, total
 
 ROUNDING = 3e-6  # of the length of a mean in float32: class means that differ by less do not differ
 
@@ -27,7 +27,7 @@ class Collapse(NamedTuple):
     effective_rank: Array
 
 
-def collapse(features_ND: Array, labels_N: Array, kernel_DK: Array, predictions_N: Array, means_KD: Array) -> Collapse:
+def collapse(features_ND: Rows, labels_N: Array, kernel_DK: Array, predictions_N: Array, means_KD: Array) -> Collapse:
     """Neural collapse of un-augmented training features around their class means [K, D] (every class present).
 
     M = means less their mean; S_B = M'M / K; S_W = covariance around the class means (two passes, nothing cancels).
@@ -39,6 +39,7 @@ def collapse(features_ND: Array, labels_N: Array, kernel_DK: Array, predictions_
     nan: nc1 to nc4 where the class means differ by rounding alone, nc3 also where W is zero, share and rank where all
     features are equal.
     """
+    means_KD = jnp.asarray(means_KD)
     middle_D = means_KD.mean(0)
     spread_KD = means_KD - middle_D
     square_K = jnp.sum(spread_KD**2, 1)

@@ -18,12 +18,13 @@ class Head(NamedTuple):
 
 
 def measure_examples(
-    splits: Mapping[str, tuple[Array, Array]], head: Head, vectors: cosines.ClassVectors
+    splits: Mapping[str, tuple[chunks.Rows, Array]], head: Head, vectors: cosines.ClassVectors
 ) -> dict[str, dict[str, Array]]:
     """Predictions, norms, cosines, cones and margins of every example: arrays [N] by split. Angles in radians.
 
     Args: splits: features [N, D] and labels [N] by name.
     """
+    head, vectors = jax.tree.map(jnp.asarray, (head, vectors))
     apart_KK = margins.distances(head.kernel_DK)
     return chunks.each(lambda features_BD, labels_B: _batch(features_BD, labels_B, head, vectors, apart_KK), splits)
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxreg.geometry import cosines, margins, scaling
-from jaxreg.geometry.chunks import total
+from jaxreg.geometry.chunks import Rows, total
 from jaxreg.geometry.examples import Head
 
 NO_BASELINE = -1
@@ -38,7 +38,7 @@ def turn_toward(features_ND: Array, centers_ND: Array, turn: Array) -> Array:
     return length_N1 * (jnp.cos(angle_N1) * unit_ND + jnp.sin(angle_N1) * across_ND)
 
 
-def intervene(features_ND: Array, labels_N: Array, head: Head, centers_KD: Array, change: Change) -> dict[str, Array]:
+def intervene(features_ND: Rows, labels_N: Array, head: Head, centers_KD: Array, change: Change) -> dict[str, Array]:
     """ECE, NLL, accuracy and mean signed label margin of the baseline at another length, and in another direction.
 
     Returns: scalars `norm_swap_METRIC` and `turn_METRIC`.
@@ -54,7 +54,7 @@ def intervene(features_ND: Array, labels_N: Array, head: Head, centers_KD: Array
             logits_BK = changed_BD @ head.kernel_DK + head.bias_K
             return scaling.sums_of(counts_B, logits_BK, labels_B), jnp.sum(counts_B * margins_B)
 
-        return jax.vmap(one)(jnp.stack([change.scale * features_BD, turned_BD]))
+        return jax.lax.map(one, jnp.stack([change.scale * features_BD, turned_BD]))
 
     calibrated, margin_2 = total(sums, features_ND, labels_N)
     both = scaling.calibration(calibrated) | {"margin": margin_2 / len(labels_N)}

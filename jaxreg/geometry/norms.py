@@ -1,11 +1,13 @@
 """Lengths of features, and the direction that all of them share."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxreg.geometry.chunks import total
+from jaxreg.geometry.chunks import Rows, total
 
 
 def norm(features_ND: Array) -> Array:
@@ -18,14 +20,33 @@ def rms(features_ND: Array) -> Array:
     return norm(features_ND) / jnp.sqrt(jnp.asarray(features_ND.shape[-1], features_ND.dtype))
 
 
-def common_mode(features_ND: Array) -> Array:
+class Moments(NamedTuple):
+    """Means over examples: of |h|, of h [D], of |h|^2."""
+
+    norm: Array
+    mean_D: Array
+    energy: Array
+
+
+def moments(features_ND: Rows) -> Moments:
+    """`Moments` of features, in the units of the features, and their square."""
+
+    def sums(counts_B: Array, features_BD: Array) -> Moments:
+        square_B = jnp.sum(features_BD**2, -1)
+        return Moments(counts_B @ jnp.sqrt(square_B), counts_B @ features_BD, counts_B @ square_B)
+
+    with jax.default_matmul_precision("highest"):
+        return jax.tree.map(lambda a: a / len(features_ND), total(sums, features_ND))
+
+
+def common_mode(features_ND: Rows) -> Array:
     """|mean h|^2 / mean |h|^2 in [0, 1]: the share of the second moment that all examples have in common.
 
     Features after a ReLU share an orthant and hence a direction; this one number moves every plain cosine between them.
     Zero features give 0.
     """
-    energy = jnp.mean(jnp.sum(features_ND**2, -1))
-    return jnp.sum(jnp.mean(features_ND, 0) ** 2) / jnp.where(energy > 0, energy, 1)
+    found = moments(features_ND)
+    return jnp.sum(found.mean_D**2) / jnp.where(found.energy > 0, found.energy, 1)
 
 
 def check_classes(labels_N: np.ndarray, num_classes: int) -> None:
@@ -36,7 +57,7 @@ def check_classes(labels_N: np.ndarray, num_classes: int) -> None:
         raise ValueError(f"class means need every class, got {len(labels_N)} train examples without class {some}")
 
 
-def class_means(features_ND: Array, labels_N: Array, num_classes: int) -> Array:
+def class_means(features_ND: Rows, labels_N: Array, num_classes: int) -> Array:
     """Mean feature of each class: [K, D]. A class without examples gets zeros."""
 
     def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> tuple[Array, Array]:

@@ -11,9 +11,10 @@ from jax import Array
 
 from jaxreg import parallel
 from jaxreg.geometry import interventions, norms, summary
+from jaxreg.geometry.chunks import Placed
 from jaxreg.geometry.examples import Head
 from jaxreg.geometry.interventions import NO_BASELINE
-from jaxreg.geometry.trial import measure_trial
+from jaxreg.geometry.trial import measure_placed
 from jaxreg.probe import Measured, Row
 
 Tree = Any
@@ -62,7 +63,7 @@ def measure(
     smoothing = np.zeros(count, np.float32) if smoothing_T is None else np.asarray(smoothing_T, np.float32)
     given = parallel.put_trials((stacked, heads, smoothing), mesh)
     shared = parallel.put_shared((labels, np.float32(radius)), mesh)
-    found = parallel.fetch(_program(measure_trial, mesh)(given, shared), count)
+    found = parallel.fetch(_program(measure_placed, mesh)(given, shared), count)
     trials = [jax.tree.map(lambda a, t=t: a[t], found) for t in range(count)]
     known = [True] * count if floor_known_T is None else floor_known_T
     measured = [summary.measured(trial, labels, own) for trial, own in zip(trials, known)]
@@ -75,7 +76,7 @@ def measure(
 @functools.lru_cache(maxsize=8)
 def _program(fn: Any, mesh: Any) -> Any:
     """Kept, so that a second program of the same shapes compiles nothing."""
-    return parallel.per_trial(fn, mesh)
+    return parallel.per_trial(fn, mesh, "place")
 
 
 def _intervene(
@@ -100,10 +101,11 @@ def _intervene(
     ]
 
 
-def _one_pair(pair: Tree, labels_N: Array) -> dict[str, Array]:
-    features_ND, head, centers_KD, change = pair
+def _one_pair(pairs: tuple[Tree, Array], labels_N: Array) -> dict[str, Array]:
+    (features_TND, *rest), trial = pairs
+    head, centers_KD, change = jax.tree.map(lambda a: a[trial], rest)
     with jax.default_matmul_precision("highest"):
-        return interventions.intervene(features_ND, labels_N, head, centers_KD, change)
+        return interventions.intervene(Placed(features_TND, trial), labels_N, head, centers_KD, change)
 
 
 def _check(splits: Mapping[str, Split], kernel_TDK: np.ndarray | Array) -> None:

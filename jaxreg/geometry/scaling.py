@@ -6,7 +6,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxreg.calibration import bins, metrics, temperature
-from jaxreg.geometry.chunks import total
+from jaxreg.geometry.chunks import Rows, total
 from jaxreg.geometry.examples import Head
 
 SCALES = tuple(float(2**e) for e in np.arange(-3, 3.5, 0.5))
@@ -28,7 +28,7 @@ def calibration(sums: Sums) -> dict[str, Array]:
     return {"ece": bins.ece(top), "nll": nll / count, "accuracy": top.correct.sum(-1) / count}
 
 
-def curve(features_ND: Array, labels_N: Array, head: Head, scales_S: Array, bias_scales_S: Array) -> dict[str, Array]:
+def curve(features_ND: Rows, labels_N: Array, head: Head, scales_S: Array, bias_scales_S: Array) -> dict[str, Array]:
     """`calibration` of s W h + u b for each pair (s, u): arrays [S]. u = 1: s scales features; u = s: T = 1/s."""
 
     def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> Sums:
@@ -42,12 +42,12 @@ def curve(features_ND: Array, labels_N: Array, head: Head, scales_S: Array, bias
     return calibration(total(sums, features_ND, labels_N))
 
 
-def best_scales(features_ND: Array, labels_N: Array, head: Head) -> Array:
+def best_scales(features_ND: Rows, labels_N: Array, head: Head) -> Array:
     """The s in [0.01, 100] with the least NLL of s h, and 1/T of temperature scaling: [2]; equal without bias."""
     return 1 / _search(features_ND, labels_N, head).value
 
 
-def _search(features_ND: Array, labels_N: Array, head: Head) -> temperature.Temperature:
+def _search(features_ND: Rows, labels_N: Array, head: Head) -> temperature.Temperature:
     """1/s and T of `best_scales` [2]. NLL is convex in s, as it is in 1/T, and both are found by the same search."""
 
     def look(log_s_2: Array) -> temperature.Slope:
@@ -72,7 +72,7 @@ def _slope(log_s: Array, scaled_BK: Array, kept_K: Array, labels_B: Array, count
     return temperature.Slope(*(jnp.sum(counts_B * one_B) for one_B in each))
 
 
-def measure(fit: tuple[Array, Array], report: tuple[Array, Array], head: Head) -> dict[str, Array]:
+def measure(fit: tuple[Rows, Array], report: tuple[Rows, Array], head: Head) -> dict[str, Array]:
     """Calibration of s h on one split (features [N, D], labels [N]); the best s and 1/T fitted on another, compared.
 
     Returns: `calibration` of s h for each s of SCALES [S], and as `tempered_METRIC` [S] of all logits times s, which is

@@ -30,7 +30,7 @@ MEANS = (
 MARGIN_NOISE = 0.01  # radians: a smaller gap has no share
 CALIBRATION_NOISE = 0.002  # of ECE and NLL
 # Metrics, by how they begin, that mean something where all features are zero.
-PLAIN = ("feature_", "common_mode", "train_", "classes", "width", "scaled_", "tempered_")
+PLAIN = ("feature_", "common_mode", "train_", "cone_by_construction", "classes", "width", "scaled_", "tempered_")
 KEPT = "train"  # the split that class means and collapse come from
 
 

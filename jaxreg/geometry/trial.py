@@ -8,13 +8,20 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxreg.geometry import centers, collapse, cosines, norms, scaling
-from jaxreg.geometry.chunks import total
+from jaxreg.geometry.chunks import Placed, Rows, total
 from jaxreg.geometry.examples import Head, measure_examples
 
 Tree = Any
 
 
-def measure_trial(trial: tuple[Mapping[str, Array], Head, Array], shared: tuple[Mapping[str, Array], Array]) -> Tree:
+def measure_placed(stacks: tuple[Tree, Array], shared: tuple[Mapping[str, Array], Array]) -> Tree:
+    """`measure_trial` of one of the trials whose stacks are given; its features are read where they lie."""
+    (features, *rest), trial = stacks
+    head, smoothing = jax.tree.map(lambda a: a[trial], rest)
+    return measure_trial(({name: Placed(a, trial) for name, a in features.items()}, head, smoothing), shared)
+
+
+def measure_trial(trial: tuple[Mapping[str, Rows], Head, Array], shared: tuple[Mapping[str, Array], Array]) -> Tree:
     """Numbers of one trial from its features by split, its last layer and its label smoothing.
 
     Returns: "examples" (by split, arrays [N]), "common_mode" (by split), "collapse", "centers", "scaling" (scalars,
@@ -24,10 +31,11 @@ def measure_trial(trial: tuple[Mapping[str, Array], Head, Array], shared: tuple[
     with jax.default_matmul_precision("highest"):
         train = features["train"]
         means_KD = norms.class_means(train, labels["train"], head.bias_K.shape[0])
-        radius = jnp.where(radius > 0, radius, jnp.mean(norms.norm(train)))
+        moments = norms.moments(train)
+        radius = jnp.where(radius > 0, radius, moments.norm)
         solved = centers.three_minimal_loss_points(*head, radius, smoothing)
         free_KD, inside_KD, soft_KD = (one.points for one in solved)
-        vectors = cosines.ClassVectors(free_KD, head.kernel_DK.T, means_KD, soft_KD, train.mean(0), inside_KD)
+        vectors = cosines.ClassVectors(free_KD, head.kernel_DK.T, means_KD, soft_KD, moments.mean_D, inside_KD)
         examples = measure_examples({name: (features[name], labels[name]) for name in features}, head, vectors)
         of_train = (train, labels["train"], head.kernel_DK, examples["train"]["prediction"], means_KD)
         return {
@@ -65,7 +73,7 @@ def _mean_where(counted_K: Array, values_K: Array) -> Array:
     return jnp.sum(jnp.where(counted_K, values_K, 0)) / jnp.sum(counted_K)
 
 
-def _regime(features_ND: Array, labels_N: Array, head: Head, smoothing: Array) -> dict[str, Array]:
+def _regime(features_ND: Rows, labels_N: Array, head: Head, smoothing: Array) -> dict[str, Array]:
     """Accuracy and NLL on un-augmented train images; the loss, CE to the smoothed label, and its floor, the entropy.
 
     loss = -sum_k t_k log p_k, loss_floor = -sum_k t_k log t_k, t = (1 - smoothing) y + smoothing / K; nats.
@@ -84,7 +92,7 @@ def _regime(features_ND: Array, labels_N: Array, head: Head, smoothing: Array) -
     return {"train_accuracy": right, "train_nll": nll, "train_loss": loss, "train_loss_floor": floor}
 
 
-def _scaling(features: Mapping[str, Array], labels: Mapping[str, Array], head: Head) -> dict[str, Array]:
+def _scaling(features: Mapping[str, Rows], labels: Mapping[str, Array], head: Head) -> dict[str, Array]:
     """Calibration of s h on test, and the best s against 1/T, both fitted on validation."""
     if not {"validation", "test"} <= set(features):
         return {}
