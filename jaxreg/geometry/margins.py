@@ -38,6 +38,7 @@ def angular_margin(
     For the predicted class it is the smallest turn that changes the prediction, exactly: the first circle met. For the
     label it is the signed margin, negative on mistakes. pi where no turn at this length changes the class.
     """
+    kernel_DK, bias_K, classes_N = map(jnp.asarray, (kernel_DK, bias_K, classes_N))
     apart_KK = distances(kernel_DK) if distances_KK is None else distances_KK
     level_NK, here_NK, missed_NK = _cosines(features_ND, kernel_DK, bias_K, classes_N, apart_KK)
     itself_NK = classes_N[:, None] == jnp.arange(kernel_DK.shape[1])
@@ -46,14 +47,13 @@ def angular_margin(
 
     def sharp() -> Array:
         rivals_N = jnp.argmin(turns_NK, 1)
-        level_N, here_N, missed_N = (
-            jnp.take_along_axis(a, rivals_N[:, None], 1)[:, 0] for a in (level_NK, here_NK, missed_NK)
-        )
-        rows_KD = kernel_DK.T
-        turned_N = cosines.angle(features_ND, rows_KD[classes_N] - rows_KD[rivals_N])
-        level_sine_N = jnp.sqrt((1 - level_N) * (1 + level_N))
-        exact_N = jnp.arctan2(level_sine_N, level_N) - turned_N
-        return jnp.where((jnp.abs(here_N) > PARALLEL) & (missed_N == 0), exact_N, rough_N)
+        apart_ND = kernel_DK.T[classes_N] - kernel_DK.T[rivals_N]
+        scale_N = jnp.linalg.norm(features_ND, axis=1) * jnp.linalg.norm(apart_ND, axis=1)
+        level_N = (bias_K[rivals_N] - bias_K[classes_N]) / jnp.where(scale_N > 0, scale_N, 1)
+        turned_N = cosines.angle(features_ND, apart_ND)
+        parallel_N = (jnp.abs(jnp.cos(turned_N)) > PARALLEL) & (jnp.abs(level_N) < 1) & (scale_N > 0)
+        exact_N = jnp.arctan2(jnp.sqrt((1 - level_N) * (1 + level_N)), level_N) - turned_N
+        return jnp.where(parallel_N, exact_N, rough_N)
 
     # One difference of rows an example, and seldom needed: with many classes hardly any h is parallel to one.
     return lax.cond(jnp.max(jnp.abs(here_NK)) > PARALLEL, sharp, lambda: rough_N)
