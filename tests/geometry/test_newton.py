@@ -78,6 +78,10 @@ def test_smoothed_centers_of_many_classes_equal_float64(width, radius):
     check(*head(width, 100), radius, (0, 50, 99))
 
 
+def test_smoothed_centers_that_need_no_newton_equal_float64():
+    check(*head(64, 10), 30.0, range(10))
+
+
 @pytest.mark.parametrize("radius", [10.0, 40.0])
 def test_equal_rows(radius):
     kernel, bias = head(64, 100)
