@@ -100,6 +100,13 @@ def test_equal_rows_of_all_classes_have_no_slope():
         assert (one.points == 0).all()
 
 
+def test_a_radius_of_zero_gives_zero_points():
+    kernel, bias = head(12, 16)
+    for one in three(jnp.asarray(kernel), jnp.asarray(bias), 0.0, SMOOTHING):
+        assert (one.points == 0).all()
+        assert one.residual.max() < 1e-5
+
+
 @pytest.mark.parametrize(("scale", "radius"), [(1.0, 300.0), (100.0, 3.0), (3.0, 300.0)])
 def test_logits_of_a_thousand(scale, radius):
     check(*head(64, 100, scale), radius, (0, 99))
