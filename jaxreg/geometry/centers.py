@@ -32,7 +32,7 @@ def minimal_loss_points(
     tolerance: float = TOLERANCE,
     max_steps: int = MAX_STEPS,
 ) -> Descent:
-    """argmin_{|z| <= radius} CE(z @ kernel + bias, target) for every class, by accelerated projected gradient.
+    """argmin_{|z| <= radius} CE(z @ kernel + bias, target) for every class: projected gradients, then Newton.
 
     Args:
       radius: the length that a center may have, in the units of features: the mean feature norm of the trial.
@@ -40,6 +40,7 @@ def minimal_loss_points(
       targets_KK: one target distribution a row: a soft label, every class positive, has a finite best point. None: the
         classes themselves.
       tolerance: stops once every class has a residual below it.
+      max_steps: of projected gradients, counted in `steps`; classes that are not there yet go on by Newton's method.
     Returns: points [K, D] and residuals [K]. The residual is |z - P(z - t g)| / radius with P the projection on the
       feasible set, g the gradient, t = radius / max(|g|, s / 10), s the largest |w_i - w_j|: it has no unit.
     """
@@ -58,7 +59,7 @@ class Three(NamedTuple):
 
 
 def three_minimal_loss_points(kernel_DK: Array, bias_K: Array, radius: Array | float, epsilon: Array) -> Three:
-    """`minimal_loss_points` plain, `nonnegative`, and of `soft_targets(epsilon)`, in one compiled search.
+    """`minimal_loss_points` plain, `nonnegative`, and of `soft_targets(epsilon)`: free and soft points side by side.
 
     With epsilon = 0, a traced scalar, the soft targets are the classes and the third answer is the first.
     """
@@ -130,7 +131,7 @@ def _solve(
     """In units of radius and of the largest |w_i - w_j|: longer features or rows are the same problem."""
     basis, matrix = _reduce(kernel_DK, nonnegative)
     spread = _spread(matrix)
-    matrix, scale = matrix / spread, radius * spread
+    matrix, scale = matrix / spread, jnp.maximum(radius * spread, 1e-6)  # of a radius of 0 too the direction is defined
     problems = newton.Problem(without_PK, targets_PK.astype(jnp.float32), jnp.full(len(targets_PK), nonnegative))
 
     def gradient(points_PD: Array) -> Array:

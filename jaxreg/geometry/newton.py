@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 BATCH = 16  # problems side by side: each holds a matrix D x D
-HALVINGS = 2.0 ** -jnp.arange(16)
+HALVINGS = tuple(2.0**-i for i in range(16))
 SECULAR = 5  # steps to the multiplier of the ball
 STEPS = 200
 IDLE = 12  # steps without a better point after which a search ends: float32 has no more
@@ -16,7 +16,7 @@ EASY = 1e3  # the scale of logits from which on a problem is solved flattened fi
 
 
 class Problem(NamedTuple):
-    """Minimise log sum exp(l) / scale - target.x'matrix, l = scale matrix'x + bias, over |x| <= 1."""
+    """Minimise (log sum exp(l) - target.l) / scale, l = scale x @ matrix + bias, over |x| <= 1."""
 
     without: Array  # bool [K]: classes that are left out of the sum
     target: Array  # [K]
@@ -58,7 +58,9 @@ def polish(
 ) -> tuple[Array, Array]:
     """Takes P points whose residual is above `tolerance` on to the minimum: points [P, D] and residuals [P].
 
-    Logits count as exact up to a rounding of 1e-7 of their scale: beyond a scale of 1e3 no point in float32 has better.
+    Each step is least over the ball of the quadratic at its start, then halved until it no longer ends uphill. Scales
+    above `EASY` are reached in stages. Logits count as exact up to a rounding of 1e-7 of their scale: beyond a scale of
+    1e3 no point in float32 has better ones. Beyond 1e4 the residual may stay above `tolerance`, and says so.
     """
 
     def one(given: tuple[Problem, Array, Array]) -> tuple[Array, Array]:
@@ -93,7 +95,7 @@ def _step(problem: Problem, matrix_DK: Array, bias_K: Array, scale: Array) -> Ca
         factor_DK = factor_DK - (factor_DK @ root_K)[:, None] * root_K
         hessian_DD = sharp * factor_DK @ factor_DK.T
         push_D = jnp.where(free_D, _within_ball(hessian_DD, slope_D * free_D, point_D * free_D), -point_D)
-        ends_AD = project(point_D + HALVINGS[:, None] * push_D, problem.nonnegative)
+        ends_AD = project(point_D + jnp.asarray(HALVINGS)[:, None] * push_D, problem.nonnegative)
         slopes_AD = (weights(sharp * (ends_AD @ matrix_DK) + bias) - problem.target) @ matrix_DK.T
         # Of a convex function: not uphill at the end of a step means lower there than at its start.
         lower_A = jnp.sum(slopes_AD * (ends_AD - point_D), 1) <= 0

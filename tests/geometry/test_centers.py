@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.optimize import LinearConstraint, minimize
+from scipy.optimize import LinearConstraint, minimize, nnls
 
 from jaxreg.geometry import centers
 
@@ -55,7 +55,6 @@ def test_centers_equal_scipy(radius, nonnegative):
         jnp.asarray(bias, jnp.float32),
         radius,
         nonnegative=nonnegative,
-        tolerance=1e-6,
     )
     expected = np.stack([reference(kernel, bias, k, radius, nonnegative=nonnegative) for k in range(5)])
     np.testing.assert_allclose(found.points / radius, expected / radius, atol=1e-4)
@@ -82,7 +81,7 @@ def test_soft_centers_equal_scipy_and_are_finite():
         targets_KK=jnp.asarray(targets, jnp.float32),
     )
     expected = np.stack([reference(kernel, bias, k, 0.4, target=targets[k]) for k in range(5)])
-    np.testing.assert_allclose(near.points / 0.4, expected / 0.4, atol=2e-4)
+    np.testing.assert_allclose(near.points / 0.4, expected / 0.4, atol=1e-4)
 
 
 @pytest.mark.parametrize("radius", [0.01, 1.0, 50.0])
@@ -105,7 +104,7 @@ def test_small_radius_gives_the_row_less_the_mean_row():
 def test_far_direction_is_the_hard_margin(nonnegative):
     kernel, _ = random_head(4)
     rows, width = kernel.T, len(kernel)
-    found = max_margin_directions(jnp.asarray(kernel, jnp.float32), nonnegative=nonnegative, tolerance=1e-7)
+    found = max_margin_directions(jnp.asarray(kernel, jnp.float32), nonnegative=nonnegative)
     for k in range(5):
         apart = rows[k] - np.delete(rows, k, 0)
         start = rows[k] - rows.mean(0)
@@ -119,7 +118,20 @@ def test_far_direction_is_the_hard_margin(nonnegative):
             method="SLSQP",
             options={"ftol": 1e-14, "maxiter": 1000},
         ).x
-        np.testing.assert_allclose(found.points[k], hard / np.linalg.norm(hard), atol=1e-3)
+        np.testing.assert_allclose(found.points[k], hard / np.linalg.norm(hard), atol=1e-4)
+
+
+@pytest.mark.parametrize(("width", "classes"), [(64, 60), (64, 100), (128, 100)])
+def test_far_directions_of_many_classes_equal_float64(width, classes):
+    rows = np.random.default_rng(0).normal(size=(classes, width)).astype(np.float32)
+    found = max_margin_directions(jnp.asarray(rows.T))
+    rows = rows.astype(float)
+    for k in (0, classes // 2, classes - 1):
+        # The point of the hull next to the origin, up to its length: least |hull|^2 + (sum of weights - 1)^2.
+        apart = (rows[k] - np.delete(rows, k, 0)).T
+        weights, _ = nnls(np.vstack([apart, np.ones(classes - 1)]), np.append(np.zeros(width), 1))
+        nearest = apart @ weights
+        np.testing.assert_allclose(found.points[k], nearest / np.linalg.norm(nearest), atol=1e-4)
 
 
 def test_a_growing_radius_reaches_the_far_direction():

@@ -78,6 +78,10 @@ def test_smoothed_centers_of_many_classes_equal_float64(width, radius):
     check(*head(width, 100), radius, (0, 50, 99))
 
 
+def test_smoothed_centers_that_need_no_newton_equal_float64():
+    check(*head(64, 10), 30.0, range(10))
+
+
 @pytest.mark.parametrize("radius", [10.0, 40.0])
 def test_equal_rows(radius):
     kernel, bias = head(64, 100)
@@ -94,6 +98,13 @@ def test_equal_rows_of_all_classes_have_no_slope():
     for one in found:
         assert (one.residual == 0).all()
         assert (one.points == 0).all()
+
+
+def test_a_radius_of_zero_gives_zero_points():
+    kernel, bias = head(12, 16)
+    for one in three(jnp.asarray(kernel), jnp.asarray(bias), 0.0, SMOOTHING):
+        assert (one.points == 0).all()
+        assert one.residual.max() < 1e-5
 
 
 @pytest.mark.parametrize(("scale", "radius"), [(1.0, 300.0), (100.0, 3.0), (3.0, 300.0)])
