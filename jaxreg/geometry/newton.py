@@ -74,8 +74,10 @@ def polish(
         )
         return found.best, found.residual
 
-    size = max(n for n in range(1, BATCH + 1) if len(points_PD) % n == 0)
-    return lax.map(one, (problems, points_PD, residual_P), batch_size=size)
+    # On CPU a batched Cholesky waits for threads of the pool that it runs in: devices side by side wait for each other.
+    most = 1 if jax.default_backend() == "cpu" else BATCH
+    size = max(n for n in range(1, most + 1) if len(points_PD) % n == 0)
+    return lax.map(one, (problems, points_PD, residual_P), batch_size=None if size == 1 else size)
 
 
 def _step(problem: Problem, matrix_DK: Array, bias_K: Array, scale: Array) -> Callable[[Look, Any], Look]:
