@@ -19,28 +19,29 @@ PARTS = "a higher cosine with robustness", "a smaller norm with calibration"
 
 
 def mechanism(study: Study) -> Iterator[Finding]:
-    """Higher cosine with robustness, smaller norm with calibration: over settings; the first also within each trial.
-
-    The norm is taken over sqrt(D) where that was measured: settings may differ in width.
-    """
+    """Higher cosine with robustness, smaller norm with calibration: over settings; the first also within each trial."""
     for one, other in relations(study):
-        measured = "feature_rms" if one == "feature_norm" and _are_known(study, "feature_rms") else one
-        values = units(study, measured, other)
+        values = units(study, one, other)
         if values:
-            found = ranks.correlation(measured, values, (words.quantity(measured).name, words.quantity(other).name))
-            yield found._replace(part=PARTS[one == "feature_norm"])
-    values = [np.asarray(own, float) for own in study.within.values()]
-    said = [f"{WITHIN} {np.nanmean(own_T):.2f}" for own_T in values]
-    tests = findings.levels(list(study.within), "center_cosine, min_eps", values, 0.0, +1, said, ranks.CORRELATION)
+            found = ranks.correlation(one, values, (words.quantity(one).name, words.quantity(other).name))
+            yield found._replace(part=PARTS[one != "center_cosine"])
+    within = {name: np.asarray(own, float) for name, own in study.within.items() if np.isfinite(own).any()}
+    said = [f"{WITHIN} {np.nanmean(own_T):.2f}" for own_T in within.values()]
+    values = list(within.values())
+    tests = findings.levels(list(within), "center_cosine, min_eps", values, 0.0, +1, said, ranks.CORRELATION)
     yield from (found._replace(part=PARTS[0], counted="trials") for found in tests)
 
 
 def relations(study: Study) -> list[tuple[str, str]]:
-    """The pairs of metrics that `mechanism` correlates over settings, of those that were measured."""
+    """The pairs of metrics that `mechanism` correlates over settings, of those that were measured.
+
+    The norm is taken over sqrt(D) where that was measured: settings may differ in width.
+    """
     known = {name for values in study.settings.values() for name in values}
     robust = attacked(study)
     robust = [name for name in robust if "/worst/" in name] or robust[:1]
-    wanted = (("center_cosine", robust[0] if robust else ""), ("feature_norm", "ece"))
+    norm = "feature_rms" if _are_known(study, "feature_rms") else "feature_norm"
+    wanted = (("center_cosine", robust[0] if robust else ""), (norm, "ece"))
     return [pair for pair in wanted if set(pair) <= known]
 
 

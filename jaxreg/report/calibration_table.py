@@ -5,12 +5,12 @@ import pandas as pd
 from jaxreg.report.columns import Column, located
 
 NOTE = (
-    "ECE, floor, gap in %; ECE: mean over seeds of the ECE and of the ends of its 95 % interval over examples: how far it "
-    "scatters with them, not what it lies above the ECE of infinitely many, about the floor where it is small; floor: "
-    "the 95 % range of the ECE that a perfectly calibrated network with these confidences shows at this n; ≈: the "
-    "difference to the baseline lies inside the floor; T: temperature, and after scaling by it (†: of "
-    "some trial at an end of its bracket [0.01, 100]); vector, isotonic: "
-    "ECE after vector scaling, after isotonic regression (all fitted on validation); gap: confidence - accuracy"
+    "ECE, floor, gap in %; ECE: mean over seeds of the ECE and of the ends of its 95 % interval over examples: how far "
+    "it scatters with them, not what it lies above the ECE of infinitely many, about the floor where it is small; "
+    "floor: the 95 % range of the ECE that a perfectly calibrated network with these confidences shows at this n; ≈: "
+    "the difference to the baseline lies inside the floor; T: temperature, and after scaling by it (†: of some trial "
+    "at an end of its bracket [0.01, 100]); vector, isotonic: ECE after vector scaling, after isotonic regression (all "
+    "fitted on validation); gap: confidence - accuracy"
 )
 ERRORS = {  # the other errors, which have a table of their own, and their titles
     "ece_adaptive": "adaptive",
@@ -21,9 +21,9 @@ ERRORS = {  # the other errors, which have a table of their own, and their title
 }
 ERRORS_NOTE = (
     "In %, mean over seeds: ECE over bins of equal mass, mean over classes, debiased L2, smooth ECE, the worst bin, "
-    "each with its 95 % interval over examples, as for ECE; floor: the 95 % range of the same error of a perfectly calibrated "
-    "network with these probabilities at this n; ≈: the difference to the baseline lies inside the floor; T: after "
-    "temperature scaling"
+    "each with its 95 % interval over examples, as for ECE; floor: the 95 % range of the same error of a perfectly "
+    "calibrated network with these probabilities at this n; ≈: the difference to the baseline lies inside the floor; "
+    "T: after temperature scaling"
 )
 
 

@@ -7,11 +7,19 @@ from jaxreg import claims
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import Look, canvas, grid, looks
 
-NAMES = {"center_cosine": "cosine to the class center", "feature_norm": "feature norm", "ece": "ECE %"}
+NAMES = {
+    "center_cosine": "cosine to the class center",
+    "feature_norm": "feature norm",
+    "feature_rms": "feature norm / √width",
+    "ece": "ECE %",
+}
 
 
 def figure(data: StudyData) -> Figure | None:
-    """Draws a dot a trial for each relation that the claim on the mechanism tests; None where none was measured."""
+    """Draws each relation that the claim on the mechanism tests: a dot a trial, a ring the mean of a setting.
+
+    None where none was measured.
+    """
     studies = [claims.relations(claims.read(rows)) for _, rows in data.frame.groupby("study", sort=False)]
     pairs = list(dict.fromkeys(pair for found in studies for pair in found))
     if not pairs:
