@@ -3,23 +3,24 @@
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-COLUMNS = ("setting", "metric", "effect", "95 % interval", "n", "test", "p (Holm)", "verdict", "seen")
-TEXTS = {"setting", "metric", "seen", "test", "verdict"}  # columns of words
+COLUMNS = ("setting", "seen", "effect", "95 % interval", "n", "test", "p (Holm)", "verdict")
+TEXTS = {"setting", "seen", "test", "verdict"}  # columns of words
 SHOWN = 40  # tests of a claim: more are no longer read, and stand in claims.csv
 NO_VERDICT = "no verdict"
 SHOWN_BY = {"center_cosine, min_eps": "within"}  # the figure of tests that the claim's own one does not show
 
 
 class Line(NamedTuple):
-    """One test: the printed cells, and its verdict, which is one of them."""
+    """One test: the printed cells, its verdict, which is one of them, and the name of its metric."""
 
     cells: list[str]
     verdict: str
+    metric: str
 
 
 def lines(claim: Mapping[str, Any]) -> list[Line]:
     """Returns a line a test of the claim, at most `SHOWN`; none where it was given without tests."""
-    return [Line(_cells(test), _verdict(test)) for test in claim.get("tests", ())[:SHOWN]]
+    return [Line(_cells(test), _verdict(test), test["metric"]) for test in claim.get("tests", ())[:SHOWN]]
 
 
 def figures(claim: Mapping[str, Any], drawn: Collection[str]) -> list[str]:
@@ -38,7 +39,7 @@ def _cells(test: Mapping[str, Any]) -> list[str]:
     low, high, p = test["low"], test["high"], test["p_holm"]
     interval = "–" if low is None else f"[{low:.3g}, {high:.3g}]"
     numbers = [_number(test["effect"]), interval, str(test["n"]), test["test"], _p(p), _verdict(test)]
-    return [test["setting"], test["metric"], *numbers, test["said"]]
+    return [test["setting"], test["said"], *numbers]
 
 
 def _verdict(test: Mapping[str, Any]) -> str:
