@@ -14,8 +14,8 @@ PyTorch is left out if not installed.
 
 The floor of the full size, worked out beforehand: reading the features once is 64 x 10,000 x 512 x 4 B = 1.3 GB; W h is
 2 x 64 x 10,000 x 512 x 100 = 66 GFLOP. The centers of a trial take, a step, two products of 100 x 100 x 100 in the
-reduced basis: 4 MFLOP, hence 0.3 TFLOP for 64 trials at a thousand steps. `all` adds four times W h (means, two in
-collapse, predictions) and the covariance, 2 x 64 x 10,000 x 512 x 512 = 336 GFLOP, most of the work.
+reduced basis: 4 MFLOP, hence 0.3 TFLOP for 64 trials at a thousand steps. `all` adds three times W h (means,
+nearest means, predictions) and the covariance, 2 x 64 x 10,000 x 512 x 512 = 336 GFLOP, most of the work.
 """
 
 import argparse

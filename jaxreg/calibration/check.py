@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 
@@ -19,9 +18,8 @@ class Split(NamedTuple):
 
     def complete(self) -> "Split":
         """The same with its trials on the first axis, and with ids."""
-        logits = (
-            [self.logits] if isinstance(self.logits, np.ndarray | jax.Array) and self.logits.ndim == 2 else self.logits
-        )
+        logits: Any = self.logits
+        logits = logits[None] if getattr(logits, "ndim", 0) == 2 else logits  # a sequence has no ndim
         return Split(logits, self.labels, np.arange(len(self.labels)) if self.ids is None else self.ids)
 
 

@@ -78,8 +78,12 @@ def plain(axis: Axes) -> None:
 
 def entitle(axis: Axes, name: str) -> None:
     """Puts the name of a setting over its panel, wrapped where it would run into the next one."""
-    told = name if len(name) <= LETTERS else textwrap.fill(name.replace("(", " (", 1), LETTERS)
-    axis.set_title(told, fontsize=10, loc="left")
+    axis.set_title(wrapped(name, LETTERS), fontsize=10, loc="left")
+
+
+def wrapped(name: str, letters: int) -> str:
+    """The name of a setting in lines of so many letters, cut before its hyperparameters first."""
+    return name if len(name) <= letters else textwrap.fill(name.replace("(", " (", 1), letters)
 
 
 def _diagram(axis: Axes, seen: Seen, bins: int) -> None:

@@ -13,8 +13,6 @@ WITHIN = (
     "rank correlation of the cosine to the class center with the smallest radius that fools, over the test images of"
     " each trial that are right without attack, is on average"
 )
-
-
 PARTS = "a higher cosine with robustness", "a smaller norm with calibration"
 
 

@@ -1,7 +1,7 @@
 """Do two numbers rise together over settings? Spearman's correlation of their means, and its exact test.
 
 The seeds of one setting are more alike than trials of different settings, so the n of such a test is that of settings:
-on trials of settings that have nothing to do with each other, one over trials gives verdicts in two of five studies.
+over trials, numbers that have nothing to do with each other would get verdicts by chance.
 """
 
 import functools

@@ -173,8 +173,9 @@ FIGURES = {
         "geometry",
         mechanism.figure,
         "What goes with what over trials: robust accuracy against the mean cosine to the class center, ECE before "
-        "temperature scaling against the mean norm. Dots are seeds, rings the mean of their setting. Seeds "
-        "of one setting lie together for many reasons: a relation between settings is not one within them.",
+        "temperature scaling against the mean norm over the root of the width. Dots are seeds, rings the mean of their "
+        "setting. Seeds of one setting lie together for many reasons: a relation between settings is not one within "
+        "them.",
         told=counts.parts(clean="(?:center_cosine|feature_norm|ece)$", under_attack="robust_accuracy/"),
     ),
     "within": Maker(

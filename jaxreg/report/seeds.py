@@ -1,12 +1,11 @@
 """Accuracy and calibration at one glance: one dot a seed, one bar a mean."""
 
-import textwrap
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from jaxreg.calibration.diagrams import wrapped
 from jaxreg.report.columns import Column, main_columns
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import WIDTH, Look, grid, looks
@@ -35,10 +34,7 @@ def figure(data: StudyData) -> Figure | None:
 
 def names(data: StudyData) -> dict[str, str]:
     """Returns the name of every setting as it stands beside an axis: long ones in several lines."""
-    return {
-        setting: textwrap.fill(setting.replace("(", " (", 1) if len(setting) > LETTERS else setting, LETTERS)
-        for setting in data.settings
-    }
+    return {setting: wrapped(setting, LETTERS) for setting in data.settings}
 
 
 def _strip(axis: Axes, data: StudyData, column: Column, look: dict[str, Look]) -> None:
