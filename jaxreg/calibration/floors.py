@@ -22,6 +22,7 @@ FLOORED = ("ece", "ece_adaptive", "ece_classwise", "ece_debiased", "smece", "mce
 SUMMED = "ece_classwise"
 AFTER = ("", "_ts", "_vector_scaling", "_isotonic")
 FLOORS = {f"{metric}{suffix}": f"{metric}_floor{suffix}" for metric in FLOORED for suffix in AFTER}
+ELSEWHERE = ("attacked_ece", "corruption_ece")  # errors under attack and corruption, named METRIC/WHERE
 WAVED = 50  # draws for smECE at most: each takes as much as all bins together
 LABELLED = 12  # draws for the classwise ECE: each looks at all classes; so many cells scatter little
 FEWEST = 39  # draws that have a 2.5 % point: the smallest of them
@@ -83,11 +84,23 @@ def summary(drawn_R: Any) -> tuple[float, tuple[float, float]]:
     return mean, (max(mean - reach, 0.0), mean + reach)
 
 
+def floor_of(metric: str) -> str:
+    """The name of the noise floor of an error in results; empty for what has none."""
+    name, where = metric.partition("/")[::2]
+    return f"{name}_floor/{where}" if name in ELSEWHERE else FLOORS.get(metric, "")
+
+
+def is_floor(metric: str) -> bool:
+    """Whether that is the name of a noise floor."""
+    return metric in FLOORS.values() or metric.startswith(tuple(f"{name}_floor/" for name in ELSEWHERE))
+
+
 def ends(rows: pd.DataFrame, by: Sequence[str]) -> dict[tuple[str, ...], tuple[float, float]]:
     """The mean (low, high) of each noise floor in a results table, by (*by, its name); none where none was measured."""
     if "high" not in rows:
         return {}
-    floors = rows[rows["metric"].isin(FLOORS.values()) & rows["high"].notna()]
+    names = [name for name in rows["metric"].unique() if is_floor(name)]
+    floors = rows[rows["metric"].isin(names) & rows["high"].notna()]
     means = floors.groupby([*by, "metric"], sort=False)[["low", "high"]].mean()
     return dict(zip(means.index, means.itertuples(index=False, name=None)))
 

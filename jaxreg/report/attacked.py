@@ -1,11 +1,16 @@
 """Confidence under attack: is a network that is fooled still sure?"""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from jaxreg import results
+from jaxreg.report import differences
 from jaxreg.report.data import StudyData
-from jaxreg.report.palette import band, canvas, grid, looks
+from jaxreg.report.palette import Look, band, canvas, grid, looks
 
 PANELS = (("ece", "ECE %"), ("confidence", "mean confidence %"), ("confidence_gap", "confidence - accuracy, points"))
 
@@ -20,12 +25,27 @@ def figure(data: StudyData) -> Figure | None:
         return None
     look = looks(data)
     canvas_ = canvas(2.9, look, only=attacked["ece"]["setting"].unique())
-    for axis, (metric, title) in zip(grid(canvas_, len(PANELS), len(PANELS)), PANELS):
+    axes = grid(canvas_, len(PANELS), len(PANELS))
+    for axis, (metric, title) in zip(axes, PANELS):
         for setting, one in look.items():
             rows = attacked[metric][attacked[metric]["setting"] == setting]
             band(axis, rows.groupby("eps")["value"], one, scale=100, marker=4)
         axis.set(title=title, xlabel="radius")
+    _mark(axes[0], attacked["ece"], data, look)
     return canvas_
+
+
+def _mark(axis: Axes, ece: pd.DataFrame, data: StudyData, look: Mapping[str, Look]) -> None:
+    """Dashes at the mean upper end of each floor; an open marker where the difference to the baseline is noise."""
+    floors_ = _over_radii(data, "ece_floor")
+    inside = differences.noise(data.frame, data.split, ece["metric"].unique())
+    for setting, one in look.items():
+        ends = floors_[floors_["setting"] == setting].groupby("eps")["high"].mean()
+        axis.plot(ends.index, 100 * ends, "_", color=one.colour, markersize=8, markeredgewidth=0.9)
+    for key, own in ece.groupby([*results.SETTING, "metric"], observed=True):
+        if key in inside:
+            one, at = look[own["setting"].iloc[0]], (own["eps"].iloc[0], 100 * own["value"].mean())
+            axis.plot(*at, one.marker, color=one.colour, markersize=5.5, markerfacecolor="white", zorder=4)
 
 
 def _over_radii(data: StudyData, metric: str) -> pd.DataFrame:

@@ -18,7 +18,7 @@ def paired(frame: pd.DataFrame, split: str, metrics: Collection[str]) -> pd.Data
     `floor` is how far noise reaches, by `floors.reach` from the means over seeds of both sides; `p_holm` adjusts over
     the settings.
     """
-    known = (frame["split"] == split) & frame["metric"].isin([*metrics, *floors.FLOORS.values()])
+    known = (frame["split"] == split) & frame["metric"].isin([*metrics, *map(floors.floor_of, metrics)])
     rows = frame[known & frame["value"].notna()]
     rows = rows.drop_duplicates([*results.SETTING, "seed", "metric"])
     found = [pd.DataFrame(columns=[*COLUMNS, "p_holm"])]
@@ -34,9 +34,9 @@ def paired(frame: pd.DataFrame, split: str, metrics: Collection[str]) -> pd.Data
     )
 
 
-def noise(frame: pd.DataFrame, split: str) -> set[tuple[str, ...]]:
-    """Returns (study, regularizer, hyperparameters, metric) of every error whose difference is inside its floor."""
-    table = paired(frame, split, floors.FLOORS)
+def noise(frame: pd.DataFrame, split: str, metrics: Collection[str] = tuple(floors.FLOORS)) -> set[tuple[str, ...]]:
+    """Returns (study, regularizer, hyperparameters, metric) of those errors whose difference is inside their floor."""
+    table = paired(frame, split, metrics)
     chosen = table[table["inside_floor"].fillna(False).astype(bool)]
     return set(chosen[[*results.SETTING, "metric"]].itertuples(index=False, name=None))
 
@@ -57,6 +57,6 @@ def _floor(
     metric: str,
 ) -> float:
     """How far the floors of a setting and its baseline reach; nan where there is none."""
-    own = ends.get((study, floors.FLOORS.get(metric, "")), {})
+    own = ends.get((study, floors.floor_of(metric)), {})
     base = statistics.baseline_of((regularizer, given), list(own)) if own else None
     return floors.reach(metric, [own[side] for side in ((regularizer, given), base) if side in own])

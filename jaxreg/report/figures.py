@@ -104,14 +104,17 @@ FIGURES = {
         "Calibration at the points where PGD on the cross-entropy, run to its end and not only until it fools, found "
         "the highest loss within each radius; raw logits, all examples; 0: clean images. A network that is fooled and "
         "stays sure has a large gap between its confidence and its accuracy. Means over seeds, in a band from the "
-        "lowest to the highest seed. No noise floor of these ECEs was measured: small differences may be noise.",
+        "lowest to the highest seed. Dashes: the upper end of the 95 % range of the ECE that a perfectly calibrated "
+        "network with these confidences shows at this n; open marks: the difference to the baseline lies inside it.",
         told=counts.parts(clean="ece$", under_attack="attacked_ece"),
     ),
     "corruptions": Maker(
         "robustness",
         corruptions.figure,
         "Accuracy and ECE (raw logits) on corrupted test images, by family, mean over the severities measured: dots "
-        "are seeds, bars their mean. No noise floor of these ECEs was measured: small differences may be noise.",
+        "are seeds, bars their mean. Thin dashes: the upper end of the 95 % range of the ECE that a perfectly "
+        "calibrated network with these confidences shows at this n, mean over severities; ≈: the difference to the "
+        "baseline lies inside it.",
         told=counts.over("corruption_accuracy/"),
     ),
     "geometry": Maker(

@@ -45,7 +45,7 @@ def measure(
             x = np.asarray(corrupt(images, name, severity, key=key, ids=key_ids))
             found[f"{name}/{severity}"] = logits(bench, np.broadcast_to(x, (bench.trials, *x.shape)))
     stacked = np.stack(list(found.values()), axis=1)[: bench.trials if trials is None else trials]
-    doubt = confidence.rows(stacked, labels, "corruption", list(found), split)
+    doubt = confidence.rows(stacked, labels, key_ids, "corruption", list(found), split, seed)
     return [_measured(dict(zip(found, z)), more, np.asarray(labels), split) for z, more in zip(stacked, doubt)]
 
 
@@ -60,7 +60,14 @@ def _measured(found: dict[str, np.ndarray], doubt: list[Row], labels: np.ndarray
 
 
 def _means(rows: list[Row], split: str, count: int) -> list[Row]:
-    values: dict[str, list[float]] = {}
+    """Of every metric; the range of a noise floor as if noise moved all families and severities together: no less."""
+    named: dict[str, list[Row]] = {}
     for row in rows:
-        values.setdefault(row.metric.split("/")[0], []).append(row.value)
-    return [Row(split, f"{metric}/mean", float(np.mean(own)), count) for metric, own in values.items()]
+        named.setdefault(row.metric.split("/")[0], []).append(row)
+
+    def mean(metric: str, own: list[Row]) -> Row:
+        fields = ("value", "low", "high") if metric.endswith("_floor") else ("value",)
+        value, *ends = (float(np.mean([getattr(row, field) for row in own])) for field in fields)
+        return Row(split, f"{metric}/mean", value, count, *ends)
+
+    return [mean(metric, own) for metric, own in named.items()]

@@ -101,7 +101,7 @@ def measure(
         diagnose = programs.diagnosis_program(apply, per_trial)
         checks = evidence.gather(bench, diagnose, data, radii, outcomes, worst, shown, beside.get("transfer"), effort)
         found = found._replace(checks=_own(checks, left_out), checked=min(effort.examples, len(images)))
-    doubt = _confidence_rows(sure[:count], shown[:count], data.labels, radii, split)
+    doubt = _confidence_rows(sure[:count], shown[:count], data, radii, split, seed)
     found_T = [summary.measured(found, t, radii, norm, split, keep) for t in range(count)]
     return [one._replace(rows=one.rows + more) for one, more in zip(found_T, doubt)]
 
@@ -123,13 +123,13 @@ def _own(checks_T: list[dict[str, Any]], left_out: dict[str, np.ndarray]) -> lis
 
 
 def _confidence_rows(
-    strongest_TENK: np.ndarray, worst_TENK: np.ndarray, labels_N: np.ndarray, radii: np.ndarray, split: str
+    strongest_TENK: np.ndarray, worst_TENK: np.ndarray, data: Data, radii: np.ndarray, split: str, seed: int
 ) -> list[list[Any]]:
     """For each trial the rows attacked_METRIC/KIND/EPS from its logits at the points of each kind."""
     texts = [radius_text(eps, digits_of(radii)) for eps in radii]
     names = [f"{kind}/{text}" for kind in ("strongest", "worst") for text in texts]
     both = np.concatenate([strongest_TENK, worst_TENK], axis=1)
-    return confidence.rows(both, labels_N, "attacked", names, split)
+    return confidence.rows(both, data.labels, data.ids, "attacked", names, split, seed)
 
 
 def _checked_suite(suite_name: str | Suite, norm: Norm, data: Data) -> Suite:

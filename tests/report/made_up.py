@@ -96,10 +96,12 @@ def trial_of(rng, i, eps):
     robustness += [
         row(f"attacked_{metric}/strongest/{e}", 2 * gap) for metric in ("ece", "confidence_gap") for e in eps
     ]
+    robustness += [Row("test", f"attacked_ece_floor/strongest/{e}", 0.01, EXAMPLES, 0.005, 0.02) for e in eps]
     robustness += [row(f"attacked_confidence/strongest/{e}", confidence.mean()) for e in eps]
     for family in ("fog", "gaussian_noise"):
         accuracy = correct.mean() * (1 - 0.3 * rng.random())
         robustness += [row(f"corruption_accuracy/{family}/3", accuracy), row(f"corruption_ece/{family}/3", 2 * gap)]
+        robustness += [Row("test", f"corruption_ece_floor/{family}/3", 0.01, EXAMPLES, 0.005, 0.02)]
     masks = {f"test/robust/{a}/{e}": mask for (a, e), mask in {**robust, **worst}.items()}
     masks["min_eps"] = np.where(correct, rng.gamma(2 + i, 0.05, EXAMPLES), 0.0)
     geometry = [row("feature_norm", norm.mean()), row("center_cosine", cosine.mean())]
