@@ -80,48 +80,65 @@ def polish(
     return lax.map(one, (problems, points_PD, residual_P), batch_size=None if size == 1 else size)
 
 
+class _Loss(NamedTuple):
+    """A problem with its logits flattened: slopes of it, and the step to the least of its quadratic."""
+
+    problem: Problem
+    matrix_DK: Array
+    bias_K: Array
+    scale: Array
+
+    def logits(self, points: Array) -> Array:
+        return self.scale * (points @ self.matrix_DK) + self.bias_K
+
+    def weights(self, logits: Array) -> Array:
+        return jax.nn.softmax(jnp.where(self.problem.without, -jnp.inf, logits), -1)
+
+    def slopes(self, logits: Array) -> Array:
+        return (self.weights(logits) - self.problem.target) @ self.matrix_DK.T
+
+    def push(self, point_D: Array, logits_K: Array) -> Array:
+        """Newton's step within the ball; entries that the orthant holds at 0 stay there."""
+        weights_K, slope_D = self.weights(logits_K), self.slopes(logits_K)
+        free_D = ~(self.problem.nonnegative & (point_D < 1e-6) & (slope_D > 0))
+        root_K = jnp.sqrt(weights_K)
+        factor_DK = jnp.where(free_D[:, None], self.matrix_DK, 0) * root_K
+        factor_DK = factor_DK - (factor_DK @ root_K)[:, None] * root_K
+        hessian_DD = self.scale * factor_DK @ factor_DK.T
+        return jnp.where(free_D, _within_ball(hessian_DD, slope_D * free_D, point_D * free_D), -point_D)
+
+
 def _step(problem: Problem, matrix_DK: Array, bias_K: Array, scale: Array) -> Callable[[Look, Any], Look]:
-    def weights(logits: Array) -> Array:
-        return jax.nn.softmax(jnp.where(problem.without, -jnp.inf, logits), -1)
+    nonnegative = problem.nonnegative
 
     def step(look: Look, tolerance: Any) -> Look:
-        point_D = look.point
-        sharp = look.sharpness * scale
-        bias = look.sharpness * bias_K
-        logits_K = sharp * (point_D @ matrix_DK) + bias
-        weights_K = weights(logits_K)
-        slope_D = matrix_DK @ (weights_K - problem.target)
-        free_D = ~(problem.nonnegative & (point_D < 1e-6) & (slope_D > 0))
-        root_K = jnp.sqrt(weights_K)
-        factor_DK = jnp.where(free_D[:, None], matrix_DK, 0) * root_K
-        factor_DK = factor_DK - (factor_DK @ root_K)[:, None] * root_K
-        hessian_DD = sharp * factor_DK @ factor_DK.T
-        push_D = jnp.where(free_D, _within_ball(hessian_DD, slope_D * free_D, point_D * free_D), -point_D)
-        ends_AD = project(point_D + jnp.asarray(HALVINGS)[:, None] * push_D, problem.nonnegative)
-        slopes_AD = (weights(sharp * (ends_AD @ matrix_DK) + bias) - problem.target) @ matrix_DK.T
+        loss = _Loss(problem, matrix_DK, look.sharpness * bias_K, look.sharpness * scale)
+        logits_K = loss.logits(look.point)
+        push_D = loss.push(look.point, logits_K)
+        ends_AD = project(look.point + jnp.asarray(HALVINGS)[:, None] * push_D, nonnegative)
+        slopes_AD = loss.slopes(loss.logits(ends_AD))
         # Of a convex function: not uphill at the end of a step means lower there than at its start.
-        lower_A = jnp.sum(slopes_AD * (ends_AD - point_D), 1) <= 0
+        lower_A = jnp.sum(slopes_AD * (ends_AD - look.point), 1) <= 0
         chosen = jnp.argmax(lower_A)
         # The whole step once more, with the change of the logits from the step itself: their own rounding drops out.
-        whole_D = (weights(logits_K + sharp * (push_D @ matrix_DK)) - problem.target) @ matrix_DK.T
-        rounded = jnp.linalg.norm(ends_AD[0] - point_D - push_D)
-        tried_2 = jnp.stack(
-            [
-                residual(ends_AD[chosen], slopes_AD[chosen], problem.nonnegative),
-                residual(ends_AD[0], whole_D, problem.nonnegative) + rounded,
-            ]
-        )
-        least = jnp.argmin(tried_2)
-        full = look.sharpness == 1
-        better = full & (tried_2[least] < look.residual)
-        best_D = jnp.where(better, jnp.where(least == 0, ends_AD[chosen], ends_AD[0]), look.best)
-        kept = jnp.where(better, tried_2[least], look.residual)
-        sharpness = jnp.where(tried_2[least] < 0.01, jnp.minimum(4 * look.sharpness, 1), look.sharpness)
-        idle = jnp.where(full & ~better, look.idle + 1, 0)
-        moves = ~full | (jnp.any(lower_A) & (kept > tolerance) & (idle < IDLE))
-        return Look(ends_AD[chosen], best_D, kept, sharpness, moves, look.steps + 1, idle)
+        whole_D = loss.slopes(logits_K + loss.scale * (push_D @ matrix_DK))
+        rounded = jnp.linalg.norm(ends_AD[0] - look.point - push_D)
+        tried_2D = jnp.stack([ends_AD[chosen], ends_AD[0]])
+        residuals_2 = residual(tried_2D, jnp.stack([slopes_AD[chosen], whole_D]), nonnegative)
+        return _after(look, tolerance, ends_AD[chosen], lower_A.any(), tried_2D, residuals_2.at[1].add(rounded))
 
     return step
+
+
+def _after(look: Look, tolerance: Any, point_D: Array, lower: Array, tried_2D: Array, residuals_2: Array) -> Look:
+    """Goes on to the point; keeps the better one of those tried; flattened problems count as stages only."""
+    least, full = jnp.argmin(residuals_2), look.sharpness == 1
+    better = full & (residuals_2[least] < look.residual)
+    kept = jnp.where(better, residuals_2[least], look.residual)
+    sharpness = jnp.where(residuals_2[least] < 0.01, jnp.minimum(4 * look.sharpness, 1), look.sharpness)
+    idle = jnp.where(full & ~better, look.idle + 1, 0)
+    moves = ~full | (lower & (kept > tolerance) & (idle < IDLE))
+    return Look(point_D, jnp.where(better, tried_2D[least], look.best), kept, sharpness, moves, look.steps + 1, idle)
 
 
 def _within_ball(hessian_DD: Array, slope_D: Array, point_D: Array) -> Array:
