@@ -1,7 +1,7 @@
 """PROBES: what a study measures on the trained trials of a program. A new probe is one function and one line here."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -159,8 +159,7 @@ def _has_floor(regularizer: str) -> bool:
 
 def measure_displacement(trained: Trained, specs: tuple[RobustnessSpec, GeometrySpec]) -> list[Measured]:
     """Where the worst attack at the middle radius moved the features, and on which path PGD takes the first of them."""
-    epsilons = sorted(specs[0].epsilons)
-    radius = epsilons[len(epsilons) // 2]
+    radius = _middle_radius(specs[0].epsilons)
     saved = trained.arrays("robustness")
     images = np.stack([arrays[_of_radius(arrays, "adversarial/worst/", radius)] for arrays in saved])
     centers = np.stack([arrays["class/center"] for arrays in trained.arrays("geometry")])
@@ -171,7 +170,14 @@ def measure_displacement(trained: Trained, specs: tuple[RobustnessSpec, Geometry
     differs = np.any(images != test, axis=(2, 3, 4))
     moved = measure_moved(*pair, head.kernel, head.bias, centers, differs_TN=differs, mesh=trained.run.mesh)
     paths = _paths(trained, centers, radius, specs[0].norm)
-    return [one._replace(rows=one.rows + path) for one, path in zip(moved, paths)]
+    at = Row("test", "adversarial_eps", radius, count)
+    return [one._replace(rows=[*one.rows, at, *path]) for one, path in zip(moved, paths)]
+
+
+def _middle_radius(epsilons: Sequence[float]) -> float:
+    """The middle one, the larger of two, of those that attack at all."""
+    radii = sorted({eps for eps in epsilons if eps > 0} or {0.0})
+    return radii[len(radii) // 2]
 
 
 def _paths(trained: Trained, centers: np.ndarray, radius: float, norm: Any) -> list[list[Row]]:

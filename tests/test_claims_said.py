@@ -23,6 +23,12 @@ RULE = {  # tests, and the verdict of the claim: (setting, part, verdict)
     "each setting by one test": ([("a", "p", FOR), ("a", "p", OPEN), ("b", "p", FOR)], FOR),
     "a part undecided": ([("a", "p", FOR), ("a", "q", OPEN)], OPEN),
     "a part untested": ([("a", "p", FOR), ("a", "q", None)], OPEN),
+    "every setting and every part, but not together": (
+        [("a", "p", FOR), ("a", "q", OPEN), ("b", "p", OPEN), ("b", "q", FOR)],
+        OPEN,
+    ),
+    "a part untested for one setting": ([("a", "p", FOR), ("a", "q", FOR), ("b", "p", FOR), ("b", "q", None)], OPEN),
+    "a part that is about one setting": ([("a", "p", FOR), ("b", "p", FOR), ("b", "q", FOR)], FOR),
     "a setting of one seed": ([("a", "p", FOR), ("b", "p", None)], FOR),
     "mixed": ([("a", "p", FOR), ("b", "p", AGAINST)], OPEN),
     "mixed in one setting": ([("a", "p", FOR), ("a", "p", AGAINST), ("b", "p", FOR)], OPEN),
@@ -47,12 +53,72 @@ def test_mixed_evidence_and_what_was_not_tested_are_told():
     said = told(("a", "p", FOR), ("a", "q", None))[1]
     assert said.endswith("1 more test has no verdict, and so nothing is said of q")
     said = told(("a", "p", FOR), ("a", "q", OPEN), ("b", "p", OPEN))[1]
-    assert said == "1 of 3 tests support it, 0 contradict it; undecided: b, q"
+    assert said == "1 of 3 tests support it, 0 contradict it; undecided: q, b"
     assert told(("a", "p", None), ("a", "q", None))[1] == "no test has a verdict"
+    tests = [("a", "p", AGAINST), ("b", "p", AGAINST), ("a", "q", OPEN), ("b", "q", AGAINST)]
+    assert told(*tests)[1] == "0 of 4 tests support it, 3 contradict it: a, b; contradicted: p; undecided: q for a"
+    said = told(*tests[:2], ("a", "q", AGAINST), ("b", "q", None))[1]
+    assert said.endswith("contradicted: p; 1 more test has no verdict, and so nothing is said of q for b")
+
+
+PARTS = {  # what a study may lack, and of which claim nothing can be said then
+    "ece_ts|nll_ts": ("calibration", "after temperature scaling"),
+    "ece|nll": ("calibration", "before temperature scaling"),
+    "norm_swap_ece": ("temperature", "the length of the soft label"),
+    "ece_best_scale": ("temperature", "the best scale"),
+    "tempered_ece/0.5": ("temperature", "all scales"),
+    "adversarial_norm_change": ("origin", "mean change of the length of the features"),
+    "feature_norm": ("mechanism", "a smaller norm with calibration"),
+    "robust_accuracy/.*": ("mechanism", "a higher cosine with robustness"),
+}
+
+
+@pytest.mark.parametrize("lacking", PARTS)
+def test_a_claim_is_not_supported_when_a_part_of_it_was_not_measured(lacking):
+    claim, part = PARTS[lacking]
+    frame = trials(seeds=12, graded=8)
+    frame = frame[~frame["metric"].str.fullmatch(lacking)]
+    lines = {line["claim"]: line for line in claims.summarize(claims.evaluate(frame))}
+    assert lines[claim]["verdict"] == "inconclusive"
+    assert f"so nothing is said of {part}" in lines[claim]["sentence"]
+
+
+def test_a_setting_that_lacks_a_part_is_named():
+    frame = trials(seeds=12)
+    frame = frame[(frame["regularizer"] != "mixup") | ~frame["metric"].isin(["ece_ts", "nll_ts"])]
+    table = claims.evaluate(frame)
+    line = next(line for line in claims.summarize(table) if line["claim"] == "calibration")
+    assert line["verdict"] == "inconclusive"
+    assert line["sentence"].endswith("so nothing is said of after temperature scaling for mixup")
+    (said,) = table.query("claim == 'calibration' and setting == 'mixup' and n == 0")["sentence"]
+    assert said == "mixup: after temperature scaling was not measured: no verdict."
+
+
+def test_without_soft_labels_nothing_is_said_of_them():
+    frame = trials(seeds=12)
+    table = claims.evaluate(frame[frame["regularizer"] == "none"])
+    lines = {line["claim"]: line for line in claims.summarize(table)}
+    for claim, part in (("cone", "with or without soft labels"), ("temperature", "the length of the soft label")):
+        assert lines[claim]["verdict"] == "inconclusive"
+        assert f"so nothing is said of {part}" in lines[claim]["sentence"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_are_missing_at_every_seed_make_no_sentence():
+    frame = trials(seeds=4)
+    frame.loc[(frame["regularizer"] == "mixup"), "value"] = np.nan
+    frame.loc[(frame["regularizer"] == "none") & (frame["metric"] == "norm_swap_ece"), "value"] = np.nan
+    table = claims.evaluate(frame)
+    assert not table["sentence"].str.contains("nan").any()
+    assert set(table.loc[table["setting"] == "mixup", "sentence"].str.extract(r"(was not measured|seeds)")[0]) == {
+        "was not measured"
+    }
 
 
 def test_sentences_are_read_without_the_code():
-    table = claims.evaluate(trials(graded=8), {("", "mixup"): np.linspace(0.4, 0.6, 8)})
+    frame = trials(graded=8)
+    at = frame[frame["metric"] == "adversarial_norm_change"].assign(metric="adversarial_eps", value=0.1)
+    table = claims.evaluate(pd.concat([frame, at]), {("", "mixup"): np.linspace(0.4, 0.6, 8)})
     read = {(row.claim, row.metric, row.setting): row.sentence for row in table.itertuples()}
     assert read["calibration", "ece", "mixup"].startswith("mixup: ECE is 1.9")
     for part in (
@@ -66,7 +132,7 @@ def test_sentences_are_read_without_the_code():
     assert "is on average 0.50; 95 % interval [0." in read["mechanism", "center_cosine, min_eps", "mixup"]
     origin = read["origin", "adversarial_radial_cosine", "mixup"]
     assert "at radius 0.1, over the test images that are right without attack and whose adversary is another" in origin
-    ids = set(table["metric"]) - {"accuracy", "ece", "nll"}
+    ids = set(table["metric"]) - {"accuracy", "ece", "nll", ""}
     assert not [sentence for sentence in read.values() if any(name in sentence for name in ids)]
 
 

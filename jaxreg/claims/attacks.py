@@ -2,19 +2,21 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from jaxreg.claims import findings, words
 from jaxreg.claims.findings import Finding
 from jaxreg.claims.pairs import differences
-from jaxreg.claims.study import Study
+from jaxreg.claims.study import Pair, Study
 
+MOVES = {"adversarial_radial_cosine": +1, "adversarial_norm_change": -1}  # which way the claim expects them
 CONTROLS = ("noise", "transfer")  # among the names of attacks
 
 
 def robustness(study: Study) -> Iterator[Finding]:
     """Robust accuracy of each attack and of the worst case, at one radius: `radius` says which."""
-    yield from differences(*((name, +1, name.split("/")[1]) for name in attacked(study)))(study)
+    yield from differences(*((name, +1, attack_of(name)) for name in attacked(study)))(study)
 
 
 def reliability(study: Study) -> str:
@@ -27,17 +29,26 @@ def reliability(study: Study) -> str:
 
 def origin(study: Study) -> Iterator[Finding]:
     """Under attack features of soft labels move toward the origin, and shrink."""
-    at = sorted(
-        {float(name.split("/")[2]) for values in study.settings.values() for name in values if _is_attack(name)}
-    )
-    where = f" under the worst attack at radius {at[len(at) // 2]:g}" if at else " under the worst attack"
-    for metric, direction in (("adversarial_radial_cosine", +1), ("adversarial_norm_change", -1)):
-        called, pairs, said = words.quantity(metric), [pair for pair in study.pairs if metric in pair.own], []
+    for metric, direction in MOVES.items():
+        called, said = words.quantity(metric), []
+        pairs = [pair for pair in study.pairs if metric in pair.own and pair.own[metric].notna().any()]
         for pair in pairs:
-            base = f" ({called.value(pair.base[metric].mean())} for none)" if metric in pair.base else ""
-            said.append(f"{called.name}{where}, {words.MOVED}, is {called.value(pair.own[metric].mean())}{base}")
+            base = pair.base[metric].mean() if metric in pair.base else float("nan")
+            beside = "" if np.isnan(base) else f" ({called.value(base)} for none)"
+            told = f"{called.name}{_where(pair)}, {words.MOVED}, is {called.value(pair.own[metric].mean())}"
+            said.append(told + beside)
         names, values = [pair.name for pair in pairs], [pair.own[metric].to_numpy() for pair in pairs]
         yield from findings.levels(names, metric, values, 0.0, direction, said, called)
+
+
+def _where(pair: Pair) -> str:
+    at = pair.own["adversarial_eps"].dropna().unique() if "adversarial_eps" in pair.own else []
+    return " under the worst attack" + (f" at radius {at[0]:.4g}" if len(at) == 1 else "")
+
+
+def attack_of(metric: str) -> str:
+    """The attack of a robust accuracy: robust_accuracy/ATTACK/EPS."""
+    return metric.split("/")[1]
 
 
 def radius(study: Study) -> str:

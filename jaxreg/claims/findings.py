@@ -44,6 +44,13 @@ class Finding(NamedTuple):
         return min(1.0, 2 * min(self.p_for, self.p_against)) if not np.isnan(self.p_for) else float("nan")
 
 
+def unmeasured(setting: str, part: str) -> Finding:
+    """What stands for a test that a claim needs and that the numbers do not allow."""
+    nothing = float("nan")
+    said = f"{part} was not measured"
+    return Finding(setting, "", nothing, nothing, nothing, 0, "none", nothing, nothing, said, part=part)
+
+
 def differences(
     settings: Names, metric: str, own: Seeds, base: Seeds, direction: int, noise: Sequence[float], part: str = ""
 ) -> list[Finding]:
@@ -52,7 +59,7 @@ def differences(
     effects = statistics.effects(own, base)
     for setting, own_S, base_S, floor, effect in zip(settings, own, base, noise, effects):
         paired = np.isfinite(own_S - base_S)
-        said = words.against(called, np.mean(own_S[paired]), np.mean(base_S[paired])) if paired.any() else "no pair"
+        said = words.against(called, np.mean(own_S[paired]), np.mean(base_S[paired]))
         one = Finding(setting, metric, *effect[:3], effect.n, "paired t", *_sides(effect, direction), said)
         lost = within(effect.difference, floor)
         found.append(one._replace(noise=lost, quantity=called, is_difference=True, part=part))

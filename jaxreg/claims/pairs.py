@@ -10,10 +10,12 @@ from jaxreg.claims.study import Pair, Study
 
 
 def having(study: Study, *metrics: str) -> Iterator[Pair]:
-    """The pairs whose own side has all the metrics, and whose baseline has the last."""
+    """The pairs with a seed at which the own side has all the metrics, and the baseline the last."""
     for pair in study.pairs:
         if all(metric in pair.own for metric in metrics) and metrics[-1] in pair.base:
-            yield pair
+            whole_S = np.isfinite(pair.own[list(metrics)].to_numpy()).all(1)
+            if (whole_S & np.isfinite(pair.base[metrics[-1]].to_numpy())).any():
+                yield pair
 
 
 def sides(pairs: Sequence[Pair], metric: str) -> tuple[list[str], str, list[np.ndarray], list[np.ndarray]]:

@@ -12,6 +12,7 @@ from jaxreg.claims.study import Pair, Study
 from jaxreg.claims.words import ECE, POINTS
 from jaxreg.geometry.summary import CALIBRATION_NOISE
 
+SCALES, BEST, LENGTH = "all scales", "the best scale", "the length of the soft label"
 SAME = 0.01  # ECEs of two ways to scale that are closer than this are called the same
 
 
@@ -21,12 +22,12 @@ def temperature(study: Study) -> Iterator[Finding]:
 
     That two ECEs differ is said only of those that differ by more than the noise floor.
     """
-    for part, find in (("all scales", _scales), ("the best scale", _best)):
+    for part, find in ((SCALES, _scales), (BEST, _best)):
         for finding in find(study):
             noise = finding.p_against < finding.p_for and findings.within(finding.effect, study.floors[finding.setting])
             yield finding._replace(noise=bool(noise), part=part)
     for finding in _closed(list(having(study, "norm_swap_ece", "ece"))):
-        yield finding._replace(part="the length of the soft label")
+        yield finding._replace(part=LENGTH)
 
 
 def _scales(study: Study) -> Iterator[Finding]:
@@ -35,9 +36,12 @@ def _scales(study: Study) -> Iterator[Finding]:
     for name, values in study.settings.items():
         scaled = [column for column in values if column.startswith("scaled_ece/")]
         tempered = [column.replace("scaled", "tempered") for column in scaled]
-        if scaled and set(tempered) <= set(values):
-            apart[name] = np.abs(values[scaled].to_numpy() - values[tempered].to_numpy()).mean(1)
-            mean = ECE.difference(float(np.mean(apart[name])))
+        if not scaled or not set(tempered) <= set(values):
+            continue
+        apart_S = np.abs(values[scaled].to_numpy() - values[tempered].to_numpy()).mean(1)
+        if np.isfinite(apart_S).any():
+            apart[name] = apart_S
+            mean = ECE.difference(float(np.nanmean(apart_S)))
             said.append(
                 f"ECE of features scaled by s and at temperature 1/s differ by {mean} on average over {len(scaled)} s"
             )
@@ -49,10 +53,12 @@ def _best(study: Study) -> Iterator[Finding]:
     """The ECE at the best scale of the features beside that at the best temperature."""
     one, other = "ece_best_scale", "ece_temperature"
     held = {name: values for name, values in study.settings.items() if {one, other} <= set(values)}
+    held = {name: values.dropna(subset=[one, other]) for name, values in held.items()}
+    held = {name: values for name, values in held.items() if len(values)}
     scaled, tempered = ([values[metric].to_numpy() for values in held.values()] for metric in (one, other))
     said = []
     for own_S, base_S in zip(scaled, tempered):
-        means = np.nanmean(own_S), np.nanmean(base_S)
+        means = own_S.mean(), base_S.mean()
         one_told, other_told = map(ECE.value, means)
         told = f"ECE {one_told} at the best scale of the features, {other_told} at the best temperature"
         said.append(f"{told}, {words.apart(ECE, means[0] - means[1])}")
@@ -67,10 +73,11 @@ def _closed(pairs: Sequence[Pair]) -> Iterator[Finding]:
     """
     closed, said, gaps = [], [], []
     for pair in pairs:
-        before, goal, after = (s.to_numpy() for s in (pair.base["ece"], pair.own["ece"], pair.own["norm_swap_ece"]))
+        sides_3S = np.stack([pair.base["ece"], pair.own["ece"], pair.own["norm_swap_ece"]])
+        before, goal, after = sides_3S[:, np.isfinite(sides_3S).all(0)]
         closed.append(np.abs(before - goal) - np.abs(after - goal))
-        gaps.append(floors.inside(float(np.nanmean(before - goal)), _floor(pair)))
-        said.append(_way([float(np.nanmean(values)) for values in (before, after, goal, closed[-1])], gaps[-1]))
+        gaps.append(floors.inside(float(np.mean(before - goal)), _floor(pair)))
+        said.append(_way([float(np.mean(values)) for values in (before, after, goal, closed[-1])], gaps[-1]))
     found = findings.levels([pair.name for pair in pairs], "norm_swap_ece", closed, 0.0, +1, said, POINTS)
     for pair, finding, lost in zip(pairs, found, gaps):
         yield finding._replace(noise=lost or floors.inside(finding.effect, _floor(pair)), is_difference=True)

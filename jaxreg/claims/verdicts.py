@@ -9,7 +9,7 @@ from jaxreg import statistics
 from jaxreg.claims import study, words
 from jaxreg.claims.findings import ALPHA, Finding
 from jaxreg.claims.study import Study
-from jaxreg.claims.table import CLAIMS
+from jaxreg.claims.table import CLAIMS, tests_of
 
 COLUMNS = (
     "claim", "statement", "part", "setting", "metric", "said", "effect", "low", "high", "n", "test", "p", "p_holm",
@@ -40,7 +40,7 @@ def evaluate(frame: pd.DataFrame, within: Within | None = None) -> pd.DataFrame:
 
 
 def _evaluate_one(tested: Study) -> pd.DataFrame:
-    found = [(name, finding) for name, claim in CLAIMS.items() for finding in claim.find(tested)]
+    found = [(name, finding) for name in CLAIMS for finding in tests_of(name, tested)]
     adjusted = statistics.holm([finding.p for _, finding in found])
     rows, caveats = [], {name: claim.caveat(tested) for name, claim in CLAIMS.items()}
     for (name, finding), p_holm in zip(found, adjusted):
@@ -50,7 +50,7 @@ def _evaluate_one(tested: Study) -> pd.DataFrame:
             "said": _said(finding),
             "p_holm": p_holm,
             "verdict": verdict,
-            "part": finding.part or words.quantity(finding.metric).name,
+            "part": finding.part,
         }
         last = {"sentence": _sentence(finding, p_holm, verdict), "caveat": caveats[name], "figure": claim.figure}
         rows.append({"claim": name, "statement": claim.statement, **own, **last})
@@ -67,6 +67,8 @@ def _verdict(finding: Finding, p_holm: float) -> str | None:
 
 def _sentence(finding: Finding, p_holm: float, verdict: str | None) -> str:
     """Whom, what was seen, its interval, n, the test, p and the verdict."""
+    if not finding.n:
+        return f"{finding.setting}: {finding.said}: no verdict."
     parts = [] if np.isnan(finding.low) else [_interval(finding)]
     parts.append(f"n = {finding.n} {finding.counted if finding.n > 1 else finding.counted.removesuffix('s')}")
     parts.append(f"test: {finding.test}")

@@ -10,6 +10,7 @@ from jax import Array
 
 from jaxreg import parallel
 from jaxreg.geometry import displacement
+from jaxreg.geometry.check import check_finite, check_heads, check_labels
 from jaxreg.geometry.examples import Head
 from jaxreg.geometry.summary import mean_row
 from jaxreg.probe import Measured
@@ -37,16 +38,23 @@ def measure_displacement(
       adversary is another image: an attack leaves the others where they are. Among them `adversarial_radial_cosine` and
       the shares of `displacement.displacement`. Arrays [N] of all examples named SPLIT/METRIC, and which of them the
       means are over as SPLIT/adversarial_counted.
-    Raises: ValueError: if clean and attacked features are not of one shape.
+    Raises: ValueError: if shapes disagree, a label is no class, or a last layer is not finite.
     """
-    if clean_TND.shape != attacked_TND.shape:
-        raise ValueError(f"attacked features must match the clean {clean_TND.shape}, got {attacked_TND.shape}.")
+    if clean_TND.shape != attacked_TND.shape or clean_TND.ndim != 3:
+        told = f"clean and attacked features must be [T, N, D] both, got {clean_TND.shape} and {attacked_TND.shape}"
+        raise ValueError(f"{told}: attack the same examples.")
+    heads = check_heads(kernel_TDK, bias_TK, clean_TND.shape[:1], clean_TND.shape[2])
+    check_finite(heads)
+    labels = check_labels(split, labels_N, clean_TND.shape[1], heads.bias_K.shape[1])
+    expected = (len(clean_TND), heads.bias_K.shape[1], clean_TND.shape[2])
+    if np.shape(centers_TKD) != expected:
+        raise ValueError(f"centers must be [T, K, D] = {expected}, got {np.shape(centers_TKD)}.")
     mesh = parallel.make_mesh() if mesh is None else mesh
-    heads = Head(jnp.asarray(kernel_TDK, jnp.float32), jnp.asarray(bias_TK, jnp.float32))
     moved = (jnp.asarray(clean_TND, jnp.float32), jnp.asarray(attacked_TND, jnp.float32))
     given = (*moved, heads, jnp.asarray(centers_TKD, jnp.float32))
-    shared = parallel.put_shared(np.asarray(labels_N, np.int32), mesh)
-    found = parallel.fetch(_program(mesh)(parallel.put_trials(given, mesh), shared), len(clean_TND))
+    found = parallel.fetch(
+        _program(mesh)(parallel.put_trials(given, mesh), parallel.put_shared(labels, mesh)), len(clean_TND)
+    )
     if differs_TN is None:
         differs_TN = np.any(np.asarray(clean_TND) != np.asarray(attacked_TND), axis=-1)
     counted_TN = np.asarray(found.pop("right")) & differs_TN

@@ -41,9 +41,12 @@ def minimal_loss_points(
         classes themselves.
       tolerance: stops once every class has a residual below it.
       max_steps: of projected gradients, counted in `steps`; classes that are not there yet go on by Newton's method.
+    Raises: ValueError: for a radius below 0, where it is known.
     Returns: points [K, D] and residuals [K]. The residual is |z - P(z - t g)| / radius with P the projection on the
       feasible set, g the gradient, t = radius / max(|g|, s / 10), s the largest |w_i - w_j|: it has no unit.
     """
+    if not isinstance(radius, jax.core.Tracer) and not 0 <= radius < jnp.inf:
+        raise ValueError(f"radius must be finite and at least 0, got {radius}: it is the length of a feature.")
     with jax.default_matmul_precision("highest"):
         itself = jnp.eye(len(bias_K), dtype=bool)
         without, targets = (itself, itself) if targets_KK is None else (jnp.zeros_like(itself), targets_KK)

@@ -24,7 +24,7 @@ def cone(features_ND: Array, kernel_DK: Array, bias_K: Array) -> Cone:
 
     On the ray the logits are the lines t a_j + b_j, a = W h, and the prediction is their upper envelope. Its last line
     c has the largest a (among equals the largest b) and begins at t* = max_j (b_j - b_c) / (a_c - a_j), or at 0.
-    Without bias t* = 0: every region is a cone by construction. A zero feature has t* = 0 too.
+    Without bias t* = 0: every region is a cone by construction. A zero feature has t* = 0 too; what is not finite, nan.
     """
     with jax.default_matmul_precision("highest"):
         slopes_NK = features_ND @ kernel_DK
@@ -37,5 +37,6 @@ def cone(features_ND: Array, kernel_DK: Array, bias_K: Array) -> Cone:
         1, keepdims=True
     )  # not by the winner's index: an arg max nobody asks for is left out
     start_NK = jnp.where((lead_NK > 0) & (fall_NK > 0), lead_NK / jnp.where(fall_NK > 0, fall_NK, 1), 0)
-    breakpoint_N = start_NK.max(1)
+    known_N = jnp.isfinite(slopes_NK.max(1)) & jnp.isfinite(slopes_NK.min(1)) & jnp.isfinite(bias_K).all()
+    breakpoint_N = jnp.where(known_N, start_NK.max(1), jnp.nan)  # comparisons with what is not finite are all false
     return Cone(breakpoint_N, breakpoint_N * jnp.linalg.norm(features_ND, axis=1), winner_N)

@@ -11,6 +11,7 @@ from jax import Array
 
 from jaxreg import parallel
 from jaxreg.geometry import centers, collapse, cosines, norms
+from jaxreg.geometry.check import check_heads, check_labels
 from jaxreg.geometry.examples import Head, measure_examples
 from jaxreg.geometry.maps import Space
 from jaxreg.geometry.summary import PLAIN
@@ -38,18 +39,17 @@ def measure_snapshots(
     Args: features_TSND: un-augmented training features, or a subset of them with every class present.
     Returns: the metrics of the probe; among them `cone_by_construction`, 1 where the last layer has no bias; and
       `center`, the class centers [T, S, K, D].
-    Raises: ValueError: if shapes disagree, or a class has no example.
+    Raises: ValueError: if shapes disagree, a label is no class, or a class has no example.
     """
+    if features_TSND.ndim != 4:
+        raise ValueError(f"features must be [T, S, N, D], got {features_TSND.shape}: stack trials of snapshots.")
     trials, snapshots, count, width = features_TSND.shape
-    expected = (trials, snapshots, width)
-    if kernel_TSDK.shape[:3] != expected or len(labels_N) != count:
-        got = f"kernel {kernel_TSDK.shape}, {len(labels_N)} labels"
-        raise ValueError(f"snapshots need a kernel {(*expected, 'K')} and {count} labels, got {got}.")
-    norms.check_classes(np.asarray(labels_N), bias_TSK.shape[-1])
+    heads = check_heads(kernel_TSDK, bias_TSK, (trials, snapshots), width)
+    labels = check_labels("", labels_N, count, heads.bias_K.shape[-1])
+    norms.check_classes(labels, heads.bias_K.shape[-1])
     mesh = parallel.make_mesh() if mesh is None else mesh
-    given = tuple(jnp.asarray(a, jnp.float32) for a in (features_TSND, kernel_TSDK, bias_TSK))
-    labels = parallel.put_shared(np.asarray(labels_N, np.int32), mesh)
-    found = parallel.fetch(_program(mesh)(parallel.put_trials(given, mesh), labels), trials)
+    given = parallel.put_trials((jnp.asarray(features_TSND, jnp.float32), *heads), mesh)
+    found = parallel.fetch(_program(mesh)(given, parallel.put_shared(labels, mesh)), trials)
     far = {f"{name}/q95": np.percentile(found.pop(name), 95, axis=2) for name in FAR}
     return found | far
 

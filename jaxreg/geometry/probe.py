@@ -11,6 +11,7 @@ from jax import Array
 
 from jaxreg import parallel
 from jaxreg.geometry import interventions, norms, summary
+from jaxreg.geometry.check import check_finite, check_heads, check_labels, check_lengths
 from jaxreg.geometry.chunks import Placed
 from jaxreg.geometry.examples import Head
 from jaxreg.geometry.interventions import NO_BASELINE
@@ -51,19 +52,20 @@ def measure(
       baselines: for each trial the index of its baseline, `interventions.baselines`; default: no interventions.
       mesh: from `parallel.make_mesh`; by default all devices, trials side by side.
     Returns: for each trial its rows, and arrays [N] named SPLIT/METRIC.
-    Raises: ValueError: if there is no train split or it lacks a class, a split is empty, or shapes of features and last
-      layer disagree.
+    Raises: ValueError: if there is no train split or it lacks a class, a split is empty, shapes disagree, a label is no
+      class, or a number is not finite: naming split, trial and example.
     """
-    _check(splits, kernel_TDK)
+    heads, labels = _check(splits, kernel_TDK, bias_TK)
     mesh = parallel.make_mesh() if mesh is None else mesh
     count = len(kernel_TDK)
-    labels = {name: np.asarray(split.labels_N, np.int32) for name, split in splits.items()}
+    _check_trials(count, smoothing_T, floor_known_T, baselines)
     stacked = {name: jnp.asarray(split.features_TND, jnp.float32) for name, split in splits.items()}
-    heads = Head(jnp.asarray(kernel_TDK, jnp.float32), jnp.asarray(bias_TK, jnp.float32))
     smoothing = np.zeros(count, np.float32) if smoothing_T is None else np.asarray(smoothing_T, np.float32)
     given = parallel.put_trials((stacked, heads, smoothing), mesh)
     shared = parallel.put_shared((labels, np.float32(radius)), mesh)
     found = parallel.fetch(_program(measure_placed, mesh)(given, shared), count)
+    for name, arrays in found["examples"].items():
+        check_lengths(name, arrays["feature_norm"])
     trials = [jax.tree.map(lambda a, t=t: a[t], found) for t in range(count)]
     known = [True] * count if floor_known_T is None else floor_known_T
     measured = [summary.measured(trial, labels, own) for trial, own in zip(trials, known)]
@@ -108,15 +110,36 @@ def _one_pair(pairs: tuple[Tree, Array], labels_N: Array) -> dict[str, Array]:
         return interventions.intervene(Placed(features_TND, trial), labels_N, head, centers_KD, change)
 
 
-def _check(splits: Mapping[str, Split], kernel_TDK: np.ndarray | Array) -> None:
+def _check(
+    splits: Mapping[str, Split], kernel_TDK: np.ndarray | Array, bias_TK: np.ndarray | Array
+) -> tuple[Head, dict[str, np.ndarray]]:
+    """Last layers and labels as the program takes them."""
     if "train" not in splits:
         raise ValueError(f"geometry needs the un-augmented train split, got {sorted(splits)}: predict it first.")
+    shape = np.shape(splits["train"].features_TND)
+    if len(shape) != 3:
+        raise ValueError(f"features of train must be [T, N, D], got {shape}: stack one [N, D] a trial.")
+    heads, labels = check_heads(kernel_TDK, bias_TK, shape[:1], shape[2]), {}
+    check_finite(heads)
     for name, split in splits.items():
         if len(split.labels_N) == 0:
             raise ValueError(f"{name}: the split is empty: give it an example, or leave it out.")
-    trials, width, classes = kernel_TDK.shape
-    norms.check_classes(np.asarray(splits["train"].labels_N), classes)
-    for name, split in splits.items():
-        expected = (trials, len(split.labels_N), width)
+        expected = (shape[0], len(split.labels_N), shape[2])
         if split.features_TND.shape != expected:
             raise ValueError(f"features of {name} must be [T, N, D] = {expected}, got {split.features_TND.shape}.")
+        labels[name] = check_labels(name, split.labels_N, expected[1], heads.bias_K.shape[1])
+    norms.check_classes(labels["train"], heads.bias_K.shape[1])
+    return heads, labels
+
+
+def _check_trials(
+    count: int, smoothing: Sequence[float] | None, floor_known: Sequence[bool] | None, baselines: Sequence[int] | None
+) -> None:
+    given = {"smoothing_T": smoothing, "floor_known_T": floor_known, "baselines": baselines}
+    for name, values in given.items():
+        if values is not None and len(values) != count:
+            raise ValueError(f"{name} must have a value a trial, {count}, got {len(values)}.")
+    for trial, base in enumerate(baselines or ()):
+        if not NO_BASELINE <= base < count:
+            rule = f"must be a trial from 0 to {count - 1}, or {NO_BASELINE} for none"
+            raise ValueError(f"baselines: that of trial {trial} {rule}, got {base}.")

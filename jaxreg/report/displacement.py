@@ -45,13 +45,8 @@ def figure(data: StudyData) -> Figure | None:
 
 
 def radius(data: StudyData) -> str:
-    """Returns the radius that features were moved at, the middle one of a study's; of several studies all of them."""
-    found = []
-    for _, rows in data.frame.groupby("study", sort=False):
-        names = rows["metric"].drop_duplicates().str.extract(r"^robust_accuracy/worst/([^/]+)$")[0].dropna()
-        radii = sorted(names, key=float)
-        found += radii[len(radii) // 2 :][:1]
-    return ", ".join(dict.fromkeys(found))
+    """Returns the radius that features were moved at; of several studies all of them."""
+    return ", ".join(f"{eps:.4g}" for eps in data.values("adversarial_eps")["value"].unique())
 
 
 def told(data: StudyData) -> str:

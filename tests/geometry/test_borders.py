@@ -5,7 +5,17 @@ import numpy as np
 import pytest
 from geometry_shapes import CLASSES, LABELS, WIDTH
 
-from jaxreg.geometry import chunks, interventions, norms, over_training, probe
+from jaxreg.geometry import (
+    attacked,
+    chunks,
+    cone,
+    interventions,
+    minimal_loss_points,
+    norms,
+    over_training,
+    plain,
+    probe,
+)
 from jaxreg.geometry.examples import Head
 
 COUNT = 70
@@ -49,6 +59,108 @@ def test_an_empty_split_is_named(split):
     splits[split] = probe.Split(np.ones((1, 0, WIDTH)), np.zeros(0, int))
     with pytest.raises(ValueError, match=f"^{split}: the split is empty: give it an example, or leave it out.$"):
         probe.measure(splits, kernel, bias)
+
+
+def stacks(trials=2):
+    """Splits and last layers of trials that are measured without complaint."""
+    rng = np.random.default_rng(42)
+    splits = {name: probe.Split(rng.normal(size=(trials, len(y), WIDTH)), y) for name, y in LABELS.items()}
+    return splits, rng.normal(size=(trials, WIDTH, CLASSES)), rng.normal(size=(trials, CLASSES)), {}
+
+
+def planted(place, value, name=None):
+    """An edit that puts a value in the place of one of `stacks`, into the features of a split where it is named."""
+
+    def edit(splits, kernel, bias, more):
+        if name is None:
+            (kernel if len(place) == 3 else bias)[place] = value
+        else:
+            splits[name].features_TND[place] = value
+
+    return edit
+
+
+def relabelled(name, label):
+    def edit(splits, kernel, bias, more):
+        labels = splits[name].labels_N.astype(type(label))
+        labels[4] = label
+        splits[name] = splits[name]._replace(labels_N=labels)
+
+    return edit
+
+
+WRONG = {
+    "a feature is nan": (planted((1, 3), np.nan, "test"), "^test, trial 1, example 3: the feature is not finite"),
+    "a feature is too long": (planted((0, 2), 1e30, "train"), "^train, trial 0, example 2: .* no float32"),
+    "a kernel is inf": (planted((1, 0, 0), np.inf), "^trial 1: its kernel is not finite"),
+    "a bias is nan": (planted((1, 0), np.nan), "^trial 1: its bias is not finite"),
+    "a label beyond the classes": (relabelled("test", CLASSES), f"^test, example 4: label must be .* got {CLASSES}"),
+    "a label below them": (relabelled("validation", -1), "^validation, example 4: label must be a class .* got -1"),
+    "a train label beyond": (relabelled("train", 99), "^train, example 4: label must be a class .* got 99"),
+    "a smoothing too few": (lambda *a: a[3].update(smoothing_T=[0.1]), "^smoothing_T must have a value a trial, 2"),
+    "a floor too many": (lambda *a: a[3].update(floor_known_T=[True] * 3), "^floor_known_T must .* 2, got 3"),
+    "a baseline beyond": (lambda *a: a[3].update(baselines=[-1, 5]), "^baselines: that of trial 1 .* got 5"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_be_measured_is_named(case):
+    edit, message = WRONG[case]
+    splits, kernel, bias, more = stacks()
+    edit(splits, kernel, bias, more)
+    with pytest.raises(ValueError, match=message):
+        probe.measure(splits, kernel, bias, **more)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "bias", "message"),
+    [
+        ((WIDTH, CLASSES), (2, CLASSES), r"^kernels must be \[2, .*, K\] .* stack one \[D, K\] a trial"),
+        ((2, CLASSES, WIDTH), (2, CLASSES), "^kernels must be"),
+        ((2, WIDTH, CLASSES), (1, CLASSES), "^biases must be"),
+        ((2, WIDTH, CLASSES), (2, CLASSES - 1), "^biases must be"),
+    ],
+)
+def test_last_layers_of_another_shape_are_named(kernel, bias, message):
+    splits, *_ = stacks()
+    features, labels = splits["train"]
+    with pytest.raises(ValueError, match=message):
+        probe.measure(splits, np.ones(kernel), np.ones(bias))
+    with pytest.raises(ValueError, match=message):
+        attacked.measure_displacement(features, features, labels, np.ones(kernel), np.ones(bias), features)
+    with pytest.raises(ValueError, match=r"^kernels must be|^biases must be"):
+        over_training.measure_snapshots(features[:, None], labels, np.ones(kernel), np.ones(bias))
+
+
+def test_displacements_that_cannot_be_measured_are_named():
+    splits, kernel, bias, _ = stacks()
+    features, labels = splits["test"]
+    centers = np.ones((2, CLASSES, WIDTH))
+    with pytest.raises(ValueError, match=r"^test, example 0: label must be a class"):
+        attacked.measure_displacement(features, features, labels + CLASSES, kernel, bias, centers)
+    with pytest.raises(ValueError, match=r"^centers must be \[T, K, D\]"):
+        attacked.measure_displacement(features, features, labels, kernel, bias, centers[:1])
+    with pytest.raises(ValueError, match=r"^clean and attacked features must be"):
+        attacked.measure_displacement(features, features[:, 1:], labels, kernel, bias, centers)
+
+
+def test_labels_that_are_no_numbers_and_radii_below_zero_are_named():
+    splits, kernel, bias, _ = stacks()
+    features, labels = splits["train"]
+    with pytest.raises(ValueError, match=r"^labels must be numbers \[N\]"):
+        plain.measure_network(features[0], kernel[0], bias[0], labels.astype(str))
+    with pytest.raises(ValueError, match=r"^radius must be finite and at least 0, got -1"):
+        minimal_loss_points(kernel[0], bias[0], -1)
+
+
+@pytest.mark.parametrize("where", range(3))
+def test_what_is_not_finite_is_no_cone(where):
+    arrays = [np.ones((2, WIDTH)), np.ones((WIDTH, CLASSES)), np.arange(CLASSES, dtype=float)]
+    arrays[where][..., 0] = np.nan
+    found = cone(*map(jnp.asarray, arrays))
+    assert np.isnan(found.breakpoint).all()
+    assert np.isnan(found.radius).all()
+    assert not found.final().any()
 
 
 def test_snapshots_of_zero_features_have_no_directions():

@@ -86,7 +86,7 @@ def test_the_probe_gives_the_means_of_every_trial():
         counted = one.arrays["test/adversarial_counted"].sum()
         np.testing.assert_allclose([row.value, row.n], [sign, counted], atol=1e-5)
         np.testing.assert_allclose(one.arrays["test/adversarial_radial_cosine"], sign, atol=1e-5)
-    with pytest.raises(ValueError, match="must match the clean"):
+    with pytest.raises(ValueError, match=r"must be \[T, N, D\] both"):
         attacked_probe.measure_displacement(clean, attacked[:, :3], labels, kernel, bias, centers)
 
 

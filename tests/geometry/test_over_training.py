@@ -61,7 +61,7 @@ def test_spaces_for_maps_come_back_as_they_were(snapshots, found):
 
 def test_wrong_shapes_are_named(snapshots):
     features, labels, kernel, bias = snapshots
-    with pytest.raises(ValueError, match="snapshots need a kernel"):
+    with pytest.raises(ValueError, match=r"labels must be numbers \[N\]"):
         over_training.measure_snapshots(features, labels[:-1], kernel, bias)
     with pytest.raises(ValueError, match="without class 3"):
         over_training.measure_snapshots(features, np.where(labels == 3, 0, labels), kernel, bias)

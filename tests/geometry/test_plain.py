@@ -145,7 +145,10 @@ WRONG = {
     r"kernel must be \[D, K\] = \(12, K\).*got \(4, 12\): is it transposed": (1, np.transpose),
     r"class 3: kernel inf is not finite": (1, lambda w: with_one(w, (0, 3), np.inf)),
     r"bias must be \[K\] = \(4,\), got \(\): give zeros": (2, lambda b: 0.0),
-    r"labels must be \[N\] = \(80,\), got \(80, 4\): give each example its class": (3, lambda y: np.eye(CLASSES)[y]),
+    r"labels must be numbers \[N\] = \(80,\), got float64 \(80, 4\): give each example its class": (
+        3,
+        lambda y: np.eye(CLASSES)[y],
+    ),
     r"example 3: label must be a class 0 to 3, got 4: number": (3, lambda y: y + 1),
     r"example 0: label must be a class 0 to 3, got 0.5": (3, lambda y: y + 0.5),
     r"example 9: label must be a class 0 to 3, got -1": (3, lambda y: with_one(y, 9, -1)),

@@ -120,7 +120,7 @@ def test_errors_name_the_cure(study):
     lacking = splits["train"]._replace(labels_N=np.where(LABELS["train"] == 1, 2, LABELS["train"]))
     with pytest.raises(ValueError, match=r"got 80 train examples without class 1$"):
         probe.measure(splits | {"train": lacking}, kernel, bias)
-    with pytest.raises(ValueError, match=r"must be \[T, N, D\]"):
+    with pytest.raises(ValueError, match=r"^kernels must be \[3, 12, K\]"):
         probe.measure(splits, kernel[:, :5], bias)
 
 

@@ -148,7 +148,7 @@ def displacement_of(i):
     """Rows and arrays of what an attack did to features: the first 50 of those attacked are mistakes without it."""
     counted = np.arange(ATTACKED) >= 50
     row = lambda name, value, n=200: Row("test", f"adversarial_{name}", value, n)  # noqa: E731
-    rows = [row("norm_change", -0.1)]
+    rows = [row("norm_change", -0.1), row("eps", 0.1)]
     for part in ("radial", "label", "rival", "rest"):
         rows += [row(f"{part}_share", 0.25), row(f"{part}_part", 0.5 + i)]
     path = {"norm": 10 - i, "angle": 1.2}
