@@ -45,14 +45,10 @@ def draw(spaces: Mapping[str, maps.Space], planes: Sequence[str] = tuple(maps.PL
             textwrap.fill(title.replace("(", " (", 1), LETTERS) if len(title) > LETTERS else title, fontsize=10
         )
     for row, name in zip(grid, planes):
-        drawable = {title: space for title, space in spaces.items() if not maps.absent(space, name)}
-        chosen = {title: maps.PLANES[name](space, seed=seed) for title, space in drawable.items()}
-        half_side = max(maps.extent(space, chosen[title]) for title, space in drawable.items())
-        for axis, (title, space) in zip(row, spaces.items()):
-            if title in chosen:
-                draw_map(axis, space, chosen[title], half_side)
-            else:
-                _say(axis, maps.absent(space, name))
+        drawable = [space for space in spaces.values() if not maps.absent(space, name)]
+        half_side = max(maps.extent(space, maps.PLANES[name](space, seed=seed)) for space in drawable)
+        for axis, space in zip(row, spaces.values()):
+            _draw_or_say(axis, space, name, half_side, seed)
         row[0].set_ylabel(name, fontsize=10)
     figure.legend(
         handles=_key(), loc="outside lower center", ncols=3 if len(spaces) < 4 else 6, frameon=False, fontsize=8
@@ -61,24 +57,34 @@ def draw(spaces: Mapping[str, maps.Space], planes: Sequence[str] = tuple(maps.PL
 
 
 def draw_rows(rows: Mapping[str, Mapping[str, maps.Space]], plane: str = "two centers") -> Figure:
-    """One plane of many spaces: a row each with maps of its own scale, such as one trial at several steps."""
+    """One plane of many spaces: rows such as one trial at several steps; every map of a column has the same scale."""
     columns = max(map(len, rows.values()))
     figure = Figure(figsize=(2.3 * columns + 0.4, 2.25 * len(rows) + 0.5), layout="constrained")
     grid = figure.subplots(len(rows), columns, squeeze=False)
-    for place, (line, (name, spaces)) in enumerate(zip(grid, rows.items())):
-        for axis, (title, space) in zip(line, spaces.items()):
-            word = maps.absent(space, plane)
-            if word:
-                _say(axis, word)
-            else:
-                chosen = maps.PLANES[plane](space)
-                draw_map(axis, space, chosen, maps.extent(space, chosen))
-            axis.set_title(title if place == 0 else "", fontsize=10)
-        for unused in line[len(spaces) :]:
-            unused.set_axis_off()
-        line[0].set_ylabel(name, fontsize=9)
+    for axis in grid.flat:
+        axis.set_axis_off()
+    for column in range(columns):
+        chosen = {name: list(spaces.items())[column] for name, spaces in rows.items() if column < len(spaces)}
+        spaces = [space for _, space in chosen.values() if not maps.absent(space, plane)]
+        half_side = max((maps.extent(space, maps.PLANES[plane](space)) for space in spaces), default=1.0)
+        for axis, name in zip(grid[:, column], rows):
+            if name in chosen:
+                title, space = chosen[name]
+                axis.set_axis_on()
+                _draw_or_say(axis, space, plane, half_side)
+                axis.set_title(title if axis is grid[0, column] else "", fontsize=10)
+    for axis, name in zip(grid[:, 0], rows):
+        axis.set_ylabel(name, fontsize=9)
     figure.legend(handles=_key(), loc="outside lower center", ncols=6 if columns > 3 else 3, frameon=False, fontsize=8)
     return figure
+
+
+def _draw_or_say(axis: Axes, space: maps.Space, plane: str, half_side: float, seed: int = 0) -> None:
+    word = maps.absent(space, plane)
+    if word:
+        _say(axis, word)
+    else:
+        draw_map(axis, space, maps.PLANES[plane](space, seed=seed), half_side)
 
 
 def _say(axis: Axes, word: str) -> None:

@@ -149,8 +149,9 @@ FIGURES = {
         "geometry",
         maps.over_training,
         "Decision regions on the plane through the origin and the centers of classes 0 and 1 at steps of the training "
-        "of one seed of each setting, drawn as above, with train images. Each map has its own scale, told by its "
-        "ticks. Where the bias is zero, as at step 0, regions are cones by construction.",
+        "of one seed of each setting, drawn as above, with train images. Maps of one step have one scale, so that "
+        "settings compare; each step has its own, told by its ticks. Where the bias is zero, as at step 0, regions "
+        "are cones by construction.",
         told=counts.maps,
     ),
     "scaling": Maker(

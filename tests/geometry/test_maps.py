@@ -133,6 +133,70 @@ def test_a_space_of_dead_features_is_a_word_among_the_maps(space, first):
         assert len([axis for axis in figure.axes if axis.images]) == len(words)
 
 
+def test_maps_of_one_step_have_one_scale(space):
+    large = space._replace(features_ND=3 * space.features_ND, centers_KD=3 * space.centers_KD)
+    figure = map_figure.draw_rows(
+        {"one": {"a": space, "b": large}, "other": {"a": large, "b": large}, "few": {"a": space}}
+    )
+    limits = {axis.get_xlim() for axis in figure.axes if axis.images}
+    first = [axis.get_xlim() for axis in (figure.axes[0], figure.axes[2], figure.axes[4])]
+    assert len(set(first)) == 1
+    expected = maps.extent(large, maps.through_two_centers(large))
+    assert first[0] == pytest.approx((-expected, expected))
+    assert len(limits) == 1
+    alone = map_figure.draw_rows({"one": {"a": space, "b": large}})
+    assert alone.axes[0].get_xlim()[1] < alone.axes[1].get_xlim()[1]
+
+
+@pytest.fixture
+def halves():
+    """A space in which class 0 wins left of the vertical line through the origin, the surer the farther."""
+    head = Head(np.array([[-2.0, 2.0], [0.0, 0.0]]), np.zeros(2))
+    features = np.array([[-3.0, 1.0], [-1.0, 2.0], [3.0, 1.0], [1.0, 2.0]])
+    return maps.Space(features, np.array([0, 0, 1, 1]), head, np.array([[-2.0, 1.0], [2.0, 1.0]]))
+
+
+def test_a_map_shows_each_region_on_its_side_and_arrows_up_the_loss(halves):
+    """The plane of the centers has the sum of their directions as its vertical, and class 0 on the left."""
+    (axis,) = map_figure.draw({"": halves}, ["two centers"]).axes
+    (image,) = axis.images
+    painted, (left, right, bottom, top) = image.get_array(), image.get_extent()
+    assert image.origin == "lower"
+    assert (left, bottom) == (-right, -top)
+    middle = painted.shape[0] // 2
+
+    def nearest(colour):
+        strong = [1 - 0.6 * (1 - np.array(matplotlib.colors.to_rgb(one))) for one in map_figure.COLOURS[:2]]
+        return int(np.argmin([abs(colour - one).sum() for one in strong]))
+
+    assert [nearest(painted[middle, place]) for place in (5, -5)] == [0, 1]
+    (arrows,) = [one for one in axis.collections if hasattr(one, "U")]
+    # Up the loss of the predicted class is toward the other one: inward on both sides.
+    assert (np.sign(arrows.U) == -np.sign(arrows.X))[np.abs(arrows.X) > 0.2].all()
+    np.testing.assert_allclose(arrows.V, 0, atol=1e-6)
+    lines = [path for one in axis.collections if hasattr(one, "levels") for path in one.get_paths()]
+    assert len(lines) >= 1
+    for path in lines:  # of equal confidence: vertical, as the border is
+        for part in path.to_polygons(closed_only=False):
+            side = part[part[:, 0] > 0][:, 0] if (part[:, 0] > 0).any() else part[:, 0]
+            assert np.ptp(side) < 0.1
+    spots = np.concatenate([one.get_offsets() for one in axis.collections if len(one.get_offsets()) == 4])
+    np.testing.assert_allclose(spots, halves.features_ND, atol=1e-6)
+
+
+def test_a_map_is_not_turned_upside_down(halves):
+    """Class 1 wins above, class 0 below: the head looks at the vertical of the plane."""
+    head = Head(np.array([[0.0, 0.0], [-2.0, 2.0]]), np.zeros(2))
+    (axis,) = map_figure.draw({"": halves._replace(head=head)}, ["two centers"]).axes
+    painted = axis.images[0].get_array()
+    red, blue = (np.array(matplotlib.colors.to_rgb(map_figure.COLOURS[k])) for k in (1, 0))
+    low, high = painted[3, painted.shape[1] // 2], painted[-3, painted.shape[1] // 2]
+    assert abs(high - red).sum() < abs(high - blue).sum()
+    assert abs(low - blue).sum() < abs(low - red).sum()
+    (arrows,) = [one for one in axis.collections if hasattr(one, "V")]
+    assert (np.sign(arrows.V) == -np.sign(arrows.Y))[np.abs(arrows.Y) > 0.2].all()
+
+
 def test_no_line_of_a_grid_crosses_a_map(space):
     with matplotlib.rc_context({"axes.grid": True}):
         figure = map_figure.draw({"one": space})
