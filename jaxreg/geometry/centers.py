@@ -12,13 +12,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array
+from jax import Array, lax
 
 from jaxreg.geometry import newton
 from jaxreg.geometry.descent import Descent, accelerate
 from jaxreg.geometry.newton import project, residual
 
 TOLERANCE = 5e-6
+LEAST = 1e-6  # of a target: a start needs a finite logarithm
 MAX_STEPS = 500  # of projected gradients; Newton's method takes what they leave
 
 
@@ -49,7 +50,7 @@ def minimal_loss_points(
         raise ValueError(f"radius must be finite and at least 0, got {radius}: it is the length of a feature.")
     with jax.default_matmul_precision("highest"):
         itself = jnp.eye(len(bias_K), dtype=bool)
-        without, targets = (itself, itself) if targets_KK is None else (jnp.zeros_like(itself), targets_KK)
+        without, targets = (itself, itself) if targets_KK is None else (itself & False, targets_KK)
         return _solve(without, targets, nonnegative, kernel_DK, bias_K, radius, tolerance, max_steps)
 
 
@@ -62,18 +63,16 @@ class Three(NamedTuple):
 
 
 def three_minimal_loss_points(kernel_DK: Array, bias_K: Array, radius: Array | float, epsilon: Array) -> Three:
-    """`minimal_loss_points` plain, `nonnegative`, and of `soft_targets(epsilon)`: free and soft points side by side.
+    """`minimal_loss_points` plain, `nonnegative`, and of `soft_targets(epsilon)`.
 
     With epsilon = 0, a traced scalar, the soft targets are the classes and the third answer is the first.
     """
     with jax.default_matmul_precision("highest"):
-        count = len(bias_K)
-        itself = jnp.eye(count, dtype=bool)
-        without = jnp.concatenate([itself, itself & (epsilon == 0)])
-        targets = jnp.concatenate([itself, soft_targets(count, epsilon)])
-        both = _solve(without, targets, False, kernel_DK, bias_K, radius)
-        inside = _solve(itself, itself, True, kernel_DK, bias_K, radius)
-        free, soft = (Descent(both.points[i], both.residual[i], both.steps) for i in (slice(count), slice(count, None)))
+        itself = jnp.eye(len(bias_K), dtype=bool)
+        targets, head = soft_targets(len(bias_K), epsilon), (kernel_DK, bias_K, radius)
+        free = _solve(itself, itself, False, *head)
+        inside = _solve(itself, itself, True, *head)
+        soft = lax.cond(epsilon > 0, lambda: _solve(itself & False, targets, False, *head), lambda: free)
         return Three(free, inside, soft)
 
 
@@ -141,7 +140,9 @@ def _solve(
         logits_PK = jnp.where(without_PK, -jnp.inf, scale * (points_PD @ matrix) + bias_K)
         return (jax.nn.softmax(logits_PK) - targets_PK) @ matrix.T
 
-    start_PD = project(jnp.tile(matrix.T, (len(targets_PK) // len(bias_K), 1)), nonnegative)
+    start_PD = project(
+        matrix.T if targets_PK.dtype == bool else _unbounded(targets_PK, matrix, bias_K) / scale, nonnegative
+    )
     step = 4 / scale  # the Hessian is the covariance of the rows under a distribution: at most a quarter
     found = accelerate(
         gradient,
@@ -155,6 +156,16 @@ def _solve(
     points, left = newton.polish(problems, matrix, bias_K, scale, found.points, found.residual, tolerance)
     points = radius * points
     return Descent(points if basis is None else points @ basis.T, left, found.steps)
+
+
+def _unbounded(targets_PK: Array, matrix: Array, bias_K: Array) -> Array:
+    """The points [P, D] whose logits are the logarithms of soft targets, up to a constant a point: with as many
+    dimensions as classes but one the loss is least there, if the ball reaches so far, and else they are a start.
+    """
+    logits_PK = jnp.log(jnp.maximum(targets_PK, LEAST)) - bias_K
+    left, size, right = jnp.linalg.svd(matrix, full_matrices=False)
+    inverse = jnp.where(size > 1e-5, 1 / jnp.maximum(size, 1e-5), 0)  # rows lie a distance of 1 apart, or are equal
+    return (logits_PK - logits_PK.mean(1, keepdims=True)) @ right.T * inverse @ left.T
 
 
 def _reduce(kernel_DK: Array, nonnegative: bool) -> tuple[Array | None, Array]:
