@@ -81,11 +81,25 @@ def _effects(difference_GN: np.ndarray, size_G: np.ndarray, step: float) -> tupl
     t_G = mean_G / np.where(cases[0] | cases[1], nothing, error_G)
     p_G = np.select(cases, [1.0, coin_G], 2 * scipy.special.stdtr(n - 1, -np.abs(t_G)))
     ends_G = [np.select(cases, [0.0, nothing], end_G) for end_G in (mean_G - half_G, mean_G + half_G, t_G)]
-    return mean_G, ends_G[0], ends_G[1], sd_G, n, ends_G[2], p_G, _wilcoxon(difference_GN)
+    p_wilcoxon_G = _wilcoxon(_ordinal(difference_GN, ROUNDING * size_G))
+    return mean_G, ends_G[0], ends_G[1], sd_G, n, ends_G[2], p_G, p_wilcoxon_G
 
 
 def _sd(values_GN: np.ndarray, axis: int) -> np.ndarray:
     return values_GN.std(axis, ddof=1)
+
+
+def _ordinal(difference_GN: np.ndarray, rounding_G: np.ndarray) -> np.ndarray:
+    """What a signed-rank test sees of differences: their signs and the order of their sizes, 0, 1, 2 and so on.
+
+    Sizes that follow one another within rounding are one: differences of shares tie, and their last bits do not.
+    """
+    size_GN = np.pad(np.abs(difference_GN), [(0, 0), (1, 0)])
+    order_GN = np.argsort(size_GN, 1, kind="stable")  # first the 0 that was put in front
+    steps_GN = np.diff(np.take_along_axis(size_GN, order_GN, 1), axis=1) > rounding_G[:, None]
+    place_GN = np.zeros_like(size_GN)
+    np.put_along_axis(place_GN, order_GN, np.pad(np.cumsum(steps_GN, 1), [(0, 0), (1, 0)]), 1)
+    return np.sign(difference_GN) * place_GN[:, 1:]
 
 
 def _wilcoxon(difference_GN: np.ndarray) -> np.ndarray:
@@ -204,12 +218,12 @@ def _pairs(settings: tuple[tuple[str, str], ...], baseline: str) -> list[tuple[A
 
 
 def _side_by_side(values: pd.Series, pairs: Sequence[tuple[Any, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The values of both settings of each pair [pairs, seeds], and where both have a trial."""
+    """The values of both settings of each pair [pairs, seeds], and where both have a number."""
     table, there = values.unstack("seed"), pd.Series(True, values.index).unstack("seed", fill_value=False)
     places = [table.index.get_indexer(pd.MultiIndex.from_tuples(side)) for side in zip(*pairs)] or [[], []]
     treated, control = (table.to_numpy(float)[place] for place in places)
     own, base = (there.to_numpy(bool)[place] for place in places)
-    return treated, control, own & base
+    return treated, control, own & base & np.isfinite(treated) & np.isfinite(control)
 
 
 def _values(frame: pd.DataFrame, metric: str, split: str, probe: str | None) -> pd.Series:

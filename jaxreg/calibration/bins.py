@@ -59,9 +59,14 @@ def edges_of(bins: int) -> np.ndarray:
     return np.concatenate([[-np.inf], inner, [np.inf]]).astype(np.float32)
 
 
+def place_on_host(values: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """Returns the bin of each value of a NumPy array, as `place` does."""
+    return np.searchsorted(edges_of(bins)[1:-1], np.ravel(values).astype(np.float32), side="left")
+
+
 def on_host(confidence_N: np.ndarray, correct_N: np.ndarray, bins: int = BINS) -> Bins:
     """The sums [M] of `bins_of(equal_width(...))` of NumPy arrays, in float64; `correct_N` may be shares."""
-    place_N = np.searchsorted(edges_of(bins)[1:-1], np.ravel(confidence_N).astype(np.float32), side="left")
+    place_N = place_on_host(confidence_N, bins)
     weights = np.ones(len(place_N)), np.ravel(confidence_N), np.ravel(correct_N)
     return Bins(*(np.bincount(place_N, weight_N, bins) for weight_N in weights))
 

@@ -86,6 +86,14 @@ def check_examples(name: str, split: Split, classes: int) -> None:
         raise ValueError(f"{name}, example {ids[n]}: label must be a class 0 to {classes - 1}, got {labels[n]}.")
 
 
+def narrowed(logits_NK: np.ndarray) -> np.ndarray:
+    """The same as float32. Of wider logits the largest of the row is taken off first: an offset takes digits."""
+    with np.errstate(over="ignore", invalid="ignore"):  # a check names what is not finite, or too large for float32
+        wide = logits_NK.dtype.itemsize > 4 and logits_NK.ndim == 2 and logits_NK.shape[1] > 0
+        less = logits_NK - logits_NK.max(-1, keepdims=True) if wide else logits_NK
+        return less.astype(np.float32, copy=False)
+
+
 def check_logits(place: str, given: np.ndarray, logits_NK: np.ndarray, ids: np.ndarray) -> None:
     """Raises ValueError unless `given` are logits of `ids`, and finite as the float32 `logits_NK` that they became."""
     if given.ndim != 2 or len(given) != len(ids):

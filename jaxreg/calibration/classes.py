@@ -89,7 +89,7 @@ def _taken(words_NW: Array) -> tuple[Array, Array, Array]:
     word_W = jnp.arange(words_NW.shape[-1], dtype=jnp.int32)
     first_N = jnp.min(jnp.where(words_NW > 0, word_W, len(word_W)), -1)
     here_NW = word_W == first_N[:, None]
-    lowest_N = jnp.sum(jnp.where(here_NW, words_NW & -words_NW, 0), -1)
+    lowest_N = jnp.sum(jnp.where(here_NW, words_NW & -words_NW, 0), -1, dtype=jnp.int32)
     class_N = first_N * BITS + jax.lax.population_count(lowest_N - 1)
     found_N = lowest_N > 0
     return words_NW - here_NW * lowest_N[:, None], jnp.where(found_N, class_N, 0), found_N.astype(jnp.float32)

@@ -22,8 +22,7 @@ FLOORED = ("ece", "ece_adaptive", "ece_classwise", "ece_debiased", "smece", "mce
 SUMMED = "ece_classwise"
 AFTER = ("", "_ts", "_vector_scaling", "_isotonic")
 FLOORS = {f"{metric}{suffix}": f"{metric}_floor{suffix}" for metric in FLOORED for suffix in AFTER}
-# Shares of votes scatter no more about the confidence than a single vote does, right or wrong.
-FLOORS |= {f"ece_human{suffix}": f"ece_floor{suffix}" for suffix in ("", "_ts")}
+FLOORS |= {f"{name}_human{suffix}": f"{name}_floor_human{suffix}" for name in ("ece", "mce") for suffix in ("", "_ts")}
 ELSEWHERE = ("attacked_ece", "corruption_ece")  # errors under attack and corruption, named METRIC/WHERE
 WAVED = 50  # draws for smECE at most: each takes as much as all bins together
 LABELLED = 12  # draws for the classwise ECE: each looks at all classes; so many cells scatter little

@@ -3,15 +3,33 @@
 import io
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import scipy.stats
 from etils import epath
 from scipy.special import log_softmax
 
+from jaxreg.calibration import bins as binning
+from jaxreg.calibration import uncertainty
+from jaxreg.calibration.check import Split
+from jaxreg.data.dataset import key_ids
+
+CHUNK = 1000  # examples whose votes are drawn at a time
+Votes = Mapping[Any, np.ndarray]  # [K] by id: counts, or distributions, which count as one vote
+
+
+class Asked(NamedTuple):
+    """Of the examples of a split: how many people named a class [N], and draws [N, R] in [0, 1) for the floor."""
+
+    counts: np.ndarray
+    uniform: np.ndarray
+
 
 def load(path: str | os.PathLike[str]) -> dict[Any, np.ndarray]:
-    """Reads a `.npz` of `id` [N] and `counts` [N, K] (votes of people): a table id -> distribution, float64 [K].
+    """Reads a `.npz` of `id` [N] and `counts` [N, K] (votes of people): a table id -> counts, float64 [K].
 
     `path` may be anywhere that `epath` reads. Raises: ValueError: on no `.npz`, missing arrays, other shapes, doubled
     ids, or counts that are no votes.
@@ -34,15 +52,18 @@ def load(path: str | os.PathLike[str]) -> dict[Any, np.ndarray]:
         raise ValueError(
             f"{path} holds {len(ids)} ids but only {len(np.unique(ids))} different ones: remove the copies."
         )
-    wrong = np.flatnonzero(~(np.isfinite(counts).all(1) & (counts >= 0).all(1) & (counts.sum(1) > 0)))
+    _check_counts(f"{path}, ", ids, counts)
+    return dict(zip(ids.tolist(), counts))
+
+
+def _check_counts(place: str, ids_N: np.ndarray, counts_NK: np.ndarray) -> None:
+    wrong = np.flatnonzero(~(np.isfinite(counts_NK).all(1) & (counts_NK >= 0).all(1) & (counts_NK.sum(1) > 0)))
     if len(wrong):
-        raise ValueError(
-            f"{path}, id {ids[wrong[0]]}: counts must be finite, >= 0 and not all 0, got {counts[wrong[0]]}."
-        )
-    return dict(zip(ids.tolist(), counts / counts.sum(1, keepdims=True)))
+        got = counts_NK[wrong[0]]
+        raise ValueError(f"{place}id {ids_N[wrong[0]]}: counts must be finite, >= 0 and not all 0, got {got}.")
 
 
-def check_ids(table: Mapping[Any, np.ndarray], ids: Mapping[str, np.ndarray]) -> None:
+def check_ids(table: Votes, ids: Mapping[str, np.ndarray]) -> None:
     """Raises ValueError unless people saw all examples of one split at least (`ids` [N] by name), and no mere part."""
     seen = {name: sum(one in table for one in np.asarray(own).tolist()) for name, own in ids.items()}
     for name, count in seen.items():
@@ -59,17 +80,18 @@ def check_ids(table: Mapping[Any, np.ndarray], ids: Mapping[str, np.ndarray]) ->
         )
 
 
-def aligned(table: Mapping[Any, np.ndarray], ids_N: np.ndarray, classes: int) -> np.ndarray:
-    """Returns the distributions [N, K] of `ids_N`, in their order.
+def aligned(table: Votes, ids_N: np.ndarray, classes: int) -> np.ndarray:
+    """Returns the votes [N, K] of `ids_N`, in their order.
 
-    Raises: ValueError: naming the first id without human labels, or another number of classes.
+    Raises: ValueError: naming the first id without human labels, or with what are none; or another number of classes.
     """
     missing = [one for one in ids_N.tolist() if one not in table]
     if missing:
         raise ValueError(
             f"example {missing[0]} has no human labels ({len(missing)} of {len(ids_N)}): give all or none."
         )
-    found = np.stack([table[one] for one in ids_N.tolist()])
+    found = np.stack([np.asarray(table[one], np.float64) for one in ids_N.tolist()])
+    _check_counts("human labels, ", ids_N, found)
     if found.shape[1] != classes:
         raise ValueError(f"human labels have {found.shape[1]} classes, the logits {classes}: use the same classes.")
     return found
@@ -89,3 +111,39 @@ def agreement(logits_NK: np.ndarray, human_NK: np.ndarray) -> dict[str, np.ndarr
     vote_N = np.take_along_axis(human_NK, np.argmax(logits_NK, -1)[:, None], -1)[:, 0]
     confidence_N = np.exp(log_p_NK.max(-1))
     return {"cross_entropy": cross_N, "kl": cross_N - entropy_N, "confidence": confidence_N, "vote": vote_N}
+
+
+def asked(table: Votes, split: Split, replicates: int, seed: int) -> Asked | None:
+    """What the noise floor of a split needs; None where people saw none of it.
+
+    An example has as many votes as its counts sum to, one at least.
+    """
+    ids_N = np.asarray(split.ids)
+    if not any(one in table for one in ids_N.tolist()):
+        return None
+    counts_N = np.maximum(np.round([np.sum(table[one]) for one in ids_N.tolist()]), 1).astype(int)
+    draws = uncertainty.uniforms(jax.random.key(seed), jnp.asarray(key_ids(ids_N)), replicates)
+    return Asked(counts_N, np.asarray(draws))
+
+
+def noise(confidence_N: np.ndarray, given: Asked, bins: int = binning.BINS) -> dict[str, np.ndarray]:
+    """Returns ECE and MCE [R] where each person names the predicted class with probability its confidence."""
+    order = np.argsort(binning.place_on_host(confidence_N, bins), kind="stable")
+    confidence_N, given = confidence_N[order], Asked(*(array[order] for array in given))
+    share_NR = np.concatenate(
+        [
+            _shares(confidence_N[at : at + CHUNK], *(array[at : at + CHUNK] for array in given))
+            for at in range(0, len(order), CHUNK)
+        ]
+    )
+    _, first, count = np.unique(binning.place_on_host(confidence_N, bins), return_index=True, return_counts=True)
+    gaps_MR = np.abs(np.add.reduceat(share_NR - confidence_N[:, None], first))
+    return {"ece": gaps_MR.sum(0) / len(order), "mce": (gaps_MR / count[:, None]).max(0)}
+
+
+def _shares(confidence_N: np.ndarray, counts_N: np.ndarray, uniform_NR: np.ndarray) -> np.ndarray:
+    """Binomial(counts, confidence) / counts by inversion: the number of votes whose chance to be exceeded is passed."""
+    votes = np.arange(counts_N.max())
+    until_NV = scipy.stats.binom.cdf(votes, counts_N[:, None], confidence_N[:, None])
+    drawn_NR = [np.searchsorted(until_V, own_R, side="right") for until_V, own_R in zip(until_NV, uniform_NR)]
+    return np.minimum(drawn_NR, counts_N[:, None]) / counts_N[:, None]

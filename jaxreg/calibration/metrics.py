@@ -80,7 +80,8 @@ def of_shifted(z_NK: Array, labels_N: Array, scale: Array | float = 1.0) -> tupl
 def sums_of(logits_NK: Array, labels_N: Array, mask_N: Array | None = None, bins: int = BINS) -> Sums:
     """Returns the sums of one masked batch: `mask_N` is 1 for an example and 0 for padding (default: no padding)."""
     mask_N = jnp.ones(labels_N.shape, jnp.float32) if mask_N is None else mask_N.astype(jnp.float32)
-    each, p_NK = of_shifted(shifted(logits_NK), labels_N)
+    kept_NK = jnp.where(mask_N[:, None] > 0, logits_NK, 0)  # padding may hold anything
+    each, p_NK = of_shifted(shifted(kept_NK), labels_N)
     seen = classes.add(
         classes.empty(p_NK[0, 0] * 0, p_NK.shape[-1], 1, bins), p_NK, labels_N, mask_N, jnp.zeros_like(labels_N)
     )

@@ -17,7 +17,7 @@ from jax import Array
 from jaxreg.calibration import bins as binning
 from jaxreg.calibration import metrics, selective, smooth_error
 from jaxreg.calibration.bins import BINS
-from jaxreg.calibration.check import Split, check_count, check_examples, check_logits
+from jaxreg.calibration.check import Split, check_count, check_examples, check_logits, narrowed
 from jaxreg.calibration.ranking import ascend
 
 Arrays = np.ndarray | Array
@@ -117,8 +117,7 @@ def auroc(logits_NK: Arrays, labels_N: Arrays) -> float:
 def checked(logits_NK: Arrays, labels_N: Arrays) -> tuple[np.ndarray, np.ndarray]:
     """Returns float32 logits and int32 labels. Raises ValueError: naming the first example that cannot be measured."""
     given, labels = np.asarray(logits_NK), np.asarray(labels_N)
-    with np.errstate(over="ignore"):  # the check names what is too large for float32
-        narrow = given.astype(np.float32)
+    narrow = narrowed(given)
     check_logits("logits", given, narrow, np.arange(len(labels)) if labels.ndim else labels)
     if given.shape[1] < 2:
         raise ValueError(f"logits must have at least 2 classes, got shape {given.shape}: give one a class.")

@@ -9,9 +9,9 @@ import numpy as np
 
 from jaxreg import parallel
 from jaxreg.calibration import confidences, rows, trial
+from jaxreg.calibration import human as people
 from jaxreg.calibration.bins import BINS
 from jaxreg.calibration.check import Split, check_count
-from jaxreg.calibration.human import check_ids
 from jaxreg.calibration.stacks import Stacks
 from jaxreg.calibration.uncertainty import REPLICATES
 from jaxreg.probe import Measured
@@ -24,7 +24,7 @@ def measure(
     bins: int = BINS,
     replicates: int = REPLICATES,
     seed: int = 0,
-    human: Mapping[Any, np.ndarray] | None = None,
+    human: people.Votes | None = None,
     mesh: Any = None,
 ) -> list[Measured]:
     """Measures all trials by two compiled programs; everything is fitted on the split "validation" alone.
@@ -34,7 +34,7 @@ def measure(
       trials: names for messages; by default their numbers.
       replicates: resamples of the bootstrap intervals and of the noise floor.
       seed: of the resampling; the same seed gives the same numbers for any order, batch, or number of devices.
-      human: distributions of people's votes by id, from `human.load`; adds the human metrics where all ids have them.
+      human: people's votes by id, as `human.load` reads them; adds the human metrics where all ids have them.
       mesh: from `parallel.make_mesh`; by default all devices, trials side by side.
     Returns: for each trial its rows, and arrays [N] named SPLIT/NAME.
     Raises: ValueError: naming trial and example, on logits, labels or ids that cannot be measured.
@@ -43,8 +43,11 @@ def measure(
     check_count("replicates", replicates, 2)
     stacks = Stacks(splits, trials, mesh)
     splits, mesh = stacks.splits, stacks.mesh
+    found_asked = {}
     if human is not None:
-        check_ids(human, {name: np.asarray(split.ids) for name, split in splits.items()})
+        people.check_ids(human, {name: np.asarray(split.ids) for name, split in splits.items()})
+        found_asked = {name: people.asked(human, split, replicates, seed) for name, split in splits.items()}
+    asked = {name: own for name, own in found_asked.items() if own is not None}
     look, count_up = _programs(bins, replicates, mesh)
     shared = parallel.put_shared((stacks.examples(), np.uint32(seed)), mesh)
     measured: list[Measured] = []
@@ -53,7 +56,7 @@ def measure(
         seen = np.stack([rows.columns(one, splits, t, human) for one, t in zip(found, group)])
         numbers = _each(parallel.fetch(count_up(parallel.put_trials(seen, mesh), shared)), len(group))
         new = [i for i, t in enumerate(group) if t not in group[:i]]
-        measured += [rows.measured(found[i], seen[i], numbers[i], splits, human) for i in new]
+        measured += [rows.measured(found[i], seen[i], numbers[i], splits, asked) for i in new]
     return measured
 
 

@@ -19,7 +19,6 @@ from jaxreg.probe import Measured, Row
 SAME_AFTER_TEMPERATURE = ("accuracy", "brier_uncertainty")  # argmax and class frequencies do not move
 ISOTONIC, HUMAN = "_isotonic", ("_human", "_human_ts")  # suffixes of maps of the confidence, behind the VARIANTS
 OF_CONFIDENCE = ("confidence", "confidence_gap", "ece", "ece_debiased", "ece_adaptive", "mce", "aurc", "auroc")
-Human = Mapping[Any, np.ndarray]
 Metric = tuple[Callable[[Resampled], Any], float, float]
 # Against people there are votes instead of labels, and cross-entropy and KL stand in the columns of NLL and Brier.
 AGAINST_PEOPLE: dict[str, Metric] = {
@@ -30,7 +29,7 @@ AGAINST_PEOPLE: dict[str, Metric] = {
 
 
 def columns(
-    found: tuple[Temperature, Found], splits: Mapping[str, Split], trial: int, human: Human | None
+    found: tuple[Temperature, Found], splits: Mapping[str, Split], trial: int, human: people.Votes | None
 ) -> np.ndarray:
     """Returns the columns [S, V, 4, C, B] of one trial's variants, and behind them those of isotonic regression and,
     with `human`, of the votes of people before and after temperature; 0 where a split has no votes.
@@ -47,21 +46,19 @@ def columns(
     return np.concatenate([known, np.stack(maps).astype(known.dtype)], 1)
 
 
-def _votes(split: Split, trial: int, temperature: float, human: Human, shape: tuple[int, ...]) -> list[np.ndarray]:
+def _votes(
+    split: Split, trial: int, temperature: float, human: people.Votes, shape: tuple[int, ...]
+) -> list[np.ndarray]:
     """The columns [4, C, B] against people, before and after temperature."""
-    if not has_votes(split, human):
+    if not any(one in human for one in np.asarray(split.ids).tolist()):
         return [np.zeros((len(COLUMNS), *shape))] * len(HUMAN)
     logits_NK = np.asarray(split.logits[trial], np.float64)
-    human_NK = people.aligned(human, np.asarray(split.ids), logits_NK.shape[-1])
+    votes_NK = people.aligned(human, np.asarray(split.ids), logits_NK.shape[-1])
+    human_NK = votes_NK / votes_NK.sum(1, keepdims=True)
     each = [people.agreement(logits_NK / scale, human_NK) for scale in (1.0, temperature)]
     stacked = [np.stack([one[name] for name in ("vote", "confidence", "cross_entropy", "kl")]) for one in each]
     missing = int(np.prod(shape)) - len(human_NK)
     return [np.pad(one, [(0, 0), (0, missing)]).reshape(-1, *shape) for one in stacked]
-
-
-def has_votes(split: Split, human: Human) -> bool:
-    """Whether any example of the split was seen by people: then all must have been."""
-    return any(one in human for one in np.asarray(split.ids).tolist())
 
 
 def measured(
@@ -69,9 +66,12 @@ def measured(
     seen: np.ndarray,
     numbers: Numbers,
     splits: Mapping[str, Split],
-    human: Human | None,
+    asked: Mapping[str, people.Asked],
 ) -> Measured:
-    """Returns the rows and arrays of one trial: `found` by `trial`, `seen` by `columns`, `numbers` by `confidences`."""
+    """Returns the rows and arrays of one trial: `found` by `trial`, `seen` by `columns`, `numbers` by `confidences`.
+
+    `asked`: of the splits that people saw.
+    """
     (temperature, sums), rows = found, list[Row]()
     arrays: dict[str, np.ndarray] = {}
     for place, (name, split) in enumerate(splits.items()):
@@ -80,8 +80,11 @@ def measured(
         for variant, suffix in enumerate(VARIANTS):
             rows += _variant(_at(sums, place, variant), _at(numbers, place, variant), name, suffix, n)
         rows += _of_confidence(_at(numbers, place, len(VARIANTS)), name, ISOTONIC, n)
-        for at, suffix in enumerate(HUMAN if human is not None and has_votes(split, human) else ()):
-            rows += _against_people(_at(numbers, place, len(VARIANTS) + 1 + at), name, suffix, n)
+        for at, suffix in enumerate(HUMAN if name in asked else ()):
+            variant = len(VARIANTS) + 1 + at
+            confidence_N = seen[place, variant, COLUMNS.index("confidence")].ravel()[:n]
+            floor = people.noise(confidence_N, asked[name])
+            rows += _against_people(_at(numbers, place, variant), floor, name, suffix, n)
         arrays |= {f"{name}/{key}": array for key, array in _arrays(seen[place], n).items()}
         arrays[f"{name}/id"] = np.asarray(split.ids)
     return Measured(rows, arrays)
@@ -128,13 +131,15 @@ def _of_confidence(numbers: Numbers, split: str, suffix: str, n: int) -> list[Ro
     return _rows({name: values[name] for name in shown}, intervals, numbers, split, suffix, n)
 
 
-def _against_people(numbers: Numbers, split: str, suffix: str, n: int) -> list[Row]:
-    """Rows against votes; they have no noise floor: how far votes scatter depends on how many people were asked."""
+def _against_people(numbers: Numbers, floor: Mapping[str, np.ndarray], split: str, suffix: str, n: int) -> list[Row]:
+    """Rows against votes, and the noise floors of as many people, whose errors [R] are given by metric."""
     sums, data = uncertainty.unpack(numbers.resampled), _data(numbers)
     values = {name: metric(data) for name, (metric, *_) in AGAINST_PEOPLE.items()}
-    intervals = {
+    intervals: dict[str, tuple[Any, Any]] = {
         name: uncertainty.interval(metric(sums), *limits) for name, (metric, *limits) in AGAINST_PEOPLE.items()
     }
+    for name, drawn_R in floor.items():
+        values[f"{name}_floor"], intervals[f"{name}_floor"] = floors.summary(drawn_R)
     return _rows(values, intervals, numbers, split, suffix, n)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxreg import parallel
-from jaxreg.calibration.check import Split, check, check_logits
+from jaxreg.calibration.check import Split, check, check_logits, narrowed
 from jaxreg.calibration.trial import Examples
 from jaxreg.data.dataset import key_ids
 
@@ -51,10 +51,9 @@ class Stacks:
         for place, (name, split) in enumerate(self.splits.items()):
             for to, t in enumerate(group):
                 given = np.asarray(split.logits[t])
-                with np.errstate(over="ignore"):  # the check names what is too large for float32
-                    own = stack[to, place, : len(split.labels)]
-                    if given.shape == own.shape:
-                        own[:] = given
+                own = stack[to, place, : len(split.labels)]
+                if given.shape == own.shape:
+                    own[:] = narrowed(given)
                 check_logits(f"{name}, trial {self.trials[t]}", given, own, np.asarray(split.ids))
         return stack.reshape(*stack.shape[:2], *self.chunks, self.classes)
 

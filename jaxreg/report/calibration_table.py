@@ -46,7 +46,9 @@ def columns(frame: pd.DataFrame, split: str) -> list[Column]:
         Column("brier", "Brier", 3, wide=True, form=ece),
         Column("brier_ts", "Brier T", 3, wide=True, form=ece),
         Column("ece_human", "ECE human", 2, 100, wide=True, form=ece),
+        Column("ece_floor_human", "floor human", 2, 100, wide=True, form=floor),
         Column("ece_human_ts", "ECE human T", 2, 100, wide=True, form=ece),
+        Column("ece_floor_human_ts", "floor human T", 2, 100, wide=True, form=floor),
         Column("cross_entropy_human", "CE human", 3, wide=True, form=ece),
         Column("cross_entropy_human_ts", "CE human T", 3, wide=True, form=ece),
     ]

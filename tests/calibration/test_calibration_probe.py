@@ -180,7 +180,13 @@ def test_human_votes_add_rows_where_there_are_any():
     assert here["cross_entropy_human"].value == pytest.approx(here["nll"].value, rel=1e-5)
     assert here["kl_human_ts"].value == pytest.approx(here["nll_ts"].value, rel=1e-5)
     assert here["ece_human"].value == pytest.approx(here["ece"].value, abs=1e-6)
-    assert "ece_human" not in values(found[0], "validation")
+    # Votes that are one each scatter as labels do.
+    floor, own = here["ece_floor_human"], here["ece_floor"]
+    np.testing.assert_allclose([floor.value, floor.low, floor.high], [own.value, own.low, own.high], rtol=0.2)
+    assert not {"ece_human", "ece_floor_human"} & set(values(found[0], "validation"))
+    many = measure(splits(), replicates=300, human={one: 100 * vote for one, vote in human.items()})
+    assert values(many[0])["ece_human"].value == pytest.approx(here["ece_human"].value)
+    assert values(many[0])["ece_floor_human"].high < 0.3 * floor.low
 
 
 def broken(**changes):

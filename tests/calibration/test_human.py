@@ -6,6 +6,7 @@ import scipy.stats
 
 from jaxreg import data, probes
 from jaxreg.calibration import human
+from jaxreg.calibration.check import Split
 from jaxreg.config import resolve
 from jaxreg.spec import SpecError
 from tests.small import small_config
@@ -19,12 +20,12 @@ def save(tmp_path, **arrays):
 
 def test_aligned_by_id(tmp_path):
     path = save(tmp_path, id=np.array([7, 3]), counts=np.array([[9, 1], [0, 5]]))
-    np.testing.assert_allclose(human.aligned(human.load(path), np.array([3, 7]), 2), [[0, 1], [0.9, 0.1]])
+    np.testing.assert_allclose(human.aligned(human.load(path), np.array([3, 7]), 2), [[0, 5], [9, 1]])
 
 
 def test_aligned_by_names(tmp_path):
     path = save(tmp_path, id=np.array(["a", "b"]), counts=np.array([[1, 1], [0, 5]]))
-    np.testing.assert_allclose(human.aligned(human.load(path), np.array(["b"]), 2), [[0, 1]])
+    np.testing.assert_allclose(human.aligned(human.load(path), np.array(["b"]), 2), [[0, 5]])
 
 
 def test_agreement_by_hand_and_by_scipy():
@@ -75,3 +76,50 @@ def test_missing_ids_and_other_classes_are_named(tmp_path):
         human.aligned(table, np.array([1, 5]), 2)
     with pytest.raises(ValueError, match="2 classes, the logits 3"):
         human.aligned(table, np.array([1]), 3)
+
+
+def errors(confidence, counts, draws, bins=15):
+    """ECE and MCE of votes drawn anew, by NumPy's own binomial and loops over bins."""
+    random, place = np.random.default_rng(4), np.clip(np.ceil(confidence * bins) - 1, 0, bins - 1).astype(int)
+    members = [np.flatnonzero(place == m) for m in range(bins)]
+    found = []
+    for _ in range(draws):
+        gap = random.binomial(counts, confidence) / counts - confidence
+        gaps = [abs(gap[own].sum()) for own in members if len(own)]
+        sizes = [len(own) for own in members if len(own)]
+        found.append((sum(gaps) / len(confidence), max(np.divide(gaps, sizes))))
+    return np.array(found).T
+
+
+@pytest.mark.parametrize("voters", [1, 3, 50, None])
+def test_the_floor_against_people_is_that_of_as_many_votes(voters, monkeypatch):
+    monkeypatch.setattr(human, "CHUNK", 170)  # 400 examples: two whole chunks and a part
+    size, draws = 400, 400
+    random = np.random.default_rng(3)
+    confidence = random.uniform(0.3, 1, size)
+    counts = random.integers(1, 60, size) if voters is None else np.full(size, voters)
+    table = {int(i) + 7: np.array([n, 0]) for i, n in enumerate(counts)}
+    split = Split(np.zeros((1, size, 2)), np.zeros(size, int), np.arange(size) + 7)
+    found = human.noise(confidence, human.asked(table, split, draws, 0))
+    for name, expected in zip(("ece", "mce"), errors(confidence, counts, draws)):
+        error = expected.std() * np.sqrt(2 / draws)
+        assert abs(found[name].mean() - expected.mean()) < 4 * error
+        assert found[name].std() == pytest.approx(expected.std(), rel=0.2)
+
+
+def test_draws_follow_the_ids_and_distributions_count_as_one_vote():
+    size, ids = 40, np.arange(40) + 7
+    confidence = np.random.default_rng(3).uniform(0.3, 1, size)
+    votes = {int(i): np.array([3, 1]) for i in ids}
+    split = Split(np.zeros((1, size, 2)), np.zeros(size, int), ids)
+    given = human.asked(votes, split, 50, 0)
+    back = human.asked(votes, split._replace(ids=ids[::-1]), 50, 0)
+    np.testing.assert_allclose(human.noise(confidence, given)["ece"], human.noise(confidence[::-1], back)["ece"])
+    shares = {one: own / own.sum() for one, own in votes.items()}
+    assert (human.asked(shares, split, 50, 0).counts == 1).all()
+    assert human.asked({99: np.ones(2)}, split, 50, 0) is None
+
+
+def test_what_are_no_votes_are_named():
+    with pytest.raises(ValueError, match="human labels, id 3: counts must be finite, >= 0"):
+        human.aligned({3: np.array([1.0, np.nan])}, np.array([3]), 2)
