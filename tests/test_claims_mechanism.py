@@ -86,3 +86,19 @@ def test_the_test_over_settings_goes_through_all_orders(settings):
             alternative=side,
         )
         np.testing.assert_allclose(found, exact.pvalue)
+
+
+def test_errors_inside_the_noise_floor_have_no_order():
+    """Seven settings whose ECE rises with the norm: from 1.00 to 1.12 %, or to 4 %, where noise reaches 1.55 %."""
+    for rise, verdict in ((0.0002, "inconclusive"), (0.005, "contradicted")):
+        rows = [
+            ("focal", json.dumps({"gamma": float(g)}), s, "test", metric, value + 1e-6 * s, 0.006, 0.0155)
+            for g in range(7)
+            for s in range(3)
+            for metric, value in (("feature_norm", 10.0 - g), ("ece", 0.01 + rise * g), ("ece_floor", 0.01))
+        ]
+        names = ["regularizer", "hyperparameters", "seed", "split", "metric", "value", "low", "high"]
+        row = over_settings(pd.DataFrame(rows, columns=names), "feature_norm")
+        assert row["effect"] == -1
+        assert row["verdict"] == verdict
+        assert ("noise floor" in row["sentence"]) == (verdict == "inconclusive")

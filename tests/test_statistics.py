@@ -57,7 +57,7 @@ def test_a_missing_seed_and_a_missing_value_are_no_pairs():
         ("mixup", 3): 9.0,
     }
     (line,) = statistics.paired(frame(cells), "ece").to_dict("records")
-    assert (line["mean"], line["baseline_mean"], line["difference"], line["n"]) == (3.0, 3.0, 1.0, 1)
+    assert (line["mean"], line["baseline_mean"], line["difference"], line["n"]) == (3.0, 2.0, 1.0, 1)
 
 
 def test_interval_by_hand():
@@ -172,3 +172,23 @@ def test_the_closest_baseline_is_taken():
     assert statistics.baseline_of(faster, known) is None  # all were trained at the rate of the config
     own = ("none", '{"optimizer.learning_rate": 0.5}')
     assert statistics.baseline_of(faster, [*known, own]) == own
+
+
+def test_shares_that_tie_but_for_their_last_bit_tie():
+    counts = np.array([470, 488, 491, 470]), np.array([467, 491, 494, 468])
+    assert statistics.effect(counts[0] / 500, counts[1] / 500).p_wilcoxon == 1
+    random = np.random.default_rng(0)
+    for n in (4, 9, 20):
+        own, base = random.integers(460, 500, (2, 30, n))
+        for one, other in zip(own, base):
+            assert statistics.effect(one / 500, other / 500).p_wilcoxon == statistics.effect(one, other).p_wilcoxon
+
+
+def test_means_are_over_the_pairs():
+    rows = [("none", s, v) for s, v in enumerate((0.1, 0.1, 0.9))] + [
+        ("mixup", s, v) for s, v in enumerate((0.3, 0.4, np.nan))
+    ]
+    frame = pd.DataFrame(rows, columns=["regularizer", "seed", "value"])
+    (row,) = statistics.paired(frame.assign(hyperparameters="{}", split="test", metric="m"), "m").itertuples()
+    assert (row.n, row.mean, row.baseline_mean) == (2, pytest.approx(0.35), pytest.approx(0.1))
+    assert row.difference == pytest.approx(row.mean - row.baseline_mean)

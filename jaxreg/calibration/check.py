@@ -20,7 +20,8 @@ class Split(NamedTuple):
         """The same with its trials on the first axis, and with ids."""
         logits: Any = self.logits
         logits = logits[None] if getattr(logits, "ndim", 0) == 2 else logits  # a sequence has no ndim
-        return Split(logits, self.labels, np.arange(len(self.labels)) if self.ids is None else self.ids)
+        labels = np.asarray(self.labels)
+        return Split(logits, labels, np.arange(labels.size).reshape(labels.shape) if self.ids is None else self.ids)
 
 
 def check(splits: Mapping[str, Split], trials: Sequence[str]) -> int:
@@ -103,7 +104,8 @@ def check_logits(place: str, given: np.ndarray, logits_NK: np.ndarray, ids: np.n
         raise ValueError(f"{place}: all logits must have the same number of classes, at least 2, got {classes}.")
     if not np.isfinite(logits_NK).all():
         wrong = np.flatnonzero(~np.isfinite(logits_NK).all(-1))
-        bad = given[wrong[0]][~np.isfinite(logits_NK[wrong[0]])][0]
+        row = given[wrong[0]]
+        bad = row[np.abs(row).argmax()] if np.isfinite(row).all() else row[~np.isfinite(row)][0]
         told = "is too large for float32" if np.isfinite(bad) else "is not finite"
         raise ValueError(
             f"{place}, example {ids[wrong[0]]}: logit {bad} {told} ({len(wrong)} examples): did it diverge?"

@@ -43,7 +43,10 @@ def load(path: str | os.PathLike[str]) -> dict[Any, np.ndarray]:
     with file:
         if not {"id", "counts"} <= set(file.files):
             raise ValueError(f"{path} holds {sorted(file.files)}: human labels need the arrays 'id' and 'counts'.")
-        ids, counts = file["id"], file["counts"].astype(np.float64)
+        try:
+            ids, counts = file["id"], file["counts"].astype(np.float64)
+        except ValueError as error:
+            raise ValueError(f"{path}: 'id' and 'counts' must be arrays of numbers or texts ({error}).") from None
     if counts.ndim != 2 or ids.shape != counts.shape[:1]:
         raise ValueError(f"{path} holds id {ids.shape} and counts {counts.shape}: expected [N] and [N, K].")
     if len(ids) == 0:

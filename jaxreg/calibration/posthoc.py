@@ -1,6 +1,6 @@
 """Post-hoc calibration beyond one temperature: vector scaling on the logits, isotonic regression on the top label."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import flax.struct
@@ -118,9 +118,22 @@ def fit_vector(logits_NK: Array, labels_N: Array, mask_N: Array, temperature: Ar
 def isotonic(confidence_N: np.ndarray, correct_N: np.ndarray, apply_to_N: np.ndarray) -> np.ndarray:
     """Fits correct ~ increasing(confidence) on validation and returns the map of `apply_to_N`, in [0, 1], float32.
 
+    Raises: ValueError: without an example, or naming the first number that is not in [0, 1].
+
     References: Zadrozny and Elkan, 2002, https://doi.org/10.1145/775047.775151.
     """
     # In float64: of float32, scikit-learn takes values for equal that differ in the sixth digit.
     known_N, correct_N, asked_N = (np.asarray(a, np.float64) for a in (confidence_N, correct_N, apply_to_N))
+    _check_shares({"confidence": known_N, "correct": correct_N, "confidence to map": asked_N})
+    if known_N.shape != correct_N.shape or known_N.ndim != 1 or not len(known_N):
+        got = f"{known_N.shape} and {correct_N.shape}"
+        raise ValueError(f"confidence and correct must be [N] both, N at least 1, got {got}: fit on validation.")
     fitted = IsotonicRegression(y_min=0, y_max=1, increasing=True, out_of_bounds="clip").fit(known_N, correct_N)
     return fitted.predict(asked_N).astype(np.float32)
+
+
+def _check_shares(arrays: Mapping[str, np.ndarray]) -> None:
+    for name, values in arrays.items():
+        wrong = np.flatnonzero(~((values >= 0) & (values <= 1)))
+        if len(wrong):
+            raise ValueError(f"example {wrong[0]}: {name} must be in [0, 1], got {values.flat[wrong[0]]}.")

@@ -41,6 +41,7 @@ def measure(
     """
     check_count("bins", bins, 1)
     check_count("replicates", replicates, 2)
+    check_count("seed", seed, 0)
     stacks = Stacks(splits, trials, mesh)
     splits, mesh = stacks.splits, stacks.mesh
     found_asked = {}
@@ -78,9 +79,8 @@ def evaluate(
       as METRIC_ts after temperature scaling; temperature, temperature_at_bracket.
     """
     check_count("bins", bins, 1)
-    unknown = [of] if isinstance(of, str) else [name for name in of if name not in splits]
-    if unknown:
-        raise ValueError(f"of must be a sequence of splits, some of {sorted(splits)}, got {unknown[0]!r}.")
+    if isinstance(of, str) or not of or not set(of) <= set(splits):
+        raise ValueError(f"of must be a sequence of splits, one or more of {sorted(splits)}, got {of!r}.")
     stacks = Stacks({name: splits[name] for name in dict.fromkeys(["validation", *of]) if name in splits}, trials, mesh)
     places = tuple(list(stacks.splits).index(name) for name in of)
     shared = parallel.put_shared(stacks.examples(drawn=False), stacks.mesh)

@@ -20,7 +20,7 @@ class Stacks:
     """Checked splits of named trials: "validation" first, cut into chunks of examples and groups of trials."""
 
     def __init__(self, splits: Mapping[str, Split], trials: Sequence[str] | None, mesh: Any):
-        splits = {name: split.complete() for name, split in splits.items()}
+        splits = {name: Split(*split).complete() for name, split in splits.items()}
         count = len(splits["validation"].logits) if "validation" in splits else 0
         self.trials = [str(t) for t in range(count)] if trials is None else list(trials)
         self.classes = check(splits, self.trials)

@@ -17,12 +17,17 @@ PARTS = "a higher cosine with robustness", "a smaller norm with calibration"
 
 
 def mechanism(study: Study) -> Iterator[Finding]:
-    """Higher cosine with robustness, smaller norm with calibration: over settings; the first also within each trial."""
+    """Higher cosine with robustness, smaller norm with calibration: over settings; the first also within each trial.
+
+    ECEs that all lie within the noise floor of one another have no order to go with.
+    """
     for one, other in relations(study):
         values = units(study, one, other)
         if values:
             found = ranks.correlation(one, values, (words.quantity(one).name, words.quantity(other).name))
-            yield found._replace(part=PARTS[one != "center_cosine"])
+            apart = float(np.ptp([both[1].mean() for both in values]))
+            lost = other == "ece" and findings.within(apart, max(study.floors.values()))
+            yield found._replace(part=PARTS[one != "center_cosine"], noise=lost)
     within = {name: np.asarray(own, float) for name, own in study.within.items() if np.isfinite(own).any()}
     said = [f"{WITHIN} {np.nanmean(own_T):.2f}" for own_T in within.values()]
     values = list(within.values())

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import sklearn.metrics
@@ -231,9 +232,11 @@ def test_a_number_of_bins_that_is_none_is_named(bins):
 def test_parameters_that_cannot_be_are_named():
     with pytest.raises(ValueError, match="replicates must be a whole number, at least 2, got 1"):
         calibration.measure(splits(), replicates=1)
-    for of in (("tset",), "tset"):
+    with pytest.raises(ValueError, match="seed must be a whole number, at least 0, got -1"):
+        calibration.measure(splits(), seed=-1)
+    for of in (("tset",), "tset", ()):
         with pytest.raises(
-            ValueError, match=r"of must be a sequence of splits, some of \['test', 'validation'\], got 'tset'"
+            ValueError, match=r"of must be a sequence of splits, one or more of \['test', 'validation'\], got"
         ):
             calibration.evaluate(splits(), of=of)
     for labels in (np.eye(2)[LABELS], LABELS.astype(str)):
@@ -260,3 +263,58 @@ def test_vector_scaling_of_arrays_is_that_of_the_probe():
     split = {"validation": Split(z, y, np.arange(400)), "test": Split(2 * z, y, 400 + np.arange(400))}
     found = {row.metric: row.value for row in calibration.measure(split, replicates=5)[0].rows if row.split == "test"}
     assert found["nll_vector_scaling"] == pytest.approx(calibration.nll(2 * z * scale + bias, y), rel=1e-4)
+
+
+def test_splits_may_be_tuples_and_labels_must_be_a_row():
+    plain = {name: tuple(split) for name, split in splits().items()}
+    assert calibration.evaluate(plain)["test"]["ece"] == pytest.approx(calibration.evaluate(splits())["test"]["ece"])
+    with pytest.raises(ValueError, match=r"validation: labels must be numbers of classes \[N\], got shape \(\)"):
+        calibration.evaluate({"validation": Split(np.zeros((1, 2)), np.array(0))}, of=["validation"])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (([0.5, np.nan], [1, 0], [0.5]), r"^example 1: confidence must be in \[0, 1\], got nan"),
+        (([0.5, 0.7], [1, 2], [0.5]), r"^example 1: correct must be in \[0, 1\], got 2"),
+        (([0.5, 0.7], [1, 0], [0.5, -1]), r"^example 1: confidence to map must be in \[0, 1\], got -1"),
+        (([], [], [0.5]), r"^confidence and correct must be \[N\] both, N at least 1"),
+        (([0.5], [1, 0], [0.5]), r"^confidence and correct must be \[N\] both"),
+    ],
+)
+def test_isotonic_regression_names_what_it_cannot_fit(given, message):
+    with pytest.raises(ValueError, match=message):
+        calibration.isotonic(*map(np.array, given))
+
+
+def test_an_offset_of_wide_logits_takes_no_digits():
+    random = np.random.default_rng(0)
+    z, y = 3 * random.normal(size=(200, 5)), random.integers(0, 5, 200)
+    for offset in (1e6, -1e9):
+        assert calibration.ece(z + offset, y) == pytest.approx(calibration.ece(z, y), abs=1e-5)
+        both = {"validation": Split(z[None, ::2] + offset, y[::2]), "test": Split(z[None, 1::2] + offset, y[1::2])}
+        near = {name: split._replace(logits=split.logits - offset) for name, split in both.items()}
+        values = [calibration.evaluate(one)["test"]["nll_ts"][0] for one in (both, near)]
+        assert values[0] == pytest.approx(values[1], abs=1e-5)
+
+
+def test_padding_may_hold_anything():
+    z, y = np.array([[1.0, 2.0], [0.5, 0.1], [np.nan, np.inf]]), np.array([1, 0, 0])
+    whole, padded = metrics.sums_of(jnp.array(z[:2]), y[:2]), metrics.sums_of(jnp.array(z), y, jnp.array([1, 1, 0]))
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(padded)):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+PLAIN = ("accuracy", "nll", "brier", "confidence_gap", "ece", "ece_adaptive", "ece_classwise", "ece_debiased", "mce")
+PLAIN += ("smece", "aurc", "auroc")
+
+
+def test_numbers_are_the_same_with_64_bits():
+    narrow = {name: getattr(calibration, name)(logits("plain"), LABELS) for name in PLAIN}
+    with jax.enable_x64(True):
+        wide = {name: getattr(calibration, name)(logits("plain"), LABELS) for name in PLAIN}
+        every = calibration.evaluate(splits())["test"]
+    for name, value in narrow.items():
+        assert wide[name] == pytest.approx(value, abs=1e-5, nan_ok=True)
+    for name, values in calibration.evaluate(splits())["test"].items():
+        np.testing.assert_allclose(every[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
