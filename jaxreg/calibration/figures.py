@@ -44,13 +44,18 @@ def histograms(settings: Mapping[str, Seen], bins: int = 20) -> Figure:
 
 
 class Points(NamedTuple):
-    """One setting over its seeds, [S] each, as shares; `floor` is the ECE of a perfect model (upper end)."""
+    """One setting over its seeds, [S] each, as shares; `floor` is the ECE of a perfect model (upper end).
+
+    `noise`: whether the ECE differs from that of the baseline by less than the floors; it is drawn open.
+    """
 
     accuracy: np.ndarray
     ece: np.ndarray
     ece_ts: np.ndarray
     floor: np.ndarray
     floor_ts: np.ndarray
+    noise: bool = False
+    noise_ts: bool = False
 
 
 def ece_against_accuracy(settings: Mapping[str, Points], colours: Mapping[str, str]) -> Figure:
@@ -65,7 +70,9 @@ def ece_against_accuracy(settings: Mapping[str, Points], colours: Mapping[str, s
             accuracy, ece = 100 * points.accuracy, 100 * getattr(points, "ece" + kind)
             look = dict(zip(("color", "marker"), looks[name]))
             axis.scatter(accuracy, ece, s=16, alpha=0.55, lw=0, **look)
-            axis.scatter(accuracy.mean(), ece.mean(), s=90, edgecolors="white", lw=0.8, zorder=3, **look)
+            noise = getattr(points, "noise" + kind)
+            edge = {"facecolors": "white", "edgecolors": look["color"], "lw": 1.6} if noise else {"edgecolors": "white"}
+            axis.scatter(accuracy.mean(), ece.mean(), s=90, zorder=3, **{"lw": 0.8, **look, **edge})
             floor = 100 * float(np.mean(getattr(points, "floor" + kind)))
             axis.plot(accuracy.mean(), floor, "_", ms=26, mew=1.6, color=look["color"], zorder=2)
         axis.set_title(title, fontsize=10, loc="left")

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from jaxreg.calibration import figures
 from jaxreg.calibration.figures import Points, Seen
+from jaxreg.report import differences
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import looks
 
@@ -37,11 +38,12 @@ def ece_against_accuracy(data: StudyData) -> Figure | None:
     """Draws every trial by its accuracy and ECE, before and after temperature; None where one was not measured."""
     names = {"accuracy": "value", "ece": "value", "ece_ts": "value", "ece_floor": "high", "ece_floor_ts": "high"}
     columns = {name: data.values(name).set_index(["setting", "trial"])[end] for name, end in names.items()}
-    look, points = looks(data), {}
+    look, points, noise = looks(data), {}, differences.noisy(data, ["ece", "ece_ts"])
     for setting in data.settings:
         own = [column.loc[setting] if setting in column.index else column.iloc[:0] for column in columns.values()]
         trials = sorted(set.intersection(*(set(values.index) for values in own)))
         if trials:
-            points[setting] = Points(*(values.loc[trials].to_numpy() for values in own))
+            marks = ((setting, metric) in noise for metric in ("ece", "ece_ts"))
+            points[setting] = Points(*(values.loc[trials].to_numpy() for values in own), *marks)
     colours = {name: one.colour for name, one in look.items()}
     return figures.ece_against_accuracy(points, colours) if points else None

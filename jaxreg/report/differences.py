@@ -6,6 +6,7 @@ import pandas as pd
 
 from jaxreg import results, statistics
 from jaxreg.calibration import floors
+from jaxreg.report.data import StudyData
 from jaxreg.statistics import BASELINE
 
 MARK = "≈"  # behind an error that differs from the baseline's by no more than perfectly calibrated networks would
@@ -39,6 +40,13 @@ def noise(frame: pd.DataFrame, split: str, metrics: Collection[str] = tuple(floo
     table = paired(frame, split, metrics)
     chosen = table[table["inside_floor"].fillna(False).astype(bool)]
     return set(chosen[[*results.SETTING, "metric"]].itertuples(index=False, name=None))
+
+
+def noisy(data: StudyData, metrics: Collection[str]) -> set[tuple[str, str]]:
+    """Returns the same as (setting, metric), on the report's split."""
+    lines = data.keys[[*results.SETTING, "setting"]].itertuples(index=False, name=None)
+    names = {line[:-1]: line[-1] for line in lines}
+    return {(names[key[:-1]], key[-1]) for key in noise(data.frame, data.split, metrics)}
 
 
 def _floor_ends(rows: pd.DataFrame) -> dict[tuple[str, str], dict[tuple[str, str], tuple[float, float]]]:

@@ -45,7 +45,8 @@ FIGURES = {
         seeds.figure,
         "Accuracy, NLL and ECE of every trial: a dot is a seed, a bar the mean of its setting. T: after "
         "temperature scaling fitted on validation. Grey: the 95 % range of the ECE that a perfectly calibrated network "
-        "would show on so few examples. What is smaller than the spread of the dots is no difference.",
+        "would show on so few examples; ≈: the difference to the baseline lies inside it. What is smaller than the "
+        "spread of the dots is no difference either.",
     ),
     "reliability": Maker(
         "accuracy",
@@ -67,7 +68,7 @@ FIGURES = {
         calibration.ece_against_accuracy,
         "ECE against accuracy, before and after temperature scaling: small marks are seeds, large ones the mean of "
         "their setting. Dashes: the upper end of the 95 % range of the ECE that a perfectly calibrated network with "
-        "the confidences of this setting shows at this n.",
+        "the confidences of this setting shows at this n; open marks: the difference to the baseline lies inside it.",
     ),
     "robust_bars": Maker(
         "robustness",
@@ -178,8 +179,8 @@ FIGURES = {
         mechanism.figure,
         "What goes with what over trials: robust accuracy against the mean cosine to the class center, ECE before "
         "temperature scaling against the mean norm over the root of the width. Dots are seeds, rings the mean of their "
-        "setting. Seeds of one setting lie together for many reasons: a relation between settings is not one within "
-        "them.",
+        "setting, dashes the upper end of the noise floor of its ECE. Seeds of one setting lie together for many "
+        "reasons: a relation between settings is not one within them.",
         told=counts.parts(clean="(?:center_cosine|feature_norm|ece)$", under_attack="robust_accuracy/"),
     ),
     "within": Maker(

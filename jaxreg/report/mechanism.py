@@ -4,6 +4,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxreg import claims
+from jaxreg.calibration import floors
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import Look, canvas, grid, looks
 
@@ -34,8 +35,12 @@ def figure(data: StudyData) -> Figure | None:
 def _scatter(axis: Axes, data: StudyData, one: str, other: str, look: dict[str, Look]) -> None:
     across, upward = (data.values(metric).set_index(["study", "trial"]) for metric in (one, other))
     both = across[["setting", "value"]].join(upward["value"].rename("upward") * 100, how="inner")
+    ends = data.values(floors.floor_of(other)).groupby("setting", observed=True)["high"].mean()
     for setting, own in both.groupby("setting", sort=False):
         shape = look[setting]
+        if setting in ends:
+            at = own["value"].mean(), 100 * ends[setting]
+            axis.plot(*at, "_", color=shape.colour, markersize=14, markeredgewidth=1.2)
         axis.plot(own["value"], own["upward"], shape.marker, color=shape.colour, markersize=4.5, alpha=0.65, mew=0)
         axis.plot(
             own["value"].mean(),

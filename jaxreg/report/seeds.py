@@ -5,15 +5,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from jaxreg.calibration import floors
 from jaxreg.calibration.diagrams import wrapped
+from jaxreg.report import differences
 from jaxreg.report.columns import Column, main_columns
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import WIDTH, Look, grid, looks
 
 LETTERS = 30  # of a name, in a line
 SHOWN = ("accuracy", "nll", "nll_ts", "ece", "ece_ts", "confidence_gap")
-
-FLOORS = {"ece": "ece_floor", "ece_ts": "ece_floor_ts"}  # what a perfectly calibrated network would show
 
 
 def figure(data: StudyData) -> Figure | None:
@@ -38,7 +38,8 @@ def names(data: StudyData) -> dict[str, str]:
 
 
 def _strip(axis: Axes, data: StudyData, column: Column, look: dict[str, Look]) -> None:
-    rows, floor = data.values(column.metric, column.split), data.values(FLOORS.get(column.metric, ""))
+    rows, floor = data.values(column.metric, column.split), data.values(floors.floor_of(column.metric))
+    noise = differences.noisy(data, [column.metric])
     for place, (setting, one) in enumerate(look.items()):
         range_ = 100 * floor.loc[floor["setting"] == setting, ["low", "high"]].mean()
         axis.fill_betweenx([place - 0.42, place + 0.42], range_["low"], range_["high"], color="#dddddd", linewidth=0)
@@ -47,6 +48,9 @@ def _strip(axis: Axes, data: StudyData, column: Column, look: dict[str, Look]) -
             spread = place + 0.5 * (np.arange(len(value)) + 0.5) / len(value) - 0.25
             axis.plot(value, spread, one.marker, color=one.colour, markersize=4, alpha=0.6, mew=0)
             axis.plot([value.mean()] * 2, [place - 0.36, place + 0.36], color=one.colour, linewidth=2.2)
+        if (setting, column.metric) in noise:
+            at = (value.max(), place)
+            axis.annotate(differences.MARK, at, (5, 0), textcoords="offset points", va="center", fontsize=9)
     axis.set_title(column.title)
     axis.xaxis.set_major_locator(MaxNLocator(3))
     axis.grid(False, axis="y")

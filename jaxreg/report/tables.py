@@ -1,6 +1,7 @@
 """The tables of a report: as CSV files, and as the rows that the page prints."""
 
 import io
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from etils import epath
 from pyarrow import csv
 
 from jaxreg import results
+from jaxreg.calibration import floors
 from jaxreg.report import calibration_table, differences, geometry_table, interventions, verdicts
 from jaxreg.report.columns import Column, cells, main_columns
 from jaxreg.report.data import StudyData
@@ -114,6 +116,7 @@ def save(data: StudyData, folder: epath.Path) -> list[str]:
     tables = {"main": main(data), "calibration": calibration(data), "summary": data.summary}
     makers = main_columns, calibration_table.columns, calibration_table.errors
     shown = {column.metric for columns in makers for column in columns(data.frame, data.split)}
+    shown |= {name for name in data.frame["metric"].unique() if _has_marks(name)}
     tables |= {"differences": differences.paired(data.frame, data.split, shown), "trials": wide(data)}
     intervened = interventions.numbers(data)
     tables |= {} if intervened.empty else {"interventions": intervened}
@@ -142,3 +145,8 @@ def _text(value: Any) -> str:
     if isinstance(value, float) and np.isfinite(value):
         return f"{value:.6g}"
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _has_marks(metric: str) -> bool:
+    """Whether some table or figure tells that its difference is noise; of many kinds of corruption only the mean."""
+    return bool(floors.floor_of(metric)) and not re.match(r"attacked_ece/worst/|corruption_ece/(?!mean$)", metric)

@@ -1,15 +1,11 @@
-"""Calibration of many kinds of input: against float64 by loops, its noise floor, and the marks in the figures."""
-
-import dataclasses
+"""Calibration of many kinds of input: against float64 by loops, its intervals and its noise floor."""
 
 import numpy as np
 import pytest
 
 from jaxreg.probe import Row
-from jaxreg.report import attacked, corruptions, data, differences
 from jaxreg.robustness import confidence, corruption_probe
 from tests.calibration.data import softmax
-from tests.report import made_up
 
 SIZE, CLASSES, KINDS = 400, 5, 24
 
@@ -88,35 +84,16 @@ def test_the_floor_of_a_mean_has_the_mean_of_its_ends():
     assert (error.value, error.low, error.high) == (pytest.approx(0.2), None, None)
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    """A made-up study, whose floors end at 2 %."""
-    return data.load([made_up.write(tmp_path_factory.mktemp("marks") / "digits")])
-
-
-def with_errors(study, name, values):
-    """The study with ECEs at NAME of the settings in order."""
-    frame = study.frame.copy()
-    for setting, value in zip(study.settings, values):
-        frame.loc[(frame["metric"] == name) & (frame["setting"] == setting), "value"] = value
-    return dataclasses.replace(study, frame=frame)
-
-
-def test_corrupted_errors_inside_the_floor_are_marked(study):
-    planted = with_errors(study, "corruption_ece/fog/3", [0.05, 0.06, 0.04, 0.09])
-    planted = with_errors(planted, "corruption_ece/gaussian_noise/3", [0.05, 0.09, 0.09, 0.09])
-    axis = corruptions.figure(planted).axes[1]
-    marks = [text for text in axis.texts if text.get_text() == differences.MARK]
-    shifts = list(corruptions._shifts(dict.fromkeys(study.settings)).values())
-    assert sorted(mark.xy[0] for mark in marks) == pytest.approx(shifts[1:3])  # of fog, the first family
-    floors = [line.get_ydata()[0] for line in axis.lines if line.get_marker() == "_"]
-    assert floors == pytest.approx([2.0] * 2 * len(study.settings))
-
-
-def test_attacked_errors_inside_the_floor_are_open_marks(study):
-    planted = with_errors(study, "attacked_ece/strongest/0.1", [0.05, 0.06, 0.09, 0.09])
-    planted = with_errors(planted, "attacked_ece/strongest/0.05", [0.05, 0.09, 0.09, 0.09])
-    planted = with_errors(planted, "ece", [0.05, 0.09, 0.09, 0.045])
-    axis = attacked.figure(planted).axes[0]
-    open_ = [line.get_xydata()[0].tolist() for line in axis.lines if line.get_markerfacecolor() == "white"]
-    assert sorted(open_) == [pytest.approx([0, 4.5]), pytest.approx([0.1, 6])]
+def test_intervals_are_those_of_a_bootstrap_in_float64(drawn):
+    logits, labels, rows = drawn
+    p = softmax(logits[0])
+    each = {"nll": -np.log(p[np.arange(SIZE), labels]), "confidence": p.max(-1)}
+    each["confidence_gap"] = each["confidence"] - (p.argmax(-1) == labels)
+    for metric, values in each.items():
+        row, half = rows[f"attacked_{metric}/kind/0"], 1.96 * values.std(ddof=1) / SIZE**0.5
+        np.testing.assert_allclose([row.low, row.high], row.value + np.array([-half, half]), atol=0.25 * half)
+    random, right = np.random.default_rng(2), p.argmax(-1) == labels
+    again = [ece(p[chosen], right[chosen]) for chosen in random.integers(0, SIZE, (400, SIZE))]
+    row, wide = rows["attacked_ece/kind/0"], np.ptp(np.percentile(again, [2.5, 97.5]))
+    assert row.low < row.value < row.high
+    assert row.high - row.low == pytest.approx(wide, rel=0.25)
