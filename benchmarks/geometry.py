@@ -11,15 +11,15 @@ All values of the first `--peer_trials` trials are compared before a peer is tim
 ends the run. jaxreg takes all trials in one call, placed as a study places them; a peer (geometry_peers.py)
 loops over `--peer_trials` of them, and its seconds are those times trials / peer trials, `trials_measured` beside
 them. Times are medians of `--repeats` runs after a first one; jaxreg's first run, with compilation, is given apart.
-PyTorch is left out if not installed.
+A peer's seconds are the better of one thread and all cores: BLAS threads that wait for each other slow small products
+down. PyTorch is left out if not installed.
 
 `probe` is all that a study's geometry probe returns: one call of `jaxreg.geometry.measure` on half of the examples as
 train, a quarter as validation and a quarter as test, with label smoothing 0.1 of each second trial, and interventions
 on trial 0 as the baseline of every trial, itself included, so that each trial is the same work. Its seconds are those
 of the call: the copy of features from host memory to devices, both programs, and the rows and their intervals, made on
 the host. A peer (geometry_whole_peers.py) makes the same rows and arrays from features where it wants them. Every row,
-with its interval, and every array is compared, by `WHOLE_LIMITS`, before anything of the set is timed. A peer's seconds
-are the better of one thread and all cores: BLAS threads that wait for each other slow small products down.
+with its interval, and every array is compared, by `WHOLE_LIMITS`, before anything of the set is timed.
 
 The floor of the full size, worked out beforehand: reading the features once is 64 x 10,000 x 512 x 4 B = 1.3 GB; W h is
 2 x 64 x 10,000 x 512 x 100 = 66 GFLOP. The centers of a trial take, a step, two products of 100 x 100 x 100 in the
@@ -246,14 +246,17 @@ def compare_with(
     largest = list(chosen.values())[-1]
     check_equal(peer, values, [largest(one) for one in some])
     for name, fn in chosen.items():
-        taken = seconds_of_peer(lambda f=fn: [f(one) for one in some], args.repeats, CORES)
+        taken = seconds_of_peer(lambda f=fn: [f(one) for one in some], args.repeats)
         say_peer(peer, name, taken, len(some), args, mine[name])
 
 
-def seconds_of_peer(run: Callable[[], Any], repeats: int, threads: int) -> float:
-    """`seconds` with these many threads: what jaxreg gave to one device, a peer may use whole."""
-    with threadpool_limits(threads):
-        return seconds(run, repeats)
+def seconds_of_peer(run: Callable[[], Any], repeats: int) -> float:
+    """`seconds` with one thread or with all cores, whichever is less."""
+    taken = []
+    for threads in sorted({1, CORES}):
+        with threadpool_limits(threads):
+            taken.append(seconds(run, repeats))
+    return min(taken)
 
 
 def say_peer(peer: str, name: str, taken: float, measured: int, args: argparse.Namespace, mine: float) -> None:
@@ -277,8 +280,7 @@ def compare_probe(args: argparse.Namespace) -> None:
     mine = seconds(lambda: measure(given), args.repeats)
     say(name="jaxreg", set="probe", seconds=mine, first_run=first, trials_measured=args.trials)
     for peer, find in finders.items():
-        taken = min(seconds_of_peer(find, args.repeats, threads) for threads in sorted({1, CORES}))
-        say_peer(peer, "probe", taken, len(some), args, mine)
+        say_peer(peer, "probe", seconds_of_peer(find, args.repeats), len(some), args, mine)
 
 
 def stacked(trials: list[whole.Trial]) -> dict[str, Any]:
