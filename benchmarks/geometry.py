@@ -45,6 +45,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from jaxreg import parallel
+from jaxreg.calibration.metrics import predicted
 from jaxreg.geometry import centers, chunks, collapse, cones, cosines, margins, norms, probe, trial
 from jaxreg.geometry.examples import Head
 from jaxreg.probe import Measured
@@ -101,7 +102,7 @@ def core(one: tuple[jax.Array, Head], labels_N: jax.Array) -> dict[str, jax.Arra
     apart_KK = margins.distances(head.kernel_DK)
 
     def examples(features_BD: jax.Array) -> dict[str, jax.Array]:
-        predictions_B = jnp.argmax(features_BD @ head.kernel_DK + head.bias_K, 1)
+        predictions_B = predicted(features_BD @ head.kernel_DK + head.bias_K)
         return {
             "t_star": cones.cone(features_BD, *head).breakpoint,
             "margin": margins.angular_margin(features_BD, *head, predictions_B, apart_KK),
@@ -131,7 +132,7 @@ def everything(one: tuple[jax.Array, Head], labels_N: jax.Array) -> dict[str, ja
             return {
                 **{name.replace("_cosine", ""): value for name, value in near.items() if "soft" not in name},
                 "norm": norms.norm(features_BD),
-                "predicted": jnp.argmax(features_BD @ head.kernel_DK + head.bias_K, 1),
+                "predicted": predicted(features_BD @ head.kernel_DK + head.bias_K),
             }
 
         near = chunks.each(examples, {"": (features_ND, labels_N)})[""]

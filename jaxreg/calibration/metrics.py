@@ -61,6 +61,16 @@ def examples(logits_NK: Array, labels_N: Array) -> Examples:
     return of_shifted(shifted(logits_NK), labels_N)[0]
 
 
+def predicted(logits_NK: Array) -> Array:
+    """The class of the largest logit [N], int32, the first of equal ones: an argmax, ten times faster on a CPU."""
+    return _first(logits_NK >= jnp.max(logits_NK, -1, keepdims=True))
+
+
+def _first(where_NK: Array) -> Array:
+    classes = where_NK.shape[-1]
+    return jnp.min(jnp.where(where_NK, jnp.arange(classes, dtype=jnp.int32), classes - 1), -1)
+
+
 def of_shifted(z_NK: Array, labels_N: Array, scale: Array | float = 1.0) -> tuple[Examples, Array]:
     """Returns the same of scale * z, z from `shifted`, and the probabilities [N, K].
 
@@ -68,7 +78,7 @@ def of_shifted(z_NK: Array, labels_N: Array, scale: Array | float = 1.0) -> tupl
     """
     exp_NK, class_K = jnp.exp(scale * z_NK), jnp.arange(z_NK.shape[-1], dtype=jnp.int32)
     sum_N, z_label_N = jnp.sum(exp_NK, -1), jnp.take_along_axis(z_NK, labels_N[:, None], -1)[:, 0]
-    prediction_N = jnp.min(jnp.where(z_NK >= 0, class_K, len(class_K) - 1), -1)  # an argmax, ten times faster on a CPU
+    prediction_N = _first(z_NK >= 0)
     wrong_NK = jnp.where(class_K == labels_N[:, None], 0.0, exp_NK)
     p_others_N = jnp.sum(wrong_NK, -1) / sum_N  # 1 - p of the label, without cancellation
     brier_N = jnp.sum(wrong_NK**2, -1) / sum_N**2 + p_others_N**2

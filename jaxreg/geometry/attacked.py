@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from jaxreg import parallel
+from jaxreg.calibration.metrics import predicted
 from jaxreg.geometry import displacement
 from jaxreg.geometry.check import check_finite, check_heads, check_labels
 from jaxreg.geometry.examples import Head
@@ -78,5 +79,5 @@ def _program(mesh: Any) -> Any:
 def _one_trial(trial: tuple[Array, Array, Head, Array], labels_N: Array) -> dict[str, Array]:
     clean_ND, attacked_ND, head, centers_KD = trial
     with jax.default_matmul_precision("highest"):
-        right_N = jnp.argmax(clean_ND @ head.kernel_DK + head.bias_K, 1) == labels_N
+        right_N = predicted(clean_ND @ head.kernel_DK + head.bias_K) == labels_N
         return displacement.displacement(clean_ND, attacked_ND, labels_N, head, centers_KD) | {"right": right_N}

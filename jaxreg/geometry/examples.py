@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxreg.calibration.metrics import predicted
 from jaxreg.geometry import chunks, cones, cosines, margins, norms
 
 
@@ -33,7 +34,7 @@ def _batch(
     features_ND: Array, labels_N: Array, head: Head, vectors: cosines.ClassVectors, apart_KK: Array
 ) -> dict[str, Array]:
     with jax.default_matmul_precision("highest"):
-        predictions_N = jnp.argmax(features_ND @ head.kernel_DK + head.bias_K, 1)
+        predictions_N = predicted(features_ND @ head.kernel_DK + head.bias_K)
     cone = cones.cone(features_ND, *head)
     return {
         "prediction": predictions_N,

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxreg.calibration.metrics import predicted
 from jaxreg.geometry import collapse, norms, summary
 from jaxreg.geometry.check import Arrays, check_network
 from jaxreg.geometry.examples import Head
@@ -78,7 +78,7 @@ def neural_collapse(features_ND: Arrays, kernel_DK: Arrays, bias_K: Arrays, labe
 def _collapse(features_ND: Array, head: Head, labels_N: Array) -> collapse.Collapse:
     with jax.default_matmul_precision("highest"):
         means_KD = norms.class_means(features_ND, labels_N, len(head.bias_K))
-        predictions_N = jnp.argmax(features_ND @ head.kernel_DK + head.bias_K, 1)
+        predictions_N = predicted(features_ND @ head.kernel_DK + head.bias_K)
         return collapse.collapse(features_ND, labels_N, head.kernel_DK, predictions_N, means_KD)
 
 

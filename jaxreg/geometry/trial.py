@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxreg.calibration.metrics import predicted
 from jaxreg.geometry import centers, collapse, cosines, norms, scaling
 from jaxreg.geometry.chunks import Placed, Rows, total
 from jaxreg.geometry.examples import Head, measure_examples
@@ -82,7 +83,7 @@ def _regime(features_ND: Rows, labels_N: Array, head: Head, smoothing: Array) ->
     def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> tuple[Array, Array, Array]:
         log_p_BK = jax.nn.log_softmax(features_BD @ head.kernel_DK + head.bias_K)
         nll_B = -jnp.take_along_axis(log_p_BK, labels_B[:, None], 1)[:, 0]
-        right_B = jnp.argmax(log_p_BK, 1) == labels_B
+        right_B = predicted(log_p_BK) == labels_B
         return jnp.sum(counts_B * right_B), jnp.sum(counts_B * nll_B), -jnp.sum(counts_B * log_p_BK.mean(1))
 
     right, nll, uniform = (one / len(labels_N) for one in total(sums, features_ND, labels_N))
