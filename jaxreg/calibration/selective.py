@@ -45,8 +45,9 @@ def influence(correct_N: Array, mask_N: Array, ranking: Ranking, risk: Array, ar
     """Returns values [2, N] of examples whose means are AURC `risk` and AUROC `area`, and weighted means replicates.
 
     Each is the number plus the influence of the example on it: what weighting it more would change, to first order.
-    AUROC: the share of the other kind that is on the right side of it. AURC = mean of wrong * -ln G, G the share of
-    examples at least as confident, which an example moves for all that are less confident. 0 where AUROC is undefined.
+    AUROC: the share of the other kind that is on the right side of it; 0 where it is undefined. AURC: the area
+    under the errors within a coverage t, over t. A group of ties from coverage a to b shares its errors evenly, each of
+    them worth m, the mean of -ln t over (a, b]; an example moves b of its group, and a and b of all less confident.
 
     References: DeLong, DeLong and Clarke-Pearson, 1988, doi:10.2307/2531595, for AUROC.
     """
@@ -59,7 +60,17 @@ def influence(correct_N: Array, mask_N: Array, ranking: Ranking, risk: Array, ar
     beside_N = right_N / right * below_N / wrong + wrong_N / wrong * (1 - (ranks_below_N - below_N) / right)
     own = beside_N * count - area * (right_N * count / right + wrong_N * count / wrong - 1)
     auroc_N = jnp.where(right * wrong > 0, own, 0.0)
-    share_N = jnp.maximum((count - ranks_below_N) / count, 0.5 / count)
-    above_N = running_total((wrong_N / share_N)[order_N])[high_N] / count
-    moved_N = -wrong_N * jnp.log(share_N) - above_N * mask_N
+    moved_N = _moved(wrong_N, wrongs, ranking, count) * mask_N
     return jnp.stack([moved_N + risk - jnp.sum(moved_N) / count, auroc_N]) * mask_N
+
+
+def _moved(wrong_N: Array, wrongs: Array, ranking: Ranking, count: Array) -> Array:
+    """The influence [N] on AURC of `count` examples, up to a constant; `wrongs`: running totals of wrong ones."""
+    low_N, high_N, order_N = ranking
+    size_N, until_N = jnp.maximum(high_N - low_N, 1) / count, jnp.maximum(count - low_N, 1) / count
+    from_N = jnp.maximum(count - high_N, 0) / count
+    steep_N = jnp.where(from_N > 0, jnp.log1p(size_N / jnp.where(from_N > 0, from_N, 1)) / size_N, 0)  # ln(b/a) / (b-a)
+    slack_N = 1 - from_N * steep_N  # m + ln b, without cancellation
+    own_group_N = (wrongs[high_N] - wrongs[low_N]) * slack_N / size_N
+    others_N = running_total((wrong_N * steep_N)[order_N])[low_N]
+    return wrong_N * (slack_N - jnp.log(until_N)) - (own_group_N + others_N) / count

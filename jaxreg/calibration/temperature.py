@@ -95,7 +95,7 @@ def converged(search: Search) -> Array:
 def finish(search: Search, at: Slope) -> Temperature:
     """Returns T = 1/b; the interval is T exp(+-1.96 s), s the sandwich error of log b, and NaN at an end.
 
-    `at` is the slope at the last place but one: it differs from the one at T by less than the tolerance.
+    `at` is the slope at the last place but one: the interval moves with it by less than 1 in 1000.
     """
     hit = (search.log_b < LOG_LOW + 1e-3) | (search.log_b > LOG_HIGH - 1e-3)
     log_b = jnp.where(hit, jnp.where(search.log_b > 0, LOG_HIGH, LOG_LOW), search.log_b)

@@ -85,20 +85,26 @@ def influence(confidence, correct):
     return selective.influence(*top[1:], selective.aurc(*top), selective.auroc(*top))
 
 
-def test_the_influence_on_aurc_is_that_of_leaving_an_example_out():
+@pytest.mark.parametrize("levels", [400, 10, 3, 1])
+def test_the_influence_on_aurc_is_that_of_leaving_an_example_out(levels):
     random, size = np.random.default_rng(0), 400
-    confidence = random.random(size).astype(np.float32)
+    confidence = (np.ceil(levels * random.random(size)) / levels).astype(np.float32)
     correct = (random.random(size) < 0.3 + 0.6 * confidence).astype(np.float32)
 
     def area(kept):
-        wrong = 1 - correct[kept][np.argsort(-confidence[kept])].astype(float)
-        return np.mean(np.cumsum(wrong) / np.arange(1, len(wrong) + 1))
+        """Errors among the n most confident in expectation over the orders of ties: linear between their ends."""
+        order = np.argsort(-confidence[kept], kind="stable")
+        sure, errors = confidence[kept][order], np.cumsum(1 - correct[kept][order].astype(float))
+        ends = np.append(np.flatnonzero(np.diff(sure)), len(sure) - 1)
+        n = np.arange(1, len(sure) + 1)
+        return np.mean(np.interp(n, [0, *(ends + 1)], [0, *errors[ends]]) / n)
 
     # The pseudo-values of the jackknife, N A - (N - 1) A without the example: equal up to terms of order 1/N.
     whole = area(np.arange(size))
     expected = [size * whole - (size - 1) * area(np.delete(np.arange(size), n)) for n in range(size)]
     np.testing.assert_allclose(influence(confidence, correct)[0], expected, atol=0.08)
-    assert np.ptp(expected) > 2
+    assert np.std(influence(confidence, correct)[0]) == pytest.approx(np.std(expected), rel=0.01)
+    assert np.ptp(expected) > 0.9
 
 
 def test_the_influence_on_auroc_counts_ties_half():
