@@ -59,6 +59,9 @@ def test_mixed_evidence_and_what_was_not_tested_are_told():
     assert told(*tests)[1] == "0 of 4 tests support it, 3 contradict it: a, b; contradicted: p; undecided: q for a"
     said = told(*tests[:2], ("a", "q", AGAINST), ("b", "q", None))[1]
     assert said.endswith("contradicted: p; 1 more test has no verdict, and so nothing is said of q for b")
+    many = [("a", "q", FOR), *((f"s{i}", "p", FOR) for i in range(100)), *((f"s{i}", "q", OPEN) for i in range(100))]
+    said = told(*many, ("a", "p", FOR))[1]
+    assert said.endswith("undecided: q for " + " and ".join(f"s{i}" for i in range(12)) + " and 88 more (claims.csv)")
 
 
 PARTS = {  # what a study may lack, and of which claim nothing can be said then

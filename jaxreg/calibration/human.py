@@ -129,7 +129,7 @@ def asked(table: Votes, split: Split, replicates: int, seed: int) -> Asked | Non
     return Asked(counts_N, np.asarray(draws))
 
 
-def noise(confidence_N: np.ndarray, given: Asked, bins: int = binning.BINS) -> dict[str, np.ndarray]:
+def noise(confidence_N: np.ndarray, given: Asked, bins: int) -> dict[str, np.ndarray]:
     """Returns ECE and MCE [R] where each person names the predicted class with probability its confidence."""
     order = np.argsort(binning.place_on_host(confidence_N, bins), kind="stable")
     confidence_N, given = confidence_N[order], Asked(*(array[order] for array in given))

@@ -83,7 +83,7 @@ def measured(
         for at, suffix in enumerate(HUMAN if name in asked else ()):
             variant = len(VARIANTS) + 1 + at
             confidence_N = seen[place, variant, COLUMNS.index("confidence")].ravel()[:n]
-            floor = people.noise(confidence_N, asked[name])
+            floor = people.noise(confidence_N, asked[name], sums.classes.count.shape[-1])
             rows += _against_people(_at(numbers, place, variant), floor, name, suffix, n)
         arrays |= {f"{name}/{key}": array for key, array in _arrays(seen[place], n).items()}
         arrays[f"{name}/id"] = np.asarray(split.ids)

@@ -90,7 +90,12 @@ def _named(cells: pd.Series, kind: int) -> list[str]:
     for setting, part in index[those].itertuples(index=False):
         full = [name for key, name in (("setting", setting), ("part", part)) if whole[key][name]]
         named.setdefault(full[0] if full else part, []).extend([] if full else [setting])
-    return [name + (f" for {' and '.join(settings)}" if settings else "") for name, settings in named.items()]
+    return [name + (f" for {_some(settings)}" if settings else "") for name, settings in named.items()]
+
+
+def _some(settings: list[str]) -> str:
+    more = [f"{len(settings) - NAMED:,} more (claims.csv)"] if len(settings) > NAMED else []
+    return " and ".join(settings[:NAMED] + more)
 
 
 def _missing(rows: pd.DataFrame) -> str:

@@ -175,7 +175,7 @@ def test_human_votes_add_rows_where_there_are_any():
     test = splits()["test"]
     votes = np.eye(5)[test.labels]  # people agree with the labels: cross-entropy is NLL, soft ECE is ECE
     human = dict(zip(test.ids.tolist(), votes))
-    found = measure(splits(), replicates=300, human=human)
+    found = measure(splits(), replicates=300, human=human, bins=7)
     here = values(found[0])
     assert here["cross_entropy_human"].value == pytest.approx(here["nll"].value, rel=1e-5)
     assert here["kl_human_ts"].value == pytest.approx(here["nll_ts"].value, rel=1e-5)
@@ -184,7 +184,7 @@ def test_human_votes_add_rows_where_there_are_any():
     floor, own = here["ece_floor_human"], here["ece_floor"]
     np.testing.assert_allclose([floor.value, floor.low, floor.high], [own.value, own.low, own.high], rtol=0.2)
     assert not {"ece_human", "ece_floor_human"} & set(values(found[0], "validation"))
-    many = measure(splits(), replicates=300, human={one: 100 * vote for one, vote in human.items()})
+    many = measure(splits(), replicates=300, bins=7, human={one: 100 * vote for one, vote in human.items()})
     assert values(many[0])["ece_human"].value == pytest.approx(here["ece_human"].value)
     assert values(many[0])["ece_floor_human"].high < 0.3 * floor.low
 

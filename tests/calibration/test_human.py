@@ -100,7 +100,7 @@ def test_the_floor_against_people_is_that_of_as_many_votes(voters, monkeypatch):
     counts = random.integers(1, 60, size) if voters is None else np.full(size, voters)
     table = {int(i) + 7: np.array([n, 0]) for i, n in enumerate(counts)}
     split = Split(np.zeros((1, size, 2)), np.zeros(size, int), np.arange(size) + 7)
-    found = human.noise(confidence, human.asked(table, split, draws, 0))
+    found = human.noise(confidence, human.asked(table, split, draws, 0), 15)
     for name, expected in zip(("ece", "mce"), errors(confidence, counts, draws)):
         error = expected.std() * np.sqrt(2 / draws)
         assert abs(found[name].mean() - expected.mean()) < 4 * error
@@ -114,7 +114,7 @@ def test_draws_follow_the_ids_and_distributions_count_as_one_vote():
     split = Split(np.zeros((1, size, 2)), np.zeros(size, int), ids)
     given = human.asked(votes, split, 50, 0)
     back = human.asked(votes, split._replace(ids=ids[::-1]), 50, 0)
-    np.testing.assert_allclose(human.noise(confidence, given)["ece"], human.noise(confidence[::-1], back)["ece"])
+    np.testing.assert_allclose(human.noise(confidence, given, 9)["ece"], human.noise(confidence[::-1], back, 9)["ece"])
     shares = {one: own / own.sum() for one, own in votes.items()}
     assert (human.asked(shares, split, 50, 0).counts == 1).all()
     assert human.asked({99: np.ones(2)}, split, 50, 0) is None
