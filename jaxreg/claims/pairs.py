@@ -13,8 +13,8 @@ def having(study: Study, *metrics: str) -> Iterator[Pair]:
     """The pairs with a seed at which the own side has all the metrics, and the baseline the last."""
     for pair in study.pairs:
         if all(metric in pair.own for metric in metrics) and metrics[-1] in pair.base:
-            whole_S = np.isfinite(pair.own[list(metrics)].to_numpy()).all(1)
-            if (whole_S & np.isfinite(pair.base[metrics[-1]].to_numpy())).any():
+            columns = [*(pair.own[metric].to_numpy() for metric in metrics), pair.base[metrics[-1]].to_numpy()]
+            if np.isfinite(columns).all(0).any():
                 yield pair
 
 

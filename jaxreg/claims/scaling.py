@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import pandas as pd
 
 from jaxreg.calibration import floors
 from jaxreg.claims import findings, words
@@ -52,10 +53,9 @@ def _scales(study: Study) -> Iterator[Finding]:
 def _best(study: Study) -> Iterator[Finding]:
     """The ECE at the best scale of the features beside that at the best temperature."""
     one, other = "ece_best_scale", "ece_temperature"
-    held = {name: values for name, values in study.settings.items() if {one, other} <= set(values)}
-    held = {name: values.dropna(subset=[one, other]) for name, values in held.items()}
-    held = {name: values for name, values in held.items() if len(values)}
-    scaled, tempered = ([values[metric].to_numpy() for values in held.values()] for metric in (one, other))
+    both = {name: _finite(values, one, other) for name, values in study.settings.items() if {one, other} <= set(values)}
+    held = {name: sides for name, sides in both.items() if sides.size}
+    scaled, tempered = ([sides[place] for sides in held.values()] for place in (0, 1))
     said = []
     for own_S, base_S in zip(scaled, tempered):
         means = own_S.mean(), base_S.mean()
@@ -63,6 +63,12 @@ def _best(study: Study) -> Iterator[Finding]:
         told = f"ECE {one_told} at the best scale of the features, {other_told} at the best temperature"
         said.append(f"{told}, {words.apart(ECE, means[0] - means[1])}")
     yield from findings.same(list(held), one, scaled, tempered, SAME, said, ECE)
+
+
+def _finite(values: pd.DataFrame, *metrics: str) -> np.ndarray:
+    """Metrics [M, S] at the seeds that have all of them."""
+    columns = np.stack([values[metric].to_numpy() for metric in metrics])
+    return columns[:, np.isfinite(columns).all(0)]
 
 
 def _closed(pairs: Sequence[Pair]) -> Iterator[Finding]:
@@ -73,7 +79,8 @@ def _closed(pairs: Sequence[Pair]) -> Iterator[Finding]:
     """
     closed, said, gaps = [], [], []
     for pair in pairs:
-        sides_3S = np.stack([pair.base["ece"], pair.own["ece"], pair.own["norm_swap_ece"]])
+        sides = (pair.base["ece"], pair.own["ece"], pair.own["norm_swap_ece"])
+        sides_3S = np.stack([side.to_numpy() for side in sides])
         before, goal, after = sides_3S[:, np.isfinite(sides_3S).all(0)]
         closed.append(np.abs(before - goal) - np.abs(after - goal))
         gaps.append(floors.inside(float(np.mean(before - goal)), _floor(pair)))
