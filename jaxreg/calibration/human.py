@@ -116,14 +116,19 @@ def agreement(logits_NK: np.ndarray, human_NK: np.ndarray) -> dict[str, np.ndarr
     return {"cross_entropy": cross_N, "kl": cross_N - entropy_N, "confidence": confidence_N, "vote": vote_N}
 
 
+def has_votes(table: Votes, split: Split) -> bool:
+    """Whether people saw any example of the split: then they must have seen all."""
+    return any(one in table for one in np.asarray(split.ids).tolist())
+
+
 def asked(table: Votes, split: Split, replicates: int, seed: int) -> Asked | None:
     """What the noise floor of a split needs; None where people saw none of it.
 
     An example has as many votes as its counts sum to, one at least.
     """
-    ids_N = np.asarray(split.ids)
-    if not any(one in table for one in ids_N.tolist()):
+    if not has_votes(table, split):
         return None
+    ids_N = np.asarray(split.ids)
     counts_N = np.maximum(np.round([np.sum(table[one]) for one in ids_N.tolist()]), 1).astype(int)
     draws = uncertainty.uniforms(jax.random.key(seed), jnp.asarray(key_ids(ids_N)), replicates)
     return Asked(counts_N, np.asarray(draws))

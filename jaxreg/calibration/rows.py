@@ -50,7 +50,7 @@ def _votes(
     split: Split, trial: int, temperature: float, human: people.Votes, shape: tuple[int, ...]
 ) -> list[np.ndarray]:
     """The columns [4, C, B] against people, before and after temperature."""
-    if not any(one in human for one in np.asarray(split.ids).tolist()):
+    if not people.has_votes(human, split):
         return [np.zeros((len(COLUMNS), *shape))] * len(HUMAN)
     logits_NK = np.asarray(split.logits[trial], np.float64)
     votes_NK = people.aligned(human, np.asarray(split.ids), logits_NK.shape[-1])

@@ -7,7 +7,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxreg import results
 from jaxreg.report import differences
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import Look, band, canvas, grid, looks
@@ -38,13 +37,13 @@ def figure(data: StudyData) -> Figure | None:
 def _mark(axis: Axes, ece: pd.DataFrame, data: StudyData, look: Mapping[str, Look]) -> None:
     """Dashes at the mean upper end of each floor; an open marker where the difference to the baseline is noise."""
     floors_ = _over_radii(data, "ece_floor")
-    inside = differences.noise(data.frame, data.split, ece["metric"].unique())
+    inside = differences.noisy(data, ece["metric"].unique())
     for setting, one in look.items():
         ends = floors_[floors_["setting"] == setting].groupby("eps")["high"].mean()
         axis.plot(ends.index, 100 * ends, "_", color=one.colour, markersize=8, markeredgewidth=0.9)
-    for key, own in ece.groupby([*results.SETTING, "metric"], observed=True):
-        if key in inside:
-            one, at = look[own["setting"].iloc[0]], (own["eps"].iloc[0], 100 * own["value"].mean())
+    for (setting, metric), own in ece.groupby(["setting", "metric"], observed=True):
+        if (setting, metric) in inside:
+            one, at = look[setting], (own["eps"].iloc[0], 100 * own["value"].mean())
             axis.plot(*at, one.marker, color=one.colour, markersize=5.5, markerfacecolor="white", zorder=4)
 
 

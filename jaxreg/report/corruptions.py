@@ -80,10 +80,8 @@ def _floors(axis: Axes, ends: list[np.ndarray], look: Look, shift: float) -> Non
 def _mark(axis: Axes, rows: pd.DataFrame, data: StudyData, families: list[str]) -> None:
     """Writes `differences.MARK` over a setting whose ECE differs from its baseline's by less than the noise floor."""
     ece = rows[rows["metric"].str.startswith(f"{PREFIX}ece/")]
-    inside = differences.noise(rows, data.split, ece["metric"].unique())
-    shifts = _shifts(looks(data))
-    for key, own in ece.groupby([*results.SETTING, "metric"], observed=True):
-        if key in inside:
-            family, setting = own[["family", "setting"]].iloc[0]
-            at = families.index(family) + shifts[setting], 100 * own["value"].max()
+    inside, shifts = differences.noisy(data, ece["metric"].unique(), rows), _shifts(looks(data))
+    for (setting, metric), own in ece.groupby(["setting", "metric"], observed=True):
+        if (setting, metric) in inside:
+            at = families.index(own["family"].iloc[0]) + shifts[setting], 100 * own["value"].max()
             axis.annotate(differences.MARK, at, (0, 2), textcoords="offset points", ha="center", fontsize=8)

@@ -42,11 +42,11 @@ def noise(frame: pd.DataFrame, split: str, metrics: Collection[str] = tuple(floo
     return set(chosen[[*results.SETTING, "metric"]].itertuples(index=False, name=None))
 
 
-def noisy(data: StudyData, metrics: Collection[str]) -> set[tuple[str, str]]:
-    """Returns the same as (setting, metric), on the report's split."""
+def noisy(data: StudyData, metrics: Collection[str], rows: pd.DataFrame | None = None) -> set[tuple[str, str]]:
+    """Returns the same as (setting, metric), on the report's split; of `rows` where they are others than the study's."""
     lines = data.keys[[*results.SETTING, "setting"]].itertuples(index=False, name=None)
     names = {line[:-1]: line[-1] for line in lines}
-    return {(names[key[:-1]], key[-1]) for key in noise(data.frame, data.split, metrics)}
+    return {(names[key[:-1]], key[-1]) for key in noise(data.frame if rows is None else rows, data.split, metrics)}
 
 
 def _floor_ends(rows: pd.DataFrame) -> dict[tuple[str, str], dict[tuple[str, str], tuple[float, float]]]:
