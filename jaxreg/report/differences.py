@@ -43,7 +43,7 @@ def noise(frame: pd.DataFrame, split: str, metrics: Collection[str] = tuple(floo
 
 
 def noisy(data: StudyData, metrics: Collection[str], rows: pd.DataFrame | None = None) -> set[tuple[str, str]]:
-    """Returns the same as (setting, metric), on the report's split; of `rows` where they are others than the study's."""
+    """Returns the same as (setting, metric), on the report's split: of the study, or of other `rows`."""
     lines = data.keys[[*results.SETTING, "setting"]].itertuples(index=False, name=None)
     names = {line[:-1]: line[-1] for line in lines}
     return {(names[key[:-1]], key[-1]) for key in noise(data.frame if rows is None else rows, data.split, metrics)}
