@@ -29,7 +29,7 @@ def arm_jaxreg(data: dict, options: dict):
 
     from jaxreg import models
     from jaxreg.robustness import ATTACKS, run_attack, run_suite
-    from jaxreg.robustness.suites import suite
+    from jaxreg.robustness.attacks import suite
 
     if not options["gpu"]:  # one device a core, as a study has: XLA runs most convolutions on one core of a device
         jax.config.update("jax_num_cpu_devices", len(options["cores"]))

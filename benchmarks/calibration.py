@@ -42,11 +42,11 @@ import calibration_peers as peers
 import jax
 import numpy as np
 
-from jaxreg import parallel
 from jaxreg.calibration import Split, evaluate, measure, probe
 from jaxreg.calibration.stacks import Stacks
 from jaxreg.calibration.trial import COLUMNS, VARIANTS
-from jaxreg.probe import Measured
+from jaxreg.measured import Measured
+from jaxreg.runtime import parallel
 
 BINS, REPLICATES = peers.BINS, 200
 EXACT = re.compile("validation/.*_width_isotonic")

@@ -26,8 +26,8 @@ import jax.numpy as jnp
 import jaxlib
 from jax import lax
 
-from jaxreg import parallel
 from jaxreg.models import conv
+from jaxreg.runtime import parallel
 
 LENGTH = 4
 CHAIN = 16  # convolutions in a row, for --cores

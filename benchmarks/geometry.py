@@ -44,11 +44,11 @@ import jax.numpy as jnp
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from jaxreg import parallel
 from jaxreg.calibration.metrics import predicted
-from jaxreg.geometry import centers, chunks, collapse, cones, cosines, margins, norms, probe, trial
-from jaxreg.geometry.examples import Head
-from jaxreg.probe import Measured
+from jaxreg.geometry import centers, collapse, cones, cosines, margins, norms, probe, trial
+from jaxreg.measured import Measured
+from jaxreg.models.functional import Head
+from jaxreg.runtime import parallel, passes
 
 LIMITS = {"t_star": 1e-3, "centers": 2e-4, "nc4": 1e-3}  # relative to the largest value; t* divides by differences
 LIMIT = 5e-4  # of the others
@@ -93,16 +93,16 @@ def make_whole(seed: int, args: argparse.Namespace) -> whole.Trial:
 def product(one: tuple[jax.Array, Head], labels_N: jax.Array) -> jax.Array:
     """The largest logit of each example [N]: less than this no way to cones and margins takes."""
     features_ND, head = one
-    return jnp.max(features_ND @ head.kernel_DK + head.bias_K, 1)
+    return jnp.max(features_ND @ head.kernel + head.bias, 1)
 
 
 def core(one: tuple[jax.Array, Head], labels_N: jax.Array) -> dict[str, jax.Array]:
     """t* [N], margins [N], centers [K, D], and the KKT residual and steps of the centers."""
     features_ND, head = one
-    apart_KK = margins.distances(head.kernel_DK)
+    apart_KK = margins.distances(head.kernel)
 
     def examples(features_BD: jax.Array) -> dict[str, jax.Array]:
-        predictions_B = predicted(features_BD @ head.kernel_DK + head.bias_K)
+        predictions_B = predicted(features_BD @ head.kernel + head.bias)
         return {
             "t_star": cones.cone(features_BD, *head).breakpoint,
             "margin": margins.angular_margin(features_BD, *head, predictions_B, apart_KK),
@@ -111,7 +111,7 @@ def core(one: tuple[jax.Array, Head], labels_N: jax.Array) -> dict[str, jax.Arra
     with jax.default_matmul_precision("highest"):
         solved = centers.minimal_loss_points(*head, jnp.mean(norms.norm(features_ND)))
         return {
-            **chunks.each(examples, {"": (features_ND,)})[""],
+            **passes.each(examples, {"": (features_ND,)})[""],
             "centers": solved.points,
             "kkt_residual": solved.residual.max(),
             "center_steps": solved.steps,
@@ -123,20 +123,20 @@ def everything(one: tuple[jax.Array, Head], labels_N: jax.Array) -> dict[str, ja
     features_ND, head = one
     found = core(one, labels_N)
     with jax.default_matmul_precision("highest"):
-        means_KD = norms.class_means(features_ND, labels_N, len(head.bias_K))
+        means_KD = norms.class_means(features_ND, labels_N, len(head.bias))
         points_KD = found["centers"]
-        vectors = cosines.ClassVectors(points_KD, head.kernel_DK.T, means_KD, points_KD, features_ND.mean(0))
+        vectors = cosines.ClassVectors(points_KD, head.kernel.T, means_KD, points_KD, features_ND.mean(0))
 
         def examples(features_BD: jax.Array, labels_B: jax.Array) -> dict[str, jax.Array]:
             near = cosines.label_cosines(features_BD, labels_B, vectors)
             return {
                 **{name.replace("_cosine", ""): value for name, value in near.items() if "soft" not in name},
                 "norm": norms.norm(features_BD),
-                "predicted": predicted(features_BD @ head.kernel_DK + head.bias_K),
+                "predicted": predicted(features_BD @ head.kernel + head.bias),
             }
 
-        near = chunks.each(examples, {"": (features_ND, labels_N)})[""]
-        of_train = features_ND, labels_N, head.kernel_DK, near.pop("predicted"), means_KD
+        near = passes.each(examples, {"": (features_ND, labels_N)})[""]
+        of_train = features_ND, labels_N, head.kernel, near.pop("predicted"), means_KD
         return {**found, **near, **collapse.collapse(*of_train)._asdict()}
 
 

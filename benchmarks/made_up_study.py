@@ -16,8 +16,11 @@ import pandas as pd
 import pyarrow as pa
 
 from jaxreg import config as configs
-from jaxreg import jobs, packing, plan, results, sweeps
+from jaxreg import results, sweeps
+from jaxreg.jobs import directory as jobs
+from jaxreg.jobs import packing
 from jaxreg.report import within
+from jaxreg.training.program import programs_of
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "digits.py"
@@ -37,7 +40,7 @@ def make(directory, pattern, rates, decays, seeds, size):
     trials = [trial for family in packing.families(found) for trial in family.trials]
     cut = [packing.Job(tuple(trials[i : i + size]), 1.0) for i in range(0, len(trials), size)]
     workdirs = jobs.settle(directory, found, plain, sweep, cut)
-    programs = {trial.id: program.id for program in plan.programs(found) for trial in program.trials}
+    programs = {trial.id: program.id for program in programs_of(found) for trial in program.trials}
     rows = results.read(pattern / "results.parquet")
     curves = pd.concat(pd.read_parquet(path) for path in pattern.glob("curves/*.parquet"))
     rng = np.random.default_rng(0)

@@ -28,7 +28,8 @@ from pathlib import Path
 import made_up_study
 from etils import epath
 
-from jaxreg import claims, jobs, results, study
+from jaxreg import claims, results, study
+from jaxreg.jobs import directory as jobs
 from jaxreg.report import data, page, within
 
 

@@ -27,9 +27,11 @@ import jax
 import jaxlib
 
 from jaxreg import config as configs
-from jaxreg import data, hosts, parallel, plan, predictions
-from jaxreg.train import fixed_parts, settings_of
-from jaxreg.train_step import Batch, init_state, resident_steps
+from jaxreg import data
+from jaxreg.runtime import hosts, parallel
+from jaxreg.training import predictions
+from jaxreg.training.program import fixed_parts, programs_of, settings_of
+from jaxreg.training.step import Batch, init_state, resident_steps
 
 ROOT = Path(__file__).parents[1]
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
@@ -42,7 +44,7 @@ def program_of(trials, batch_size=64):
     spec.loader.exec_module(module)
     config = module.get_config()
     config.regularizers, config.seeds, config.batch_size = (("none", {}),), trials, batch_size
-    (program,) = plan.programs(configs.resolve(config))
+    (program,) = programs_of(configs.resolve(config))
     return program
 
 

@@ -12,11 +12,14 @@ from etils import epath
 from ml_collections import ConfigDict, config_flags
 
 from jaxreg import config as configs
-from jaxreg import hosts, jobs, launching, parallel, results, study
-from jaxreg.files import explained
-from jaxreg.overview import overview
-from jaxreg.preemption import Preempted, Preemption
+from jaxreg import results, study
+from jaxreg.jobs import directory as jobs
+from jaxreg.jobs import launching
+from jaxreg.jobs.launching import overview
 from jaxreg.robustness import export
+from jaxreg.runtime import hosts, parallel
+from jaxreg.runtime.files import explained
+from jaxreg.runtime.preemption import Preempted, Preemption
 from jaxreg.spec import SpecError, StudySpec, require
 
 __all__ = [

@@ -7,27 +7,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from jaxreg import data, parallel, predictions
+from jaxreg import data
 from jaxreg.calibration import human
 from jaxreg.calibration import probe as calibration
-from jaxreg.calibration.check import check_apart
+from jaxreg.checks import check_apart
 from jaxreg.geometry import interventions, norms, over_training
 from jaxreg.geometry import probe as geometry
-from jaxreg.geometry.attacked import measure_displacement as measure_moved
-from jaxreg.geometry.path import measure_path
+from jaxreg.geometry.attack_path import measure_path
+from jaxreg.geometry.displacement import measure_displacement as measure_moved
+from jaxreg.measured import Measured, Row
 from jaxreg.models import head as last_layer
-from jaxreg.plan import Program
-from jaxreg.predictions import SPLITS
-from jaxreg.probe import Measured, Row
-from jaxreg.progress import Progress
 from jaxreg.regularizers import Regularizer, compose
 from jaxreg.robustness import corruption_probe as corruptions
 from jaxreg.robustness import probe as robustness
-from jaxreg.robustness.attack import check as check_attack
+from jaxreg.robustness.attacks import check as check_attack
+from jaxreg.robustness.attacks import suite
 from jaxreg.robustness.corruptions import CORRUPTIONS
-from jaxreg.robustness.evidence import Effort
-from jaxreg.robustness.suites import suite
-from jaxreg.snapshots import Weights
+from jaxreg.robustness.verdict_checks import Effort
+from jaxreg.runtime import parallel
+from jaxreg.runtime.progress import Progress
 from jaxreg.spec import (
     CalibrationSpec,
     CorruptionsSpec,
@@ -37,8 +35,12 @@ from jaxreg.spec import (
     SpecError,
     require,
 )
-from jaxreg.train import snapshots_of
 from jaxreg.trained import Trained
+from jaxreg.training import predictions
+from jaxreg.training.checkpoint import Weights
+from jaxreg.training.loop import snapshots_of
+from jaxreg.training.predictions import SPLITS
+from jaxreg.training.program import Program
 
 PATH_EXAMPLES = 100  # whose path under attack is followed step by step: only its mean is kept
 

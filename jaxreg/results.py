@@ -17,8 +17,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from etils import epath
 
-from jaxreg.files import write_whole
-from jaxreg.probe import Row
+from jaxreg.measured import Row
+from jaxreg.runtime.files import write_whole
 from jaxreg.spec import SpecError, require
 
 SCHEMA = pa.schema(
@@ -160,9 +160,10 @@ def gather(workdir: epath.PathLike) -> epath.Path:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Returns mean, sd over seeds (n - 1 in the denominator) and n of every setting, split and metric, one line each.
+    """Returns mean, sd over seeds (n - 1 in the denominator), n and the mean ends of the interval, one line each.
 
-    `n` counts the trials with a number, `missing` those without; `sd` is null for n = 1 and beside an infinite value.
+    A line is a setting, split and metric. `n` counts the trials with a number, `missing` those without; `sd` is null
+    for n = 1 and beside an infinite value.
     """
     groups = frame.groupby([*SETTING, "split", "probe", "metric"], sort=False)["value"]
     line = groups.agg(mean="mean", n="count", size="size").reset_index()
@@ -170,7 +171,8 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     deviation = finite.groupby([*SETTING, "split", "probe", "metric"], sort=False)["value"].std(ddof=1)
     line["sd"] = np.where(np.isfinite(line["mean"]), deviation.to_numpy(), np.nan)
     line["missing"] = line.pop("size") - line["n"]
-    return line
+    ends = frame.groupby([*SETTING, "split", "probe", "metric"], sort=False)[["low", "high"]].mean()
+    return line.assign(low=ends["low"].to_numpy(), high=ends["high"].to_numpy())
 
 
 def _plain(row: Row) -> dict[str, Any]:

@@ -14,18 +14,22 @@ import numpy as np
 import pyarrow as pa
 from etils import epath
 
-from jaxreg import claims, data, hosts, jobs, parallel, plan, predictions, preflight, results, workdir
+from jaxreg import claims, data, results
 from jaxreg.config import Plain
-from jaxreg.predictions import write_arrays
-from jaxreg.preemption import Preemption
-from jaxreg.probe import Measured
+from jaxreg.jobs import directory as jobs
+from jaxreg.jobs import preflight
+from jaxreg.measured import Measured
 from jaxreg.probes import PROBES, check_examples, chosen, splits_of
 from jaxreg.probes import check as check_probes
 from jaxreg.report import within
-from jaxreg.report.text import calibration, table
+from jaxreg.runtime import hosts, parallel, workdir
+from jaxreg.runtime.files import write_arrays
+from jaxreg.runtime.preemption import Preemption
 from jaxreg.spec import StudySpec, require
-from jaxreg.train import Run, fixed_parts, train
 from jaxreg.trained import Trained
+from jaxreg.training import predictions
+from jaxreg.training.loop import train
+from jaxreg.training.program import Program, Run, fixed_parts, programs_of
 
 STAGES = ("train", "predict", "probe", "report")
 
@@ -34,7 +38,7 @@ STAGES = ("train", "predict", "probe", "report")
 class Job:
     """One program of a study on its way; what several stages need is made once, when first asked for."""
 
-    program: plan.Program
+    program: Program
     study: StudySpec
     run: Run
     provenance: workdir.Provenance
@@ -130,7 +134,7 @@ def run(
     command: str, study: StudySpec, config: Plain, sweep: list[Plain], directory: epath.Path, preemption: Preemption
 ) -> int:
     """Runs one stage, or all of them for `study`, of every program; returns an exit code."""
-    programs = plan.programs(study)
+    programs = programs_of(study)
     hosts.check_alike([_shared(config), sweep, metadata.version("jax"), [program.id for program in programs]])
     hosts.everywhere(functools.partial(_check, study, programs, directory))
     mesh = parallel.make_mesh(study.execution.data_devices)
@@ -156,7 +160,7 @@ def run(
     return 0
 
 
-def _check(study: StudySpec, programs: list[plan.Program], directory: epath.Path) -> None:
+def _check(study: StudySpec, programs: list[Program], directory: epath.Path) -> None:
     for program in programs:
         check_probes(study.probes, preflight.check(program).num_classes)
     own = (directory / "config.json").exists() or not jobs.of_jobs(directory)
@@ -172,7 +176,8 @@ def _shared(config: Plain) -> Plain:
 def report(directories: list[epath.Path]) -> int:
     """Joins the probes' rows of each workdir, tests the claims, writes one report into the first, prints both."""
     from jaxreg.report import data as reported
-    from jaxreg.report import page, verdicts  # draws: not for a plan
+    from jaxreg.report import page, text  # draws: not for a plan
+    from jaxreg.report.tables import MAIN, calibration, verdicts
 
     for directory in directories:
         own = (directory / "provenance.json").exists()
@@ -186,8 +191,7 @@ def report(directories: list[epath.Path]) -> int:
     path = page.build(directories, claims=claims.with_tests(tested), data=found)
     shown = found.limited()
     parts = [
-        table(shown.frame),
-        calibration(shown.frame),
+        *(text.printed(table, shown.frame) for table in (MAIN, calibration.TABLES[0])),
         verdicts.text(shown),
         page.left_out(found, shown),
         "\n".join(claims.headlines(tested)),

@@ -5,13 +5,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxreg import data, parallel, predictions
+from jaxreg import data
 from jaxreg.geometry import interventions
-from jaxreg.plan import Program
-from jaxreg.predictions import Head, Predictions
+from jaxreg.models import Head
+from jaxreg.runtime import parallel
+from jaxreg.runtime.files import read_arrays
 from jaxreg.spec import TrialSpec
-from jaxreg.train import Run
-from jaxreg.train_step import Fixed, TrainState
+from jaxreg.training import predictions
+from jaxreg.training.predictions import Predictions
+from jaxreg.training.program import Program, Run
+from jaxreg.training.step import Fixed, TrainState
 
 
 class Trained(NamedTuple):
@@ -55,7 +58,7 @@ class Trained(NamedTuple):
     def arrays(self, probe: str) -> list[dict[str, np.ndarray]]:
         """What an earlier probe saved of every trial."""
         folder = self.run.directory / "probes" / probe
-        return [predictions.read_arrays(folder / f"{trial.id}.npz") for trial in self.measured]
+        return [read_arrays(folder / f"{trial.id}.npz") for trial in self.measured]
 
     @property
     def baselines(self) -> list[int]:

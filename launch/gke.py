@@ -22,7 +22,7 @@ import jinja2
 from absl import flags
 
 from jaxreg import commands
-from jaxreg.preemption import REQUEUE
+from jaxreg.runtime.preemption import REQUEUE
 from jaxreg.spec import require
 
 TEMPLATES = Path(__file__).parent / "gke"

@@ -14,9 +14,10 @@ from pathlib import Path
 import processes
 from absl import flags
 
-from jaxreg import commands, launching, study
+from jaxreg import commands, study
+from jaxreg.jobs import launching
+from jaxreg.runtime.workdir import claim
 from jaxreg.spec import require
-from jaxreg.workdir import claim
 
 
 def launch(argv: Sequence[str]) -> int:

@@ -11,10 +11,10 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from jaxreg import jobs
-from jaxreg.preemption import REQUEUE
+from jaxreg.jobs import directory
+from jaxreg.runtime.preemption import REQUEUE
+from jaxreg.runtime.workdir import IN_USE, is_claimed
 from jaxreg.spec import require
-from jaxreg.workdir import IN_USE, is_claimed
 
 BAD_USE = 2  # the same command would fail again
 PAUSE = 0.1  # seconds between two looks
@@ -55,7 +55,7 @@ class Pool:
     def run(self, workdirs: Sequence[Path]) -> int:
         """Runs all that is not done: 0 if all is, 1 if a job failed for good, 75 if a stop was asked for."""
         before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        waiting = deque(workdir for workdir in workdirs if not jobs.is_done(workdir))
+        waiting = deque(workdir for workdir in workdirs if not directory.is_done(workdir))
         _say(f"{len(workdirs) - len(waiting)} of {len(workdirs)} jobs are done")
         try:
             while self.running or (waiting and not self.stops):
@@ -78,7 +78,7 @@ class Pool:
             if not self.free or self.stops:
                 return
             workdir = waiting.popleft()
-            if jobs.is_done(workdir):
+            if directory.is_done(workdir):
                 _say(f"{workdir.name}: done elsewhere")
             elif is_claimed(workdir):  # another launcher, or one that was killed, has it running: wait for it
                 waiting.append(workdir)

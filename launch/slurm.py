@@ -25,9 +25,11 @@ import slurm_task
 from absl import flags
 from slurm_task import DEATHS, SIGNAL, Task, queue
 
-from jaxreg import commands, jobs, launching
+from jaxreg import commands
+from jaxreg.jobs import directory as jobs
+from jaxreg.jobs import launching
+from jaxreg.runtime.workdir import claim, write_json
 from jaxreg.spec import SpecError, StudySpec, require
-from jaxreg.workdir import claim, write_json
 
 SUBMITTED = "slurm.json"  # in a job's workdir: the Slurm job that runs it
 

@@ -21,7 +21,7 @@ import cloud
 from absl import flags
 
 from jaxreg import commands
-from jaxreg.preemption import REQUEUE
+from jaxreg.runtime.preemption import REQUEUE
 from jaxreg.spec import require
 
 GONE = ("SUSPENDING", "SUSPENDED", "FAILED")  # of a queued resource: only deleting it helps

@@ -126,8 +126,9 @@ def compile_once() -> None:
 
 
 if __name__ == "__main__":
-    from jaxreg import parallel, study
+    from jaxreg import study
     from jaxreg.__main__ import main
+    from jaxreg.runtime import parallel
 
     compile_once()
     parallel.GATHERED = 2**13  # so that what is fetched comes in several blocks

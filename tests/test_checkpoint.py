@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg import parallel
-from jaxreg.checkpoint import Checkpoints, digest
+from jaxreg.runtime import parallel
+from jaxreg.training.checkpoint import Checkpoints, digest
 
 ONE = {"w": jax.ShapeDtypeStruct((6, 5), jnp.float32), "step": jax.ShapeDtypeStruct((), jnp.int32)}
 

@@ -9,7 +9,7 @@ import scipy.stats
 from test_claims import trials
 
 from jaxreg import claims
-from jaxreg.claims import ranks
+from jaxreg.claims import mechanism
 
 
 def over_settings(frame, metric):
@@ -77,7 +77,7 @@ def test_settings_of_several_widths_are_compared_by_their_norm_over_the_root_of_
 @pytest.mark.parametrize("settings", [5, 6])
 def test_the_test_over_settings_goes_through_all_orders(settings):
     one, other = np.random.default_rng(settings).normal(size=(2, settings)).round(0)  # with ties
-    for side, found in zip(("greater", "less"), ranks.permuted(one, other)):
+    for side, found in zip(("greater", "less"), mechanism.permuted(one, other)):
         exact = scipy.stats.permutation_test(
             (one,),
             lambda moved: scipy.stats.spearmanr(moved, other).statistic,

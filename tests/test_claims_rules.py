@@ -9,7 +9,8 @@ import scipy.stats
 from test_claims import ATTACK, trials
 
 from jaxreg import claims
-from jaxreg.claims import attacks, findings, mechanism, ranks, study, words
+from jaxreg.claims import attacks, findings, mechanism, words
+from jaxreg.claims import settings as study
 
 
 def row_of(frame, claim, metric, setting="mixup"):
@@ -142,13 +143,13 @@ def test_the_interval_of_a_rank_correlation_is_bonett_and_wrights():
     r, n = 0.6, 12
     wide = 1.959964 * np.sqrt((1 + 0.18) / 9)
     np.testing.assert_allclose(
-        ranks._interval(r, n), [np.tanh(np.arctanh(r) + way * wide) for way in (-1, 1)], rtol=1e-3
+        mechanism._interval(r, n), [np.tanh(np.arctanh(r) + way * wide) for way in (-1, 1)], rtol=1e-3
     )
 
 
 def test_means_that_differ_by_rounding_are_ties():
     values = [np.array([[0.1 + 0.2], [k]]) for k in range(3)] + [np.array([[0.3], [k]]) for k in range(3, 6)]
-    assert np.isnan(ranks.correlation("m", values, ("one", "other")).effect)
+    assert np.isnan(mechanism.correlation("m", values, ("one", "other")).effect)
 
 
 def test_cones_are_the_same_within_two_points():

@@ -4,8 +4,9 @@ import pytest
 from small import small_config
 
 from jaxreg import config as configs
-from jaxreg import plan, preflight
+from jaxreg.jobs import preflight
 from jaxreg.spec import SpecError
+from jaxreg.training.program import programs_of
 
 # dotted key -> value, and what the message must say
 BAD = {
@@ -72,7 +73,7 @@ def test_missing_key(key):
     ],
 )
 def test_what_does_not_fit_the_data(key, value, message):
-    (program,) = plan.programs(configs.resolve(changed(key, value)))
+    (program,) = programs_of(configs.resolve(changed(key, value)))
     with pytest.raises(SpecError, match=message) as error:
         preflight.check(program)
     assert "\n" not in str(error.value)
@@ -107,7 +108,7 @@ def test_a_sweep_cannot_override_what_is_not_there():
 
 def test_numbers_share_a_program_and_structure_does_not():
     sweep = [{"optimizer.learning_rate": 0.1}, {"optimizer.learning_rate": 0.2}, {"model.widths": (8,)}]
-    programs = plan.programs(configs.resolve(small_config(), sweep))
+    programs = programs_of(configs.resolve(small_config(), sweep))
     assert [len(program.trials) for program in programs] == [8, 4]
 
 
@@ -144,4 +145,4 @@ def test_the_configs_that_come_with_it(name, trials, programs):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     study = configs.resolve(module.get_config(*([argument] if argument else [])))
-    assert (len(study.trials), len(plan.programs(study))) == (trials, programs)
+    assert (len(study.trials), len(programs_of(study))) == (trials, programs)

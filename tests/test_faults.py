@@ -22,16 +22,17 @@ import pytest
 from etils import epath
 from small import small_config
 
-from jaxreg import plan, results, study
+from jaxreg import results, study
 from jaxreg.__main__ import main
 from jaxreg.config import resolve
-from jaxreg.curves import Curves
-from jaxreg.preemption import Preemption
-from jaxreg.probe import Measured, Row
+from jaxreg.measured import Measured, Row
 from jaxreg.probes import Probe
+from jaxreg.robustness.finished_calls import remembered
 from jaxreg.robustness.loop import Found
-from jaxreg.robustness.resume import remembered
-from jaxreg.train_step import Metrics
+from jaxreg.runtime.preemption import Preemption
+from jaxreg.training.curves import Curves
+from jaxreg.training.program import programs_of
+from jaxreg.training.step import Metrics
 
 ROOT = Path(__file__).parents[1]
 CONFIG = """
@@ -218,7 +219,7 @@ def test_a_full_disk(config, finished, small_disk, capsys):
 
 
 def test_curves_on_a_full_disk_do_not_wait_for_ever(small_disk):
-    program = plan.programs(resolve(small_config()))[0]
+    program = programs_of(resolve(small_config()))[0]
     curves = Curves(small_disk, program, 0)
     fill(small_disk, 0)
 

@@ -12,7 +12,7 @@ import pytest
 
 from jaxreg import results
 from jaxreg.__main__ import BAD_USE
-from jaxreg.hosts import START_AGAIN
+from jaxreg.runtime.hosts import START_AGAIN
 
 pytestmark = pytest.mark.cluster
 CONFIG = """

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from jaxreg import hosts
+from jaxreg.runtime import hosts
 from jaxreg.spec import ExecutionSpec, SpecError
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxreg.optimizer import make_optimizer, numbers_of, structure_of
 from jaxreg.spec import OptimizerSpec
+from jaxreg.training.optimizer import make_optimizer, numbers_of, structure_of
 
 STEPS = 100
 

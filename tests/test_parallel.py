@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg import parallel
 from jaxreg.robustness import run_attack
+from jaxreg.runtime import parallel
 
 MESHES = (1, 2, 8)  # devices that share a trial's batch
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from jaxreg import predictions
+from jaxreg.training import predictions
 
 
 def save(folder, trial, **changes):

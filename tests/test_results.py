@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jaxreg import results
-from jaxreg.probe import Row
+from jaxreg.measured import Row
 
 SETTING = ["study", "program", "trial", "regularizer", "hyperparameters", "seed"]
 COLUMNS = [*SETTING, "split", "probe", "metric", "value", "n", "low", "high"]

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxreg import parallel
-from jaxreg.snapshots import Snapshots, Weights, schedule
-from jaxreg.train import _resident
+from jaxreg.runtime import parallel
+from jaxreg.training.checkpoint import Snapshots, Weights, schedule
+from jaxreg.training.loop import _resident
 
 
 def stacks(step):

@@ -14,7 +14,7 @@ import pytest
 
 from jaxreg import results
 from jaxreg.__main__ import main
-from jaxreg.report import calibration_table
+from jaxreg.report.tables import calibration
 
 ROOT = Path(__file__).parents[1]
 CONFIG = """
@@ -198,7 +198,7 @@ def test_votes_of_people_are_an_option_of_the_config(place, whole):
             assert here.loc[human, "value"] == pytest.approx(here.loc[label, "value"], abs=1e-4)  # people agree
             assert here.loc[human, "low"] <= here.loc[human, "value"] <= here.loc[human, "high"]
         assert not {"ece_human"} & set(frame.loc[trial, "validation"].index)  # nobody voted on these
-    shown = calibration_table.columns(results.read(place / "voted" / "results.parquet"), "test")
+    shown = calibration.TABLES[0].columns(results.read(place / "voted" / "results.parquet"), "test")
     assert {"ECE human", "CE human T"} <= {column.title for column in shown}
 
 

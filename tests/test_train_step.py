@@ -10,9 +10,10 @@ from small import small_config
 from test_parallel import groups
 
 from jaxreg import config as configs
-from jaxreg import data, parallel, plan
-from jaxreg.train import fixed_parts, settings_of
-from jaxreg.train_step import Batch, init_state, resident_steps, streamed_steps
+from jaxreg import data
+from jaxreg.runtime import parallel
+from jaxreg.training.program import Program, fixed_parts, programs_of, settings_of
+from jaxreg.training.step import Batch, init_state, resident_steps, streamed_steps
 
 STEPS = 3
 
@@ -27,7 +28,7 @@ def study(regularizers, seeds, **changes):
     config.regularizers, config.seeds, config.batch_size = regularizers, seeds, 16
     with config.unlocked():
         config.update(changes)
-    (program,) = plan.programs(configs.resolve(config))
+    (program,) = programs_of(configs.resolve(config))
     return program
 
 
@@ -56,7 +57,7 @@ def lifted(program, mesh, local="map", steps=STEPS):
 @functools.cache
 def alone():
     """Trial 13 of 16, by itself on one device, a dispatch a step."""
-    program, mesh = plan.Program(study(TWO, 8).trials[13:14]), one_mesh()
+    program, mesh = Program(study(TWO, 8).trials[13:14]), one_mesh()
     assert program.trials[0].regularizer.name == "cutmix"
     carry, resident = arguments(program, mesh)
     run, losses = lifted(program, mesh, steps=1), []
@@ -106,7 +107,7 @@ def test_settings_and_seeds_compile_one_step(monkeypatch):
 def test_a_trial_that_diverges_is_frozen_and_the_others_do_not_notice():
     healthy = study((("none", {}),), 3)
     rates = (0.1, 1e30, 0.1)
-    sick = plan.Program(tuple(_with_rate(t, rate) for t, rate in zip(healthy.trials, rates)))
+    sick = Program(tuple(_with_rate(t, rate) for t, rate in zip(healthy.trials, rates)))
     mesh, states = one_mesh(), []
     run = lifted(healthy, mesh, steps=6)
     for program in (healthy, sick):

@@ -10,9 +10,7 @@ calibration.measure(splits)                                            with inte
 [T, N, K] of T. Pictures: `jaxreg.calibration.figures`.
 """
 
-from jaxreg.calibration.check import Split
-from jaxreg.calibration.fits import fit_temperature, fit_vector_scaling
-from jaxreg.calibration.plain import (
+from jaxreg.calibration.network import (
     accuracy,
     aurc,
     auroc,
@@ -23,12 +21,15 @@ from jaxreg.calibration.plain import (
     ece_adaptive,
     ece_classwise,
     ece_debiased,
+    fit_temperature,
+    fit_vector_scaling,
     mce,
     nll,
     smece,
 )
 from jaxreg.calibration.posthoc import isotonic
 from jaxreg.calibration.probe import evaluate, measure
+from jaxreg.checks import Split
 
 __all__ = [
     "Split",

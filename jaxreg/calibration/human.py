@@ -14,7 +14,7 @@ from scipy.special import log_softmax
 
 from jaxreg.calibration import bins as binning
 from jaxreg.calibration import uncertainty
-from jaxreg.calibration.check import Split
+from jaxreg.checks import Split
 from jaxreg.data.dataset import key_ids
 
 CHUNK = 1000  # examples whose votes are drawn at a time

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxreg.calibration import bins as binning
-from jaxreg.calibration import classes
+from jaxreg.calibration import class_bins
 from jaxreg.calibration.bins import BINS, Bins
 
 FARTHEST = 1e16  # of two logits
@@ -92,8 +92,8 @@ def sums_of(logits_NK: Array, labels_N: Array, mask_N: Array | None = None, bins
     mask_N = jnp.ones(labels_N.shape, jnp.float32) if mask_N is None else mask_N.astype(jnp.float32)
     kept_NK = jnp.where(mask_N[:, None] > 0, logits_NK, 0)  # padding may hold anything
     each, p_NK = of_shifted(shifted(kept_NK), labels_N)
-    seen = classes.add(
-        classes.empty(p_NK[0, 0] * 0, p_NK.shape[-1], 1, bins), p_NK, labels_N, mask_N, jnp.zeros_like(labels_N)
+    seen = class_bins.add(
+        class_bins.empty(p_NK[0, 0] * 0, p_NK.shape[-1], 1, bins), p_NK, labels_N, mask_N, jnp.zeros_like(labels_N)
     )
     top = binning.bins_of(binning.equal_width(each.confidence, bins), each.confidence, each.correct, mask_N)
     return Sums(
@@ -103,7 +103,7 @@ def sums_of(logits_NK: Array, labels_N: Array, mask_N: Array | None = None, bins
         nll=jnp.sum(each.nll * mask_N),
         brier=jnp.sum(each.brier * mask_N),
         bins=top,
-        classes=classes.bins_of(seen),
+        classes=class_bins.bins_of(seen),
     )
 
 

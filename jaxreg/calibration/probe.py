@@ -7,14 +7,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxreg import parallel
 from jaxreg.calibration import confidences, rows, trial
 from jaxreg.calibration import human as people
 from jaxreg.calibration.bins import BINS
-from jaxreg.calibration.check import Split, check_count
 from jaxreg.calibration.stacks import Stacks
 from jaxreg.calibration.uncertainty import REPLICATES
-from jaxreg.probe import Measured
+from jaxreg.checks import Split, check_count
+from jaxreg.measured import Measured
+from jaxreg.runtime import parallel
 
 
 def measure(

@@ -9,12 +9,12 @@ import numpy as np
 from jaxreg.calibration import bins as binning
 from jaxreg.calibration import floors, metrics, posthoc, uncertainty
 from jaxreg.calibration import human as people
-from jaxreg.calibration.check import Split
 from jaxreg.calibration.confidences import Numbers
 from jaxreg.calibration.temperature import Temperature
 from jaxreg.calibration.trial import COLUMNS, VARIANTS, Found
 from jaxreg.calibration.uncertainty import Resampled
-from jaxreg.probe import Measured, Row
+from jaxreg.checks import Split
+from jaxreg.measured import Measured, Row
 
 SAME_AFTER_TEMPERATURE = ("accuracy", "brier_uncertainty")  # argmax and class frequencies do not move
 ISOTONIC, HUMAN = "_isotonic", ("_human", "_human_ts")  # suffixes of maps of the confidence, behind the VARIANTS

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxreg import parallel
-from jaxreg.calibration.check import Split, check, check_logits, narrowed
 from jaxreg.calibration.trial import Examples
+from jaxreg.checks import Split, check, check_logits, narrowed
 from jaxreg.data.dataset import key_ids
+from jaxreg.runtime import parallel
 
 CHUNK = 512  # at most so many examples in device memory at a time, beyond the logits
 GROUP_BYTES = 2**26  # logits on the devices in a group, of which two are there at a time; at least one trial a device

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxreg.calibration import bins as binning
-from jaxreg.calibration import classes, floors, metrics, posthoc, selective, smooth_error, uncertainty
+from jaxreg.calibration import class_bins, floors, metrics, posthoc, selective, smooth_error, uncertainty
 from jaxreg.calibration.bins import Bins
 from jaxreg.calibration.chunks import Chunks, Placed, Tree, fit_temperature, fit_vector
 from jaxreg.calibration.ranking import Ascending, ascend
@@ -66,7 +66,7 @@ def measure_scaled(
         groups_B = uncertainty.groups(key_ids_B, groups)
         of_V = jnp.arange(variants, dtype=jnp.int32)[:, None] * groups + groups_B
         labels_N, mask_N = jnp.tile(labels_B, variants), jnp.tile(mask_B, variants)
-        by_class = classes.add(by_class, p_VBK.reshape(-1, classes_), labels_N, mask_N, of_V.ravel())
+        by_class = class_bins.add(by_class, p_VBK.reshape(-1, classes_), labels_N, mask_N, of_V.ravel())
         if key is not None:
             uniform_BR = uncertainty.uniforms(key, key_ids_B, floors.LABELLED)
             drawn_VRKM += jax.vmap(lambda p_BK: floors.draw_classes(uniform_BR, p_BK, mask_B, bins))(p_VBK)
@@ -76,7 +76,7 @@ def measure_scaled(
     drawn = (variants, 0 if key is None else floors.LABELLED, classes_, bins)
     empty = jnp.zeros(groups), jnp.zeros(drawn)
     nothing = jax.tree.map(lambda a: a + chunks.zero, empty)
-    start = classes.empty(chunks.zero, classes_, variants * groups, bins), *nothing
+    start = class_bins.empty(chunks.zero, classes_, variants * groups, bins), *nothing
     (by_class, counts_G, drawn_VRKM), columns_CV4B = jax.lax.scan(look, start, chunks.places)
     by_variant = jax.tree.map(lambda a: a.reshape(variants, groups, *a.shape[1:]), by_class)
     return Scaled(by_variant, counts_G, drawn_VRKM, jnp.moveaxis(columns_CV4B, 0, 2))
@@ -102,7 +102,7 @@ def measure_trial(stacks: tuple[Array, Array], shared: tuple[Examples, Array], *
         by_class = jax.tree.map(lambda a: a[0], seen.classes)
         gaps_GKM = by_class.confidence - by_class.correct
         classwise = uncertainty.classwise(group_weights, gaps_GKM, seen.counts)
-        whole = classes.bins_of(by_class)
+        whole = class_bins.bins_of(by_class)
         floor = floors.classwise(seen.drawn[0], whole, jnp.sum(examples.mask[place[0]]))
         return Found(whole, classwise, floor, seen.columns[0])
 
@@ -135,7 +135,7 @@ def numbers(by_class: Bins, columns_4CB: Array, mask_CB: Array, bins: int) -> di
     count, correct, confidence, nll, brier = map(jnp.sum, (mask_N, correct_N, confidence_N, nll_N, brier_N))
     top = confidence_N, correct_N, mask_N
     width = binning.bins_of(binning.equal_width(confidence_N, bins), *top)
-    every = metrics.Sums(count, correct, confidence, nll, brier, width, classes.bins_of(by_class))
+    every = metrics.Sums(count, correct, confidence, nll, brier, width, class_bins.bins_of(by_class))
     return metrics.summary(every) | {"smece": smooth_error.smece(*top)} | of_order(ascend(*top), bins)
 
 

@@ -7,8 +7,7 @@ import pandas as pd
 
 from jaxreg.claims import findings, words
 from jaxreg.claims.findings import Finding
-from jaxreg.claims.pairs import differences
-from jaxreg.claims.study import Pair, Study
+from jaxreg.claims.settings import Pair, Study, differences
 
 MOVES = {"adversarial_radial_cosine": +1, "adversarial_norm_change": -1}  # which way the claim expects them
 CONTROLS = ("noise", "transfer")  # among the names of attacks

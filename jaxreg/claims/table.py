@@ -9,9 +9,8 @@ from jaxreg.claims import findings, words
 from jaxreg.claims.attacks import MOVES, attack_of, attacked, origin, reliability, robustness
 from jaxreg.claims.findings import Finding
 from jaxreg.claims.mechanism import PARTS, mechanism
-from jaxreg.claims.pairs import differences, having, sides
-from jaxreg.claims.scaling import BEST, LENGTH, SCALES, temperature
-from jaxreg.claims.study import Study
+from jaxreg.claims.settings import Study, differences, having, sides
+from jaxreg.claims.temperature import BEST, LENGTH, SCALES, temperature
 
 CONE = "cone_fraction"
 CONE_HIGH = 0.95  # a share of predictions that are final along their ray, from here on called high

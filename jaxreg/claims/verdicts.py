@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from jaxreg import statistics
-from jaxreg.claims import study, words
+from jaxreg.claims import settings, words
 from jaxreg.claims.findings import ALPHA, Finding
-from jaxreg.claims.study import Study
+from jaxreg.claims.settings import Study
 from jaxreg.claims.table import CLAIMS, tests_of
 
 COLUMNS = (
@@ -34,7 +34,7 @@ def evaluate(frame: pd.DataFrame, within: Within | None = None) -> pd.DataFrame:
     tables = []
     for name, rows in studies:
         own = {setting: values for (of, setting), values in (within or {}).items() if of == name}
-        tables.append(_evaluate_one(study.read(rows, own)).assign(study=name))
+        tables.append(_evaluate_one(settings.read(rows, own)).assign(study=name))
     whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["study", *COLUMNS])
     return whole[["study", *COLUMNS]] if len(tables) > 1 else whole[list(COLUMNS)]
 

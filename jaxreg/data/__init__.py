@@ -10,8 +10,7 @@ import numpy as np
 
 from jaxreg.data import arrays, cache, digits, tfds_source
 from jaxreg.data.dataset import Dataset, Split, moments
-from jaxreg.data.holdout import held_out
-from jaxreg.data.source import Source
+from jaxreg.data.source import Source, held_out
 
 SPLITS = ("train", "validation", "test")  # what a study uses; other stored splits are never read
 DATASETS = {"digits": digits.source, "arrays": arrays.source, "tfds": tfds_source.source}

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from jaxreg.data.files import fingerprint
+from jaxreg.data.cache import fingerprint
 from jaxreg.data.source import Source
 
 VALIDATION = 0.1

@@ -6,8 +6,7 @@ https://doi.org/10.24432/C50P49 (its test set).
 
 import numpy as np
 
-from jaxreg.data.holdout import hash_order
-from jaxreg.data.source import Source
+from jaxreg.data.source import Source, hash_order
 
 TEST = 500  # first in hash order; the other 1,297 are train and validation
 VALIDATION = 145

@@ -1,11 +1,37 @@
 """Where examples come from: what is known without decoding, and two functions that read."""
 
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxreg.data.holdout import hash_order
+from jaxreg.data.dataset import digests
+
+
+def hash_order(ids: np.ndarray) -> np.ndarray:
+    """Returns the positions [N] that sort `ids` (int or str [N], all different) by blake2b."""
+    first, second = digests(ids).T
+    return np.lexsort((second, first))
+
+
+def held_out(validation: int | float, total: int) -> int:
+    """Returns how many of `total` train examples are held out: `validation` itself, or that share, rounded.
+
+    Raises: ValueError: unless at least one example goes to validation and at least one stays in train.
+    """
+    rule = f"validation must be a number of examples from 1 to {total - 1}, or a share of train in (0, 1)"
+    wrong = f"{rule}, got {validation!r}: {total} train examples are there to share."
+    if isinstance(validation, bool) or not np.isfinite(validation):
+        raise ValueError(wrong)
+    share = 0 < validation < 1
+    if not share and validation != int(validation):
+        raise ValueError(wrong)
+    count = round(validation * total) if share else operator.index(int(validation))
+    if not 1 <= count < total:
+        raise ValueError(wrong)
+    return count
+
 
 CHUNK = 256  # images decoded at once
 

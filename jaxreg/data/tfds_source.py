@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from jaxreg.data.files import fingerprint
+from jaxreg.data.cache import fingerprint
 from jaxreg.data.source import CHUNK, Source
 
 VALIDATION = 0.1

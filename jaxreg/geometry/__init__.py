@@ -8,16 +8,16 @@ geometry.cone(features, kernel, bias).breakpoint                    one measure 
 geometry.measure(splits, kernels, biases)                           of many networks, with intervals and interventions
 """
 
-from jaxreg.geometry.attacked import measure_displacement
 from jaxreg.geometry.centers import max_margin_directions, minimal_loss_points
 from jaxreg.geometry.collapse import effective_rank
 from jaxreg.geometry.cones import cone
 from jaxreg.geometry.cosines import angle, cosine
+from jaxreg.geometry.displacement import measure_displacement
 from jaxreg.geometry.interventions import turn_toward
 from jaxreg.geometry.margins import angular_margin, rival_angles
+from jaxreg.geometry.network import Network, measure_network, neural_collapse
 from jaxreg.geometry.norms import class_means, common_mode, norm, rms
 from jaxreg.geometry.over_training import measure_snapshots
-from jaxreg.geometry.plain import Network, measure_network, neural_collapse
 from jaxreg.geometry.probe import Split, measure
 
 __all__ = [

@@ -15,8 +15,7 @@ import optax
 from jax import Array, lax
 
 from jaxreg.geometry import newton
-from jaxreg.geometry.descent import Descent, accelerate
-from jaxreg.geometry.newton import project, residual
+from jaxreg.geometry.newton import Descent, accelerate, project, residual
 
 TOLERANCE = 5e-6
 LEAST = 1e-6  # of a target: a start needs a finite logarithm

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxreg.geometry.examples import Head
+from jaxreg.models.functional import Head
 
 Arrays = np.ndarray | Array
 
@@ -51,7 +51,7 @@ def check_heads(kernels: Arrays, biases: Arrays, lead: tuple[int, ...], width: i
 
 def check_finite(heads: Head) -> None:
     """Raises ValueError naming the first trial whose last layer is not finite."""
-    for name, given in (("kernel", heads.kernel_DK), ("bias", heads.bias_K)):
+    for name, given in (("kernel", heads.kernel), ("bias", heads.bias)):
         wrong = np.flatnonzero(~np.isfinite(np.asarray(given).reshape(len(given), -1)).all(1))
         if len(wrong):
             raise ValueError(f"trial {wrong[0]}: its {name} is not finite: did training diverge? Leave the trial out.")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxreg.geometry.chunks import Rows, total
+from jaxreg.runtime.passes import Rows, total
 
 ROUNDING = 3e-6  # of the length of a mean in float32: class means that differ by less do not differ
 

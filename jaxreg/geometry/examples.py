@@ -1,40 +1,34 @@
 """All per-example numbers of one trial in one pass."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxreg.calibration.metrics import predicted
-from jaxreg.geometry import chunks, cones, cosines, margins, norms
-
-
-class Head(NamedTuple):
-    """The last layer: logits = h @ kernel_DK + bias_K."""
-
-    kernel_DK: Array
-    bias_K: Array
+from jaxreg.geometry import cones, cosines, margins, norms
+from jaxreg.models.functional import Head
+from jaxreg.runtime import passes
 
 
 def measure_examples(
-    splits: Mapping[str, tuple[chunks.Rows, Array]], head: Head, vectors: cosines.ClassVectors
+    splits: Mapping[str, tuple[passes.Rows, Array]], head: Head, vectors: cosines.ClassVectors
 ) -> dict[str, dict[str, Array]]:
     """Predictions, norms, cosines, cones and margins of every example: arrays [N] by split. Angles in radians.
 
     Args: splits: features [N, D] and labels [N] by name.
     """
     head, vectors = jax.tree.map(jnp.asarray, (head, vectors))
-    apart_KK = margins.distances(head.kernel_DK)
-    return chunks.each(lambda features_BD, labels_B: _batch(features_BD, labels_B, head, vectors, apart_KK), splits)
+    apart_KK = margins.distances(head.kernel)
+    return passes.each(lambda features_BD, labels_B: _batch(features_BD, labels_B, head, vectors, apart_KK), splits)
 
 
 def _batch(
     features_ND: Array, labels_N: Array, head: Head, vectors: cosines.ClassVectors, apart_KK: Array
 ) -> dict[str, Array]:
     with jax.default_matmul_precision("highest"):
-        predictions_N = predicted(features_ND @ head.kernel_DK + head.bias_K)
+        predictions_N = predicted(features_ND @ head.kernel + head.bias)
     cone = cones.cone(features_ND, *head)
     return {
         "prediction": predictions_N,

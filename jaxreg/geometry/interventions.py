@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxreg.geometry import cosines, margins, scaling
-from jaxreg.geometry.chunks import Rows, total
-from jaxreg.geometry.examples import Head
+from jaxreg.models.functional import Head
+from jaxreg.runtime.passes import Rows, total
 
 NO_BASELINE = -1
 
@@ -44,14 +44,14 @@ def intervene(features_ND: Rows, labels_N: Array, head: Head, centers_KD: Array,
     Returns: scalars `norm_swap_METRIC` and `turn_METRIC`.
     """
     head, centers_KD = Head(*map(jnp.asarray, head)), jnp.asarray(centers_KD)  # NumPy's take no traced label as index
-    apart_KK = margins.distances(head.kernel_DK)
+    apart_KK = margins.distances(head.kernel)
 
     def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> tuple[scaling.Sums, Array]:
         turned_BD = turn_toward(features_BD, centers_KD[labels_B], change.turn)
 
         def one(changed_BD: Array) -> tuple[scaling.Sums, Array]:
             margins_B = margins.angular_margin(changed_BD, *head, labels_B, apart_KK)
-            logits_BK = changed_BD @ head.kernel_DK + head.bias_K
+            logits_BK = changed_BD @ head.kernel + head.bias
             return scaling.sums_of(counts_B, logits_BK, labels_B), jnp.sum(counts_B * margins_B)
 
         return jax.lax.map(one, jnp.stack([change.scale * features_BD, turned_BD]))

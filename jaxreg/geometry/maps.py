@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.special
 
-from jaxreg.geometry.examples import Head
+from jaxreg.models.functional import Head
 
 LEAST = 1e-5  # of a length: what float32 leaves of a difference between equal directions
 
@@ -43,7 +43,7 @@ class Map(NamedTuple):
 
 def absent(space: Space, name: str) -> str:
     """Why a plane of `PLANES` cannot be drawn in this space, in words; empty where it can."""
-    vectors = (space.features_ND, space.centers_KD, space.head.kernel_DK, space.head.bias_K)
+    vectors = (space.features_ND, space.centers_KD, space.head.kernel, space.head.bias)
     if not all(np.isfinite(vector).all() for vector in vectors) or not np.any(space.features_ND):
         return "features are zero\nor not finite"
     if space.features_ND.shape[1] < 2:
@@ -104,9 +104,9 @@ def evaluate(space: Space, plane: Plane, half_side: float, points: int = 240) ->
     """
     coordinates = np.linspace(-half_side, half_side, points)
     x, y = np.meshgrid(coordinates, coordinates)
-    kernel = np.asarray(space.head.kernel_DK, np.float64)
+    kernel = np.asarray(space.head.kernel, np.float64)
     flat = kernel.T @ plane.axes_2D.T  # [K, 2]: logits are affine on the plane
-    logits = np.stack([x, y], -1) @ flat.T + plane.point_D @ kernel + np.asarray(space.head.bias_K, np.float64)
+    logits = np.stack([x, y], -1) @ flat.T + plane.point_D @ kernel + np.asarray(space.head.bias, np.float64)
     p = scipy.special.softmax(logits, -1)
     prediction = logits.argmax(-1)
     rivals = scipy.special.softmax(np.where(np.eye(len(flat), dtype=bool)[prediction], -np.inf, logits), -1)

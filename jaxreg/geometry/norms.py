@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxreg.geometry.chunks import Rows, total
+from jaxreg.runtime.passes import Rows, total
 
 
 def norm(features_ND: Array) -> Array:

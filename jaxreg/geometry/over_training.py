@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxreg import parallel
 from jaxreg.geometry import centers, collapse, cosines, norms
 from jaxreg.geometry.check import check_heads, check_labels
-from jaxreg.geometry.examples import Head, measure_examples
+from jaxreg.geometry.examples import measure_examples
 from jaxreg.geometry.maps import Space
-from jaxreg.geometry.summary import PLAIN
-from jaxreg.probe import Measured, Row
+from jaxreg.geometry.rows import PLAIN
+from jaxreg.measured import Measured, Row
+from jaxreg.models.functional import Head
+from jaxreg.runtime import parallel
 
 MEANS = ("feature_norm", "center_cosine", "weight_cosine", "mean_cosine", "cone_fraction", "angular_margin")
 FAR = ("cone_breakpoint", "cone_radius")  # of these what 95 % of the examples stay below
@@ -45,8 +46,8 @@ def measure_snapshots(
         raise ValueError(f"features must be [T, S, N, D], got {features_TSND.shape}: stack trials of snapshots.")
     trials, snapshots, count, width = features_TSND.shape
     heads = check_heads(kernel_TSDK, bias_TSK, (trials, snapshots), width)
-    labels = check_labels("", labels_N, count, heads.bias_K.shape[-1])
-    norms.check_classes(labels, heads.bias_K.shape[-1])
+    labels = check_labels("", labels_N, count, heads.bias.shape[-1])
+    norms.check_classes(labels, heads.bias.shape[-1])
     mesh = parallel.make_mesh() if mesh is None else mesh
     given = parallel.put_trials((jnp.asarray(features_TSND, jnp.float32), *heads), mesh)
     found = parallel.fetch(_program(mesh)(given, parallel.put_shared(labels, mesh)), trials)

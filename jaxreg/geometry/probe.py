@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxreg import parallel
-from jaxreg.geometry import interventions, norms, summary
+from jaxreg.geometry import interventions, norms
+from jaxreg.geometry import rows as summary
 from jaxreg.geometry.check import check_finite, check_heads, check_labels, check_lengths
-from jaxreg.geometry.chunks import Placed
-from jaxreg.geometry.examples import Head
 from jaxreg.geometry.interventions import NO_BASELINE
 from jaxreg.geometry.trial import measure_placed
-from jaxreg.probe import Measured, Row
+from jaxreg.measured import Measured, Row
+from jaxreg.models.functional import Head
+from jaxreg.runtime import parallel
+from jaxreg.runtime.passes import Placed
 
 Tree = Any
 REPORTED = "test"  # the split on which trials are compared with their baselines
@@ -91,7 +92,7 @@ def _intervene(
     change = interventions.Change(lengths / np.maximum(lengths[of], 1e-30), angles[of] - angles)
     centers = np.stack([trial["vectors"]["center"] for trial in trials])
     features = np.asarray(split.features_TND, np.float32)[of]
-    given = (features, Head(heads.kernel_DK[jnp.asarray(of)], heads.bias_K[jnp.asarray(of)]), centers[of], change)
+    given = (features, Head(heads.kernel[jnp.asarray(of)], heads.bias[jnp.asarray(of)]), centers[of], change)
     shared = parallel.put_shared(np.asarray(split.labels_N, np.int32), mesh)
     found = _program(_one_pair, mesh)(parallel.put_trials(given, mesh), shared)
     found = parallel.fetch(found, len(trials))
@@ -127,8 +128,8 @@ def _check(
         expected = (shape[0], len(split.labels_N), shape[2])
         if split.features_TND.shape != expected:
             raise ValueError(f"features of {name} must be [T, N, D] = {expected}, got {split.features_TND.shape}.")
-        labels[name] = check_labels(name, split.labels_N, expected[1], heads.bias_K.shape[1])
-    norms.check_classes(labels["train"], heads.bias_K.shape[1])
+        labels[name] = check_labels(name, split.labels_N, expected[1], heads.bias.shape[1])
+    norms.check_classes(labels["train"], heads.bias.shape[1])
     return heads, labels
 
 

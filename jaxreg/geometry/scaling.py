@@ -6,8 +6,8 @@ import numpy as np
 from jax import Array, lax
 
 from jaxreg.calibration import bins, metrics, temperature
-from jaxreg.geometry.chunks import Rows, total
-from jaxreg.geometry.examples import Head
+from jaxreg.models.functional import Head
+from jaxreg.runtime.passes import Rows, total
 
 SCALES = tuple(float(2**e) for e in np.arange(-3, 3.5, 0.5))
 FITTED = ("best_scale", "inverse_temperature")  # on validation
@@ -32,10 +32,10 @@ def curve(features_ND: Rows, labels_N: Array, head: Head, scales_S: Array, bias_
     """`calibration` of s W h + u b for each pair (s, u): arrays [S]. u = 1: s scales features; u = s: T = 1/s."""
 
     def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> Sums:
-        products_BK = features_BD @ head.kernel_DK
+        products_BK = features_BD @ head.kernel
 
         def one(pair: tuple[Array, Array]) -> Sums:
-            return sums_of(counts_B, pair[0] * products_BK + pair[1] * head.bias_K, labels_B)
+            return sums_of(counts_B, pair[0] * products_BK + pair[1] * head.bias, labels_B)
 
         return lax.map(one, (scales_S, bias_scales_S))
 
@@ -52,14 +52,14 @@ def _search(features_ND: Rows, labels_N: Array, head: Head) -> temperature.Tempe
 
     def look(log_s_2: Array) -> temperature.Slope:
         def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> temperature.Slope:
-            products_BK = features_BD @ head.kernel_DK
-            scaled_2BK = jnp.stack([products_BK, products_BK + head.bias_K])
+            products_BK = features_BD @ head.kernel
+            scaled_2BK = jnp.stack([products_BK, products_BK + head.bias])
             slopes = jax.vmap(_slope, in_axes=(0, 0, 0, None, None))
-            return slopes(log_s_2, scaled_2BK, jnp.stack([head.bias_K, 0 * head.bias_K]), labels_B, counts_B)
+            return slopes(log_s_2, scaled_2BK, jnp.stack([head.bias, 0 * head.bias]), labels_B, counts_B)
 
         return total(sums, features_ND, labels_N)
 
-    return temperature.solve(look, jnp.zeros(2) + 0 * head.bias_K[0])
+    return temperature.solve(look, jnp.zeros(2) + 0 * head.bias[0])
 
 
 def _slope(log_s: Array, scaled_BK: Array, kept_K: Array, labels_B: Array, counts_B: Array) -> temperature.Slope:

@@ -9,8 +9,9 @@ from jax import Array
 
 from jaxreg.calibration.metrics import predicted
 from jaxreg.geometry import centers, collapse, cosines, norms, scaling
-from jaxreg.geometry.chunks import Placed, Rows, total
-from jaxreg.geometry.examples import Head, measure_examples
+from jaxreg.geometry.examples import measure_examples
+from jaxreg.models.functional import Head
+from jaxreg.runtime.passes import Placed, Rows, total
 
 Tree = Any
 
@@ -31,14 +32,14 @@ def measure_trial(trial: tuple[Mapping[str, Rows], Head, Array], shared: tuple[M
     (features, head, smoothing), (labels, radius) = trial, shared
     with jax.default_matmul_precision("highest"):
         train = features["train"]
-        means_KD = norms.class_means(train, labels["train"], head.bias_K.shape[0])
+        means_KD = norms.class_means(train, labels["train"], head.bias.shape[0])
         moments = norms.moments(train)
         radius = jnp.where(radius > 0, radius, moments.norm)
         solved = centers.three_minimal_loss_points(*head, radius, smoothing)
         free_KD, inside_KD, soft_KD = (one.points for one in solved)
-        vectors = cosines.ClassVectors(free_KD, head.kernel_DK.T, means_KD, soft_KD, moments.mean_D, inside_KD)
+        vectors = cosines.ClassVectors(free_KD, head.kernel.T, means_KD, soft_KD, moments.mean_D, inside_KD)
         examples = measure_examples({name: (features[name], labels[name]) for name in features}, head, vectors)
-        of_train = (train, labels["train"], head.kernel_DK, examples["train"]["prediction"], means_KD)
+        of_train = (train, labels["train"], head.kernel, examples["train"]["prediction"], means_KD)
         return {
             "examples": examples,
             "common_mode": {name: norms.common_mode(features[name]) for name in features},
@@ -47,14 +48,14 @@ def measure_trial(trial: tuple[Mapping[str, Rows], Head, Array], shared: tuple[M
             "scaling": _scaling(features, labels, head),
             "vectors": vectors._asdict(),
             "regime": _regime(train, labels["train"], head, smoothing),
-            "no_bias": jnp.ptp(head.bias_K) == 0,
+            "no_bias": jnp.ptp(head.bias) == 0,
         }
 
 
 def _about_centers(head: Head, radius: Array, solved: centers.Three, vectors: cosines.ClassVectors) -> Tree:
     """How exact the centers are, how they relate to rows and means, to other radii and to the positive orthant."""
     free = solved.free.points
-    far = centers.max_margin_directions(head.kernel_DK)
+    far = centers.max_margin_directions(head.kernel)
     return {
         "center_radius": radius,
         "center_residual": jnp.max(solved.free.residual),
@@ -81,13 +82,13 @@ def _regime(features_ND: Rows, labels_N: Array, head: Head, smoothing: Array) ->
     """
 
     def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> tuple[Array, Array, Array]:
-        log_p_BK = jax.nn.log_softmax(features_BD @ head.kernel_DK + head.bias_K)
+        log_p_BK = jax.nn.log_softmax(features_BD @ head.kernel + head.bias)
         nll_B = -jnp.take_along_axis(log_p_BK, labels_B[:, None], 1)[:, 0]
         right_B = predicted(log_p_BK) == labels_B
         return jnp.sum(counts_B * right_B), jnp.sum(counts_B * nll_B), -jnp.sum(counts_B * log_p_BK.mean(1))
 
     right, nll, uniform = (one / len(labels_N) for one in total(sums, features_ND, labels_N))
-    target_K = centers.soft_targets(head.bias_K.shape[0], smoothing)[0]
+    target_K = centers.soft_targets(head.bias.shape[0], smoothing)[0]
     floor = jnp.sum(jax.scipy.special.entr(target_K))
     loss = (1 - smoothing) * nll + smoothing * uniform
     return {"train_accuracy": right, "train_nll": nll, "train_loss": loss, "train_loss_floor": floor}

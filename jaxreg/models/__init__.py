@@ -9,9 +9,9 @@ import numpy as np
 from flax import nnx
 
 from jaxreg.models import cnn, functional, resnet, wrn
-from jaxreg.models.functional import Model, head
+from jaxreg.models.functional import Head, Model, head
 
-__all__ = ["DTYPES", "MODELS", "Model", "head", "make"]
+__all__ = ["DTYPES", "MODELS", "Head", "Model", "head", "make"]
 
 MODELS: Mapping[str, Callable[..., Any]] = {
     "cnn": cnn.cnn,

@@ -7,8 +7,7 @@ from flax import nnx
 from jax import Array
 
 from jaxreg.models.conv import conv_layer
-from jaxreg.models.head import check_image, linear_head, max_pool, pooled
-from jaxreg.models.norm import norm_layer
+from jaxreg.models.layers import check_image, linear_head, max_pool, norm_layer, pooled
 
 
 class Cnn(nnx.Module):

@@ -18,7 +18,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from jaxreg.models import initial
+from jaxreg.models import layers
 
 Tree = dict[str, Any]
 Network = Callable[..., tuple[Array, Array]]
@@ -28,6 +28,13 @@ class Apply(Protocol):
     """(params, stats, x_BHWC in [0, 1], train) -> (logits_BK float32, features_BD float32, stats)."""
 
     def __call__(self, params: Tree, stats: Tree, x_BHWC: Array, *, train: bool) -> tuple[Array, Array, Tree]: ...
+
+
+class Head(NamedTuple):
+    """The last layer, logits = features @ kernel + bias: [D, K] and [K], JAX or NumPy arrays; of trials [T, ...]."""
+
+    kernel: Any
+    bias: Any
 
 
 class Model(NamedTuple):
@@ -46,12 +53,12 @@ def functional(make: Callable[[nnx.Rngs], Any], mean: Sequence[float], std: Sequ
     graph, abstract_params, abstract_stats = _split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
     mean_C, std_C = np.asarray(mean, np.float32), np.asarray(std, np.float32)
 
-    stds = _to_dict(initial.stds_of(abstract_params))
+    stds = _to_dict(layers.stds_of(abstract_params))
 
     def init(key: Array) -> tuple[Tree, Tree]:
-        layers, all_at_once = jax.random.split(key)
-        _, params, stats = _split(make(nnx.Rngs(layers)))
-        params = initial.draw(all_at_once, _to_dict(params), stds)
+        own, all_at_once = jax.random.split(key)
+        _, params, stats = _split(make(nnx.Rngs(own)))
+        params = layers.draw(all_at_once, _to_dict(params), stds)
         zero = jax.random.key_data(key).ravel()[0] * 0  # ties constants to the key: a loop carry in shard_map needs it
         return jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype), (params, _to_dict(stats)))
 
@@ -64,9 +71,9 @@ def functional(make: Callable[[nnx.Rngs], Any], mean: Sequence[float], std: Sequ
     return Model(init, apply)
 
 
-def head(params: Tree) -> tuple[Array, Array]:
-    """The final linear layer, logits = features @ kernel + bias: (kernel [D, K], bias [K])."""
-    return params["head"]["kernel"], params["head"]["bias"]
+def head(params: Tree) -> Head:
+    """The last layer of parameters, of one network or of stacks."""
+    return Head(params["head"]["kernel"], params["head"]["bias"])
 
 
 def _split(network: Any) -> tuple[Any, Any, Any]:

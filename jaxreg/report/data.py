@@ -12,7 +12,8 @@ import pandas as pd
 import pyarrow as pa
 from etils import epath
 
-from jaxreg import jobs, results
+from jaxreg import results
+from jaxreg.jobs import directory
 from jaxreg.spec import SpecError
 
 SHOWN = 12  # settings that can be told apart in a figure, and read in a table
@@ -135,7 +136,7 @@ def load(studies: Sequence[epath.PathLike]) -> StudyData:
         frame=_with_setting(frame, several),
         curves=_with_setting(curve, several),
         homes={(name, *of[1:]): workdir for name, (_, own) in zip(names, joined) for of, workdir in own.items()},
-        config={name: jobs.saved(path) or {} for name, path in zip(names, paths)},
+        config={name: directory.saved(path) or {} for name, path in zip(names, paths)},
         provenance={name: _provenance(group) for name, group in zip(names, groups)},
         failed=_failed(frame, curve),
     )
@@ -151,15 +152,15 @@ def _joined(paths: Sequence[epath.Path]) -> list[list[epath.Path]]:
     """The studies, those together whose trials differ by what their labels and seeds tell alone."""
     found: dict[str, list[epath.Path]] = {}
     for path in paths:
-        held = jobs.saved(jobs.workdirs(path)[0]) if jobs.workdirs(path) else None
+        held = directory.saved(directory.workdirs(path)[0]) if directory.workdirs(path) else None
         config = (held or {}).get("config")
-        found.setdefault(json.dumps(jobs.base(config), sort_keys=True) if config else str(path), []).append(path)
+        found.setdefault(json.dumps(directory.base(config), sort_keys=True) if config else str(path), []).append(path)
     return list(found.values())
 
 
 def _finished(study: epath.Path) -> list[epath.Path]:
     """The workdirs of a study that have results."""
-    found = [w for w in jobs.workdirs(study) or [study] if (w / "results.parquet").exists()]
+    found = [w for w in directory.workdirs(study) or [study] if (w / "results.parquet").exists()]
     if not found:
         cure = "wait until a job is finished, or run the probes first"
         raise SpecError(f"a report needs results.parquet in its workdir, got none in {study}: {cure}.")
@@ -168,7 +169,7 @@ def _finished(study: epath.Path) -> list[epath.Path]:
 
 def _provenance(studies: Sequence[epath.Path]) -> dict[str, Any]:
     """The provenance of a workdir; of jobs that of the last one, with the runs and the seconds of all."""
-    workdirs = [workdir for study in studies for workdir in jobs.workdirs(study) or [study]]
+    workdirs = [workdir for study in studies for workdir in directory.workdirs(study) or [study]]
     facts = [_read_json(workdir / "provenance.json") for workdir in workdirs]
     seconds: dict[str, float] = {}
     for stage, spent in (item for one in facts for item in one.get("wall_seconds", {}).items()):

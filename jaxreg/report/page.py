@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
+import numpy as np
 from etils import epath
 
-from jaxreg.files import write_whole
-from jaxreg.report import calibration_table, claim_table, counts, figures, interventions, tables, verdicts
+from jaxreg.report import figures, tables
 from jaxreg.report.data import StudyData, load
-from jaxreg.report.text import note
+from jaxreg.report.figures import counts
+from jaxreg.report.tables import claims as claim_table
+from jaxreg.report.tables import interventions, verdicts
+from jaxreg.report.tables.columns import Column, Line
+from jaxreg.runtime.files import write_whole
 
 SECTIONS = {
     "accuracy": ("Accuracy and calibration", "no accuracy, calibration metric or confidence was saved"),
@@ -55,7 +59,7 @@ def render(
     limit: str = "",
 ) -> str:
     """Returns the page as HTML: every value escaped, every picture inside it; `limit` says what it leaves out."""
-    columns, lines = tables.main_lines(data)
+    columns, lines = tables.MAIN.lines(data)
     return _template().render(
         title=" + ".join(data.config),
         css=_resource("style.css"),
@@ -68,26 +72,30 @@ def render(
         png=lambda figure: base64.b64encode(figure.png).decode(),
         columns=columns,
         lines=lines,
-        calibration=[
-            (*tables.calibration_lines(data), f"{data.split} split. {calibration_table.NOTE}"),
-            (*tables.error_lines(data), f"{data.split} split. {calibration_table.ERRORS_NOTE}"),
-        ],
-        note=note(data.split, columns),
+        printed=_printed(data),
+        note=tables.MAIN.note(data.split, columns),
         trials=tables.trial_lines(data),
         claims=claims,
         claim_table=claim_table,
         verdicts=verdicts.lines(data),
-        geometry=tables.geometry_lines(data),
         interventions=interventions,
         intervened=interventions.lines(data),
         files=files,
-        provenance={
-            study: tables.flat(_without(values, "command", "runs")) for study, values in data.provenance.items()
-        },
+        provenance={study: flat(_without(values, "command", "runs")) for study, values in data.provenance.items()},
         commands={study: values.get("command") for study, values in data.provenance.items()},
         runs={study: _json(values.get("runs", [])) for study, values in data.provenance.items()},
         config={study: _json(config) for study, config in data.config.items()},
     )
+
+
+def _printed(data: StudyData) -> dict[str, list[tuple[tables.Table, list[Column], list[Line], str]]]:
+    """By section the tables of settings that have a column, with their columns, lines and notes."""
+    found: dict[str, list[tuple[tables.Table, list[Column], list[Line], str]]] = {section: [] for section in SECTIONS}
+    for table in tables.TABLES[1:]:
+        columns, lines = table.lines(data)
+        if columns:
+            found[table.section].append((table, columns, lines, table.note(data.split, columns)))
+    return found
 
 
 def left_out(data: StudyData, shown: StudyData) -> str:
@@ -116,3 +124,18 @@ def _template() -> jinja2.Template:
 
 def _resource(name: str) -> str:
     return (importlib.resources.files("jaxreg.report") / name).read_text(encoding="utf-8")
+
+
+def flat(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Returns nested values as (dotted name, text) pairs, for a table of two columns."""
+    pairs: list[tuple[str, str]] = []
+    for name, value in nested.items():
+        inner = isinstance(value, Mapping)
+        pairs += flat(value, f"{prefix}{name}.") if inner else [(f"{prefix}{name}", _text(value))]
+    return pairs
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float) and np.isfinite(value):
+        return f"{value:.6g}"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

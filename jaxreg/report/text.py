@@ -1,37 +1,24 @@
 """The tables that a study ends with in a terminal."""
 
 import textwrap
-from collections.abc import Callable
 
 import pandas as pd
 
 from jaxreg import results
-from jaxreg.report import calibration_table, differences
-from jaxreg.report.columns import Column, cells, main_columns
+from jaxreg.report.tables.columns import Column, Table, cells
 
 WIDTH = 120  # columns of a terminal
 NARROWEST = 20  # of a setting's name, before it is wrapped tighter than it can be read
 
 
-def table(frame: pd.DataFrame) -> str:
-    """Returns the rows of results.parquet as a text table: mean ± sd over seeds of each setting, with n, 120 wide."""
-    columns = main_columns(frame, _split(frame))
-    return _table(frame, columns, lambda shown: note(_split(frame), shown))
+def printed(table: Table, frame: pd.DataFrame) -> str:
+    """Returns a table of the rows of results.parquet as text, 120 wide; empty without a column to show."""
+    split = "test" if (frame["split"] == "test").any() or frame.empty else str(frame["split"].iloc[-1])
+    columns = [column for column in table.columns(frame, split) if not column.wide]
+    return _table(frame, columns, table.note(split, columns)) if columns else ""
 
 
-def calibration(frame: pd.DataFrame) -> str:
-    """Returns the same of calibration: ECE with interval and noise floor, before and after; empty without any."""
-    columns = calibration_table.columns(frame, _split(frame))
-    told = f"{_split(frame)} split. {calibration_table.NOTE}"
-    return _table(frame, columns, lambda shown: told) if columns else ""
-
-
-def _split(frame: pd.DataFrame) -> str:
-    return "test" if (frame["split"] == "test").any() or frame.empty else str(frame["split"].iloc[-1])
-
-
-def _table(frame: pd.DataFrame, columns: list[Column], told: Callable[[list[Column]], str]) -> str:
-    columns = [column for column in columns if not column.wide]
+def _table(frame: pd.DataFrame, columns: list[Column], note: str) -> str:
     body = _lines(frame, columns)
     heads = ["setting", "n", *(column.title for column in columns)]
     widths = [max(len(line[i]) for line in [heads, *body]) for i in range(len(heads))]
@@ -39,23 +26,7 @@ def _table(frame: pd.DataFrame, columns: list[Column], told: Callable[[list[Colu
     widths[0] = min(widths[0], max(NARROWEST, WIDTH - sum(widths[1:]) - gap * (len(widths) - 1)))
     lines = [text for line in [heads, *body] for text in _wrapped(line, widths, " " * gap)]
     rule = "-" * max(map(len, lines))
-    return "\n".join([lines[0], rule, *lines[1:], rule, *textwrap.wrap(told(columns), WIDTH)])
-
-
-def note(split: str, columns: list[Column]) -> str:
-    """Returns what the short titles of the main table mean, in one sentence for those that are shown."""
-    meant = {
-        "nll_ts": "T: after temperature scaling fitted on validation",
-        "ece_ts": f"{differences.MARK}: ECE differs from the baseline's by less than the noise floor",
-        "center_cosine": "cosine: to the class center",
-    }
-    robust = [c.metric.split("/") for c in columns if c.metric.startswith("robust_accuracy/")]
-    told = [meant[column.metric] for column in columns if column.metric in meant]
-    told += [
-        f"robust: {attack if attack != 'worst' else 'worst case of all attacks'}, eps {eps}"
-        for _, attack, eps in robust
-    ]
-    return f"{split} split, mean ± sd over n seeds" + "".join(f"; {one}" for one in told)
+    return "\n".join([lines[0], rule, *lines[1:], rule, *textwrap.wrap(note, WIDTH)])
 
 
 def _lines(frame: pd.DataFrame, columns: list[Column]) -> list[list[str]]:

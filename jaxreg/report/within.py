@@ -11,7 +11,7 @@ from etils import epath
 
 from jaxreg import claims, results
 from jaxreg.report.data import StudyData, saved_array
-from jaxreg.workdir import write_json
+from jaxreg.runtime.workdir import write_json
 
 FILE = "within.json"
 PROBES = ("geometry", "robustness")  # whose arrays are needed

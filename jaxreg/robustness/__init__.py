@@ -3,12 +3,11 @@
 Shape letters: B batch, K classes, H W C image, N examples, E radii, P passes (restarts x targets), T trials.
 """
 
-from jaxreg.robustness.attack import ATTACKS, METHODS, Attack
+from jaxreg.robustness.attacks import ATTACKS, METHODS, SUITES, Attack, Suite
 from jaxreg.robustness.curve import minimal_eps, robustness_curve
 from jaxreg.robustness.ensemble import Ensemble, run_suite
-from jaxreg.robustness.run import run_attack
+from jaxreg.robustness.network import run_attack
 from jaxreg.robustness.search import Attacked
-from jaxreg.robustness.suites import SUITES, Suite
 
 __all__ = [
     "ATTACKS",

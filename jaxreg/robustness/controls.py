@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxreg.robustness.attack import ATTACKS
+from jaxreg.robustness.attacks import ATTACKS
 from jaxreg.robustness.audit import wrong
 from jaxreg.robustness.balls import Norm, project, random_point, spread
-from jaxreg.robustness.bench import Bench, Data, Outcome, Report, logits, run_attack, silent
-from jaxreg.robustness.programs import keys_of, unbroken
+from jaxreg.robustness.trial import keys_of, unbroken
+from jaxreg.robustness.trials import Bench, Data, Outcome, Report, logits, run_attack, silent
 
 STRONGEST = ATTACKS["pgd_ce"]._replace(method="strongest")
 

@@ -4,20 +4,20 @@ from typing import Any
 
 import numpy as np
 
-from jaxreg.probe import Measured, Row
+from jaxreg.measured import Measured, Row
+from jaxreg.names import wilson
 from jaxreg.rng import Stream, key_of
-from jaxreg.robustness import confidence, programs
+from jaxreg.robustness import attacked_calibration, trial
 from jaxreg.robustness.audit import wrong
-from jaxreg.robustness.bench import Bench, capacity, logits
 from jaxreg.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from jaxreg.robustness.intervals import wilson
+from jaxreg.robustness.trials import Bench, capacity, logits
 
 Tree = Any
 
 
 def measure(
-    per_trial: programs.PerTrial,
-    apply: programs.Apply,
+    per_trial: trial.PerTrial,
+    apply: trial.Apply,
     params: Tree,
     stats: Tree,
     images: np.ndarray,
@@ -37,7 +37,7 @@ def measure(
       the mean of each over families and severities (.../mean), and arrays corruption_logits/NAME/SEVERITY [N, K].
     Raises: ValueError: for an unknown family or severity.
     """
-    forward = programs.logits_program(apply, per_trial)
+    forward = trial.logits_program(apply, per_trial)
     bench = Bench((params, stats), forward, {}, {}, capacity(len(images), chunk), seed, "linf")
     key, found = key_of(seed, Stream.CORRUPTION), {}
     for name in names:
@@ -45,7 +45,7 @@ def measure(
             x = np.asarray(corrupt(images, name, severity, key=key, ids=key_ids))
             found[f"{name}/{severity}"] = logits(bench, np.broadcast_to(x, (bench.trials, *x.shape)))
     stacked = np.stack(list(found.values()), axis=1)[: bench.trials if trials is None else trials]
-    doubt = confidence.rows(stacked, labels, key_ids, "corruption", list(found), split, seed)
+    doubt = attacked_calibration.rows(stacked, labels, key_ids, "corruption", list(found), split, seed)
     return [_measured(dict(zip(found, z)), more, np.asarray(labels), split) for z, more in zip(stacked, doubt)]
 
 

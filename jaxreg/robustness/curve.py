@@ -9,11 +9,11 @@ import numpy as np
 from jax import Array, lax
 
 from jaxreg.robustness import loop, minimal
-from jaxreg.robustness.attack import ATTACKS, check, evaluations_of, settings_of
+from jaxreg.robustness.attacks import ATTACKS, check, evaluations_of, settings_of
 from jaxreg.robustness.balls import Norm
 from jaxreg.robustness.border import check_examples, check_inputs, check_labels, check_logits
 from jaxreg.robustness.method import Logits
-from jaxreg.robustness.run import compiled, filled, room, share
+from jaxreg.robustness.network import compiled, filled, room, share
 from jaxreg.robustness.search import Common, Rows, clean_logits, examples_of
 
 

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxreg.robustness.attacks import Suite, suite
 from jaxreg.robustness.balls import Norm
 from jaxreg.robustness.border import check_examples, check_inputs
 from jaxreg.robustness.method import Logits
-from jaxreg.robustness.run import compiled, filled, room, run_attack, share
+from jaxreg.robustness.network import compiled, filled, room, run_attack, share
 from jaxreg.robustness.search import clean_logits
-from jaxreg.robustness.suites import Suite, suite
 
 
 class Ensemble(NamedTuple):

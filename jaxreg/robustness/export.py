@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from jaxreg.files import write_whole
-from jaxreg.robustness.intervals import digits_of, radius_text
+from jaxreg.names import digits_of, radius_text
+from jaxreg.runtime.files import write_whole
 from jaxreg.spec import require
 
 WORST = "adversarial/worst/"  # the probe's arrays of adversarial examples, by radius

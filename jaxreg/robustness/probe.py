@@ -8,15 +8,15 @@ import jax
 import numpy as np
 from etils import epath
 
-from jaxreg.probe import Measured
-from jaxreg.robustness import confidence, controls, evidence, programs, resume, summary
-from jaxreg.robustness.attack import ATTACKS, check
+from jaxreg.measured import Measured
+from jaxreg.names import digits_of, radius_text
+from jaxreg.robustness import attacked_calibration, controls, finished_calls, trial, verdict_checks
+from jaxreg.robustness import rows as summary
+from jaxreg.robustness.attacks import ATTACKS, Suite, check, suite
 from jaxreg.robustness.audit import wrong
 from jaxreg.robustness.balls import Norm
-from jaxreg.robustness.bench import Bench, Data, Outcome, capacities, capacity, logits, run_attack
 from jaxreg.robustness.border import check_inputs, check_logits
-from jaxreg.robustness.intervals import digits_of, radius_text
-from jaxreg.robustness.suites import Suite, suite
+from jaxreg.robustness.trials import Bench, Data, Outcome, capacities, capacity, logits, run_attack
 
 Tree = Any
 
@@ -32,8 +32,8 @@ class Progress(NamedTuple):
 
 
 def measure(
-    per_trial: programs.PerTrial,
-    apply: programs.Apply,
+    per_trial: trial.PerTrial,
+    apply: trial.Apply,
     params: Tree,
     stats: Tree,
     images: np.ndarray,
@@ -50,7 +50,7 @@ def measure(
     slots: int | None = None,
     keep: str = "worst",
     sources: np.ndarray | None = None,
-    effort: evidence.Effort | None = None,
+    effort: verdict_checks.Effort | None = None,
     finished: epath.PathLike | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> list[Measured]:
@@ -84,9 +84,9 @@ def measure(
             check_logits(logits_NK)
     # Few slots waste little at the end of a queue; a CPU is as quick with 64 images a pass as with more.
     slots = slots or (64 if jax.default_backend() == "cpu" else 256)
-    bench = _with_programs(bench, functools.partial(programs.attack_program, apply, per_trial), chosen, effort, slots)
-    program = programs.described(apply, (params, stats), norm, data.images.shape[1:]) if finished is not None else ""
-    kept = {name: resume.remembered(call, finished, name, program) for name, call in bench.attack.items()}
+    bench = _with_programs(bench, functools.partial(trial.attack_program, apply, per_trial), chosen, effort, slots)
+    program = trial.described(apply, (params, stats), norm, data.images.shape[1:]) if finished is not None else ""
+    kept = {name: finished_calls.remembered(call, finished, name, program) for name, call in bench.attack.items()}
     bench = bench._replace(attack=kept)
     count = bench.trials if trials is None else trials
     report = _reporter(chosen, data, bench.chunk, radii, count, progress)
@@ -98,8 +98,10 @@ def measure(
     beside, left_out = _beside(bench, data, highest, sources, radii)
     found = summary.Findings(outcomes | beside, worst, shown, sure, left_out, smallest, None, 0)
     if effort is not None:
-        diagnose = programs.diagnosis_program(apply, per_trial)
-        checks = evidence.gather(bench, diagnose, data, radii, outcomes, worst, shown, beside.get("transfer"), effort)
+        diagnose = trial.diagnosis_program(apply, per_trial)
+        checks = verdict_checks.gather(
+            bench, diagnose, data, radii, outcomes, worst, shown, beside.get("transfer"), effort
+        )
         found = found._replace(checks=_own(checks, left_out), checked=min(effort.examples, len(images)))
     doubt = _confidence_rows(sure[:count], shown[:count], data, radii, split, seed)
     found_T = [summary.measured(found, t, radii, norm, split, keep) for t in range(count)]
@@ -129,7 +131,7 @@ def _confidence_rows(
     texts = [radius_text(eps, digits_of(radii)) for eps in radii]
     names = [f"{kind}/{text}" for kind in ("strongest", "worst") for text in texts]
     both = np.concatenate([strongest_TENK, worst_TENK], axis=1)
-    return confidence.rows(both, data.labels, data.ids, "attacked", names, split, seed)
+    return attacked_calibration.rows(both, data.labels, data.ids, "attacked", names, split, seed)
 
 
 def _checked_suite(suite_name: str | Suite, norm: Norm, data: Data) -> Suite:
@@ -147,9 +149,9 @@ def _at_each(bench: Bench, x_TENHWC: np.ndarray) -> np.ndarray:
 
 
 def _bench(
-    per_trial: programs.PerTrial, apply: programs.Apply, models: tuple[Tree, Tree], chunk: int, seed: int, norm: Norm
+    per_trial: trial.PerTrial, apply: trial.Apply, models: tuple[Tree, Tree], chunk: int, seed: int, norm: Norm
 ) -> Bench:
-    return Bench(models, programs.logits_program(apply, per_trial), {}, {}, chunk, seed, norm)
+    return Bench(models, trial.logits_program(apply, per_trial), {}, {}, chunk, seed, norm)
 
 
 def _data(bench: Bench, images: np.ndarray, labels: np.ndarray, key_ids: np.ndarray) -> Data:
@@ -159,13 +161,13 @@ def _data(bench: Bench, images: np.ndarray, labels: np.ndarray, key_ids: np.ndar
 
 
 def _with_programs(
-    bench: Bench, program: Callable[..., Any], chosen: Suite, effort: evidence.Effort | None, slots: int
+    bench: Bench, program: Callable[..., Any], chosen: Suite, effort: verdict_checks.Effort | None, slots: int
 ) -> Bench:
     attacks = {**chosen.attacks, "strongest": controls.STRONGEST}
     if chosen.minimal_steps:
         attacks["minimal"] = ATTACKS["minimal"]
     if effort is not None:
-        attacks |= {f"check_{name}": attack for name, attack in evidence.attacks_needed(effort).items()}
+        attacks |= {f"check_{name}": attack for name, attack in verdict_checks.attacks_needed(effort).items()}
     passes = capacities(attacks)
     return bench._replace(attack={method: program(method, bench.norm, slots) for method in passes}, passes=passes)
 
@@ -173,7 +175,7 @@ def _with_programs(
 def run_suite(bench: Bench, chosen: Suite, radii: np.ndarray, data: Data, report: Any) -> dict[str, Outcome]:
     """Every attack of a suite, in order; in a cascade each starts from what the ones before it broke."""
     outcomes: dict[str, Outcome] = {}
-    broken = programs.unbroken(data.clean, data.labels)
+    broken = trial.unbroken(data.clean, data.labels)
     for name, attack in chosen.attacks.items():
         outcomes[name] = run_attack(bench, attack, radii, data, broken, report=functools.partial(report, name))
         if chosen.cascade:
@@ -186,7 +188,7 @@ def _search(bench: Bench, chosen: Suite, radii: np.ndarray, data: Data, worst: O
     attack = ATTACKS["minimal"]._replace(steps=chosen.minimal_steps)
     far = min(2 * radii[-1], 1.0) if bench.norm == "linf" else 2 * radii[-1]
     limit = np.where(np.isfinite(worst.smallest) & (worst.smallest > 0), worst.smallest, np.float32(far))
-    broken = programs.unbroken(data.clean, data.labels)
+    broken = trial.unbroken(data.clean, data.labels)
     known = worst.robust[:, -1, :, None, None, None]
     starts = np.where(known, data.images, summary.nearest(worst))
     shown = functools.partial(report, "minimal")
@@ -198,7 +200,7 @@ def _reporter(
     chosen: Suite, data: Data, chunk: int, radii: np.ndarray, trials: int, progress: Callable[[Progress], None] | None
 ) -> Callable[[str, slice, np.ndarray], None]:
     """Counts calls, and what stands at the largest radius against all of them, in the trials that are no padding."""
-    chunks, groups = -(-len(data.labels) // chunk), -(-len(radii) // programs.GROUP)
+    chunks, groups = -(-len(data.labels) // chunk), -(-len(radii) // trial.GROUP)
     calls = chunks * (groups * (len(chosen.attacks) + 1) + bool(chosen.minimal_steps))
     standing, done = ~wrong(data.clean[:trials], data.labels), {"calls": 0}
 

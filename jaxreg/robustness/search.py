@@ -9,7 +9,7 @@ from jax import Array, lax
 
 from jaxreg.rng import example_keys
 from jaxreg.robustness import loop
-from jaxreg.robustness.attack import METHODS, Attack, passes_of
+from jaxreg.robustness.attacks import METHODS, Attack, passes_of
 from jaxreg.robustness.balls import Norm
 from jaxreg.robustness.method import WRONG, Examples, Logits, Settings
 

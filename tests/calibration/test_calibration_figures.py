@@ -4,7 +4,7 @@ import itertools
 import numpy as np
 import pytest
 
-from jaxreg.calibration import figures, smooth_curve
+from jaxreg.calibration import figures
 from tests.calibration.data import draw, softmax
 
 
@@ -93,7 +93,7 @@ def test_no_curve_crosses_confidences_that_nobody_said():
 
 def test_the_smooth_curve_and_its_band():
     one = seen(1.0)
-    confidence, accuracy, low, high = smooth_curve.smooth(one.confidence, one.correct)
+    confidence, accuracy, low, high = figures.smooth(one.confidence, one.correct)
     assert (low <= high).all()
     assert np.mean((low <= accuracy) & (accuracy <= high)) > 0.99
     assert np.mean((low <= confidence) & (confidence <= high)) > 0.7  # calibrated: the diagonal is inside, mostly
@@ -103,9 +103,9 @@ def test_the_smooth_curve_by_a_sum_over_images():
     # Every example as seen in the mirrors at 0 and 1, under a Gaussian, in float64.
     confidence = np.random.default_rng(0).uniform(0.5, 1, 300)
     correct = np.random.default_rng(1).random(300) < confidence
-    grid, accuracy, _, _ = smooth_curve.smooth(confidence[None], correct[None])
+    grid, accuracy, _, _ = figures.smooth(confidence[None], correct[None])
     images = np.concatenate([confidence, -confidence, 2 - confidence])
-    kernel = np.exp(-((grid[:, None] - images) ** 2) / (2 * smooth_curve.BANDWIDTH**2))
+    kernel = np.exp(-((grid[:, None] - images) ** 2) / (2 * figures.BANDWIDTH**2))
     np.testing.assert_allclose(accuracy, kernel @ np.tile(correct, 3) / kernel.sum(1), atol=2e-3)
     assert grid[-1] == 1.0
     assert 0.35 < grid[0] < 0.5  # the curve ends where too few examples are left

@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxreg import parallel
 from jaxreg.calibration import bins, metrics, ranking, selective, smooth_error, temperature
-from jaxreg.calibration.check import Split
 from jaxreg.calibration.probe import evaluate, measure
+from jaxreg.checks import Split
+from jaxreg.runtime import parallel
 from tests.calibration.data import draw
 
 CONTRACT = (

@@ -13,10 +13,10 @@ import sklearn.metrics
 from jaxreg import calibration
 from jaxreg.calibration import bins, figures, floors, human, metrics, posthoc, selective, smooth_error, uncertainty
 from jaxreg.calibration import temperature as scaling
-from jaxreg.calibration.check import Split
 from jaxreg.calibration.ranking import rank
 from jaxreg.calibration.rows import ISOTONIC
 from jaxreg.calibration.trial import VARIANTS
+from jaxreg.checks import Split
 from tests.calibration.data import draw
 
 SIZES = {"validation": 20, "test": 180}

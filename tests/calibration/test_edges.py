@@ -10,7 +10,7 @@ import sklearn.metrics
 
 from jaxreg import calibration
 from jaxreg.calibration import Split, bins, metrics, selective
-from jaxreg.calibration.check import check_apart
+from jaxreg.checks import check_apart
 from tests.calibration.data import GOLDEN, draw, softmax
 
 LABELS = np.array([0, 1, 1, 0, 1, 1, 0, 0, 1, 1, 1], np.int32)  # 11 examples: fewer than bins

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from jaxreg.calibration import floors, smooth_error
-from jaxreg.calibration.check import Split
 from jaxreg.calibration.probe import measure
-from jaxreg.report import differences
+from jaxreg.checks import Split
+from jaxreg.report.tables import differences
 from tests.calibration.data import softmax
 
 SIZE, CLASSES, MODELS = 300, 4, 64

@@ -6,7 +6,7 @@ import scipy.stats
 
 from jaxreg import data, probes
 from jaxreg.calibration import human
-from jaxreg.calibration.check import Split
+from jaxreg.checks import Split
 from jaxreg.config import resolve
 from jaxreg.spec import SpecError
 from tests.small import small_config

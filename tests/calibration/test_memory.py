@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from jaxreg import parallel
 from jaxreg.calibration import probe
 from jaxreg.calibration.trial import Examples
+from jaxreg.runtime import parallel
 
 TRIALS, SPLITS, CHUNK, CLASSES = 16, 2, 37, 13  # two trials a device; no other number of the programs is 37 or 13
 

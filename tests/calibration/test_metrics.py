@@ -6,7 +6,7 @@ import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxreg.calibration import bins, classes, metrics
+from jaxreg.calibration import bins, class_bins, metrics
 from tests.calibration.data import GOLDEN, draw, softmax
 
 sums_of = jax.jit(metrics.sums_of, static_argnums=3)
@@ -140,7 +140,7 @@ def test_both_forms_of_class_bins_put_every_value_in_the_same_place():
         empty = jnp.zeros((len(p), 1, count)), jnp.zeros((len(p), 1, count))
         first, second = (
             jax.jit(form)(*empty, p, np.ones(len(p), np.float32), each)
-            for form in (classes.extracted, classes.compared)
+            for form in (class_bins.extracted, class_bins.compared)
         )
         for a, b in zip(first, second):
             np.testing.assert_array_equal(a, b)
@@ -155,7 +155,7 @@ def test_both_forms_of_class_bins_agree_on_many_classes(size):
     logits, labels = draw(size, 64, size, scale=0.7)
     p, mask = jax.nn.softmax(logits), (np.arange(64) % 5 > 0).astype(np.float32)
     empty = jnp.ones((3, size, 15)), jnp.ones((3, size, 15))
-    found = [jax.jit(form)(*empty, p, mask, labels % 3) for form in (classes.extracted, classes.compared)]
+    found = [jax.jit(form)(*empty, p, mask, labels % 3) for form in (class_bins.extracted, class_bins.compared)]
     np.testing.assert_array_equal(found[0][0], found[1][0])
     np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-6)
 
@@ -164,9 +164,9 @@ def test_gaps_of_groups_add_to_those_of_all():
     logits, labels = draw(9, 64)
     groups, mask = np.arange(64, dtype=np.int32) % 4, (np.arange(64) < 50).astype(np.float32)
     p = jax.nn.softmax(logits)
-    found = jax.jit(lambda: classes.add(classes.empty(0.0, p.shape[-1], 4, 15), p, labels, mask, groups))()
+    found = jax.jit(lambda: class_bins.add(class_bins.empty(0.0, p.shape[-1], 4, 15), p, labels, mask, groups))()
     whole = sums_of(logits, labels, mask, 15).classes
-    for a, b in zip(jax.tree.leaves(classes.bins_of(found)), jax.tree.leaves(whole)):
+    for a, b in zip(jax.tree.leaves(class_bins.bins_of(found)), jax.tree.leaves(whole)):
         np.testing.assert_allclose(a, b, atol=1e-5)
     third = sums_of(logits, labels, mask * (groups == 2), 15).classes
     np.testing.assert_allclose((found.confidence - found.correct)[2], third.confidence - third.correct, atol=1e-5)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxreg.data.dataset import key_ids
-from jaxreg.data.holdout import hash_order, held_out
+from jaxreg.data.source import hash_order, held_out
 
 IDS = st.one_of(
     st.lists(st.integers(-(2**40), 2**40), min_size=2, max_size=60, unique=True),

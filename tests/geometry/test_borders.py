@@ -5,25 +5,16 @@ import numpy as np
 import pytest
 from geometry_shapes import CLASSES, LABELS, WIDTH
 
-from jaxreg.geometry import (
-    attacked,
-    chunks,
-    cone,
-    interventions,
-    minimal_loss_points,
-    norms,
-    over_training,
-    plain,
-    probe,
-)
-from jaxreg.geometry.examples import Head
+from jaxreg.geometry import cone, displacement, interventions, minimal_loss_points, network, norms, over_training, probe
+from jaxreg.models.functional import Head
+from jaxreg.runtime import passes
 
 COUNT = 70
 
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(chunks, "CHUNK", 32)
+    monkeypatch.setattr(passes, "CHUNK", 32)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +37,7 @@ def test_numpy_arrays_longer_than_a_chunk_are_measured_as_jax_arrays_are(world, 
 def test_parts_of_numpy_are_cut_and_joined(world, small_chunks):
     h, *_, y = world
     parts = {"long": (h, y), "short": (h[:5], y[:5])}
-    found = chunks.each(lambda h_BD, y_B: {"sum": h_BD.sum(1), "label": y_B}, parts)
+    found = passes.each(lambda h_BD, y_B: {"sum": h_BD.sum(1), "label": y_B}, parts)
     for name, (h_ND, y_N) in parts.items():
         np.testing.assert_allclose(found[name]["sum"], h_ND.sum(1), rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(found[name]["label"], y_N)
@@ -127,7 +118,7 @@ def test_last_layers_of_another_shape_are_named(kernel, bias, message):
     with pytest.raises(ValueError, match=message):
         probe.measure(splits, np.ones(kernel), np.ones(bias))
     with pytest.raises(ValueError, match=message):
-        attacked.measure_displacement(features, features, labels, np.ones(kernel), np.ones(bias), features)
+        displacement.measure_displacement(features, features, labels, np.ones(kernel), np.ones(bias), features)
     with pytest.raises(ValueError, match=r"^kernels must be|^biases must be"):
         over_training.measure_snapshots(features[:, None], labels, np.ones(kernel), np.ones(bias))
 
@@ -137,18 +128,18 @@ def test_displacements_that_cannot_be_measured_are_named():
     features, labels = splits["test"]
     centers = np.ones((2, CLASSES, WIDTH))
     with pytest.raises(ValueError, match=r"^test, example 0: label must be a class"):
-        attacked.measure_displacement(features, features, labels + CLASSES, kernel, bias, centers)
+        displacement.measure_displacement(features, features, labels + CLASSES, kernel, bias, centers)
     with pytest.raises(ValueError, match=r"^centers must be \[T, K, D\]"):
-        attacked.measure_displacement(features, features, labels, kernel, bias, centers[:1])
+        displacement.measure_displacement(features, features, labels, kernel, bias, centers[:1])
     with pytest.raises(ValueError, match=r"^clean and attacked features must be"):
-        attacked.measure_displacement(features, features[:, 1:], labels, kernel, bias, centers)
+        displacement.measure_displacement(features, features[:, 1:], labels, kernel, bias, centers)
 
 
 def test_labels_that_are_no_numbers_and_radii_below_zero_are_named():
     splits, kernel, bias, _ = stacks()
     features, labels = splits["train"]
     with pytest.raises(ValueError, match=r"^labels must be numbers \[N\]"):
-        plain.measure_network(features[0], kernel[0], bias[0], labels.astype(str))
+        network.measure_network(features[0], kernel[0], bias[0], labels.astype(str))
     with pytest.raises(ValueError, match=r"^radius must be finite and at least 0, got -1"):
         minimal_loss_points(kernel[0], bias[0], -1)
 

@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg.geometry import attacked as attacked_probe
 from jaxreg.geometry import displacement
-from jaxreg.geometry.examples import Head
+from jaxreg.geometry import displacement as attacked_probe
+from jaxreg.models.functional import Head
 
 WIDTH, CLASSES, COUNT = 8, 4, 40
 split_up = jax.jit(displacement.displacement)
@@ -40,7 +40,7 @@ def test_shares_equal_a_float64_projection_and_sum_to_one():
     np.testing.assert_allclose(shares(found).sum(0), 1, atol=1e-5)
     for n in range(COUNT):
         h, d = np.asarray(clean[n], float), np.asarray(attacked[n] - clean[n], float)
-        logits = np.asarray(attacked[n] @ head.kernel_DK + head.bias_K).copy()
+        logits = np.asarray(attacked[n] @ head.kernel + head.bias).copy()
         logits[labels[n]] = -np.inf
         basis = np.linalg.qr(np.stack([-h, centers[labels[n]], centers[logits.argmax()]], 1).astype(float))[0]
         expected = (basis.T @ d) ** 2 / (d @ d)
@@ -60,7 +60,7 @@ def test_turning_the_space_changes_nothing():
     attacked = clean + jnp.asarray(rng.normal(size=clean.shape), jnp.float32)
     turn = jnp.asarray(np.linalg.qr(rng.normal(size=(WIDTH, WIDTH)))[0], jnp.float32)
     plain = split_up(clean, attacked, labels, head, centers)
-    turned = split_up(clean @ turn, attacked @ turn, labels, Head(turn.T @ head.kernel_DK, head.bias_K), centers @ turn)
+    turned = split_up(clean @ turn, attacked @ turn, labels, Head(turn.T @ head.kernel, head.bias), centers @ turn)
     for name, value in plain.items():
         np.testing.assert_allclose(value, turned[name], atol=1e-3, err_msg=name)
 
@@ -92,12 +92,12 @@ def test_the_probe_gives_the_means_of_every_trial():
 
 def test_means_leave_out_mistakes_and_images_that_were_not_attacked():
     head, clean, labels, centers = world(9)
-    right = np.asarray(jnp.argmax(clean @ head.kernel_DK + head.bias_K, 1) == labels)
+    right = np.asarray(jnp.argmax(clean @ head.kernel + head.bias, 1) == labels)
     clean, attacked = (np.stack([np.asarray(clean)] * 2) for _ in range(2))
     attacked[0, right] *= 0.5  # mistakes keep their image, as an attack leaves it
     attacked[1] = clean[1] * (1 + 1e-6)  # rounding, not an attack: which images differ is told
     differs = np.stack([right, right & (np.arange(COUNT) < COUNT // 2)])
-    given = [np.stack([np.asarray(a)] * 2) for a in (head.kernel_DK, head.bias_K, centers)]
+    given = [np.stack([np.asarray(a)] * 2) for a in (head.kernel, head.bias, centers)]
     for told in ({}, {"differs_TN": differs}):
         first, second = attacked_probe.measure_displacement(clean, attacked, np.asarray(labels), *given, **told)
         rows = {row.metric: row for row in first.rows}

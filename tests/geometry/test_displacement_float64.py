@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxreg.geometry import displacement
-from jaxreg.geometry.examples import Head
+from jaxreg.models.functional import Head
 
 WIDTH, CLASSES, COUNT = 8, 4, 40
 ALONG = ("radial", "label", "rival")

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from jaxreg import parallel
 from jaxreg.geometry import probe, trial
-from jaxreg.geometry.chunks import CHUNK
-from jaxreg.geometry.examples import Head
+from jaxreg.models.functional import Head
+from jaxreg.runtime import parallel
+from jaxreg.runtime.passes import CHUNK
 
 TRIALS, WIDTH, CLASSES = 2, 256, 3
 

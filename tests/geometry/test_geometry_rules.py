@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg.geometry import attacked, centers, cones, cosines, trial
-from jaxreg.geometry.descent import Descent
-from jaxreg.geometry.examples import Head
+from jaxreg.geometry import centers, cones, cosines, displacement, trial
+from jaxreg.geometry.newton import Descent
+from jaxreg.models.functional import Head
 
 
 def test_a_prediction_that_changes_at_the_feature_itself_does_not_hold_from_there():
@@ -25,7 +25,7 @@ def test_right_without_attack_is_right_with_the_bias():
     clean = np.array([[[1.0, 0.0], [0.0, 1.0], [3.0, 0.0]]], np.float32)
     kernel, bias, rows = np.eye(2)[None], np.array([[0.0, 2.0]]), np.eye(2)[None]
     for labels, counted in (([1, 1, 1], [True, True, False]), ([0, 0, 0], [False, False, True])):
-        (found,) = attacked.measure_displacement(clean, 0.5 * clean, np.array(labels), kernel, bias, rows)
+        (found,) = displacement.measure_displacement(clean, 0.5 * clean, np.array(labels), kernel, bias, rows)
         assert found.arrays["test/adversarial_counted"].tolist() == counted
         assert {row.n for row in found.rows} == {sum(counted)}
 

@@ -4,7 +4,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from jaxreg.geometry import map_figure, maps
-from jaxreg.geometry.examples import Head
+from jaxreg.models.functional import Head
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,7 @@ def space():
 
 
 def logits(space, points):
-    return points @ space.head.kernel_DK + space.head.bias_K
+    return points @ space.head.kernel + space.head.bias
 
 
 @pytest.mark.parametrize("name", maps.PLANES)
@@ -50,10 +50,10 @@ def test_the_slope_is_the_direction_of_the_gradient_by_differences(space):
 @pytest.mark.parametrize("sure", [1, 50, 5000])
 def test_the_slope_is_exact_where_the_network_is_sure(space, sure):
     """The gradient as a sum over rivals, in exact exponents, against float64's that has nothing left at a gap of 37."""
-    head = Head(sure * space.head.kernel_DK, sure * space.head.bias_K)
+    head = Head(sure * space.head.kernel, sure * space.head.bias)
     plane = maps.random(space)
     found = maps.evaluate(space._replace(head=head), plane, 3.0, points=6)
-    flat = head.kernel_DK.T @ plane.axes_2D.T
+    flat = head.kernel.T @ plane.axes_2D.T
     for i in range(6):
         for j in range(6):
             z = logits(space._replace(head=head), plane.point_D + found.coordinates_G[[j, i]] @ plane.axes_2D)
@@ -110,7 +110,7 @@ def test_centers_that_span_less_than_a_plane_still_lie_on_one(centers, name):
 
 
 def test_two_classes_have_all_maps_but_that_of_three_centers(space):
-    head = Head(space.head.kernel_DK[:, :2], space.head.bias_K[:2])
+    head = Head(space.head.kernel[:, :2], space.head.bias[:2])
     two = maps.Space(space.features_ND, space.labels_N % 2, head, space.centers_KD[:2])
     figure = map_figure.draw({"two classes": two})
     assert [axis.get_ylabel() for axis in figure.axes] == ["two centers", "most variance", "random"]

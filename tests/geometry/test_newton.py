@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import root
 
-from jaxreg import parallel
 from jaxreg.geometry import centers
+from jaxreg.runtime import parallel
 
 SMOOTHING = 0.1
 three = jax.jit(centers.three_minimal_loss_points)

@@ -55,7 +55,7 @@ def test_spaces_for_maps_come_back_as_they_were(snapshots, found):
     assert over_training.steps_of(arrays) == [0, 10, 20]
     space = over_training.space(arrays, 10)
     np.testing.assert_array_equal(space.features_ND, features[1, 1])
-    np.testing.assert_array_equal(space.head.kernel_DK, kernel[1, 1])
+    np.testing.assert_array_equal(space.head.kernel, kernel[1, 1])
     np.testing.assert_array_equal(space.centers_KD, found["center"][1, 1])
 
 

@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg.geometry import path
+from jaxreg.geometry import attack_path
 
 
 def linear(params, stats, x, *, train):
@@ -16,11 +16,11 @@ def test_the_path_of_a_linear_network_is_known():
     images = rng.uniform(0.4, 0.6, size=(5, 2, 2, 1)).astype(np.float32)
     labels = np.arange(5) % 2
     centers = kernel.swapaxes(1, 2)
-    both = path.measure_path(linear, jnp.asarray(kernel), {}, images, labels, centers, eps=0.1, norm="linf")
+    both = attack_path.measure_path(linear, jnp.asarray(kernel), {}, images, labels, centers, eps=0.1, norm="linf")
     away = np.sign(kernel[0, :, 1 - labels] - kernel[0, :, labels])
     for rows in both:
         found = {row.metric: row.value for row in rows}
-        for step in range(path.STEPS + 1):
+        for step in range(attack_path.STEPS + 1):
             moved = images.reshape(5, 4) + min(step / 4, 1) * 0.1 * away
             norm = np.linalg.norm(moved, axis=1)
             cosine = np.sum(moved * centers[0, labels], 1) / norm / np.linalg.norm(centers[0, labels], axis=1)

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from geometry_shapes import CLASSES, LABELS, WIDTH
 
-from jaxreg.geometry import chunks, probe, summary
+from jaxreg.geometry import probe
+from jaxreg.geometry import rows as summary
+from jaxreg.runtime import passes
 
 TRIALS = 3
 STABLE = {
@@ -88,7 +90,7 @@ def test_a_trial_does_not_see_the_others(study, measured):
 
 
 def test_chunks_change_nothing(study, measured, monkeypatch):
-    monkeypatch.setattr(chunks, "CHUNK", 32)  # train has chunks that end in its middle, and a last one that overlaps
+    monkeypatch.setattr(passes, "CHUNK", 32)  # train has chunks that end in its middle, and a last one that overlaps
     probe._program.cache_clear()
     for one, expected in zip(probe.measure(*study), measured):
         assert [row[:2] for row in one.rows] == [row[:2] for row in expected.rows]

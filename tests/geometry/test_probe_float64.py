@@ -8,7 +8,7 @@ import pytest
 from geometry_shapes import CLASSES, LABELS, WIDTH
 
 from jaxreg.geometry import probe, scaling
-from jaxreg.geometry.summary import CALIBRATION_NOISE, MARGIN_NOISE
+from jaxreg.geometry.rows import CALIBRATION_NOISE, MARGIN_NOISE
 
 LABELS_N = LABELS["test"]
 SHORT = slice(0, 12)  # so short that the bias decides: no turn changes their class

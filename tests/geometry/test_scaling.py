@@ -6,7 +6,7 @@ from scipy.optimize import minimize_scalar
 
 from jaxreg.calibration import temperature
 from jaxreg.geometry import scaling
-from jaxreg.geometry.examples import Head
+from jaxreg.models.functional import Head
 
 
 def split(products, labels):

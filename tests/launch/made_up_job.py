@@ -7,12 +7,13 @@ import pandas as pd
 import pyarrow as pa
 
 from jaxreg import config as configs
-from jaxreg import plan, results
-from jaxreg.probe import Row
+from jaxreg import results
+from jaxreg.measured import Row
+from jaxreg.training.program import programs_of
 
 
 def program_of(held: dict) -> str:
-    return plan.programs(configs.resolve(held["config"], held["sweep"]))[0].id
+    return programs_of(configs.resolve(held["config"], held["sweep"]))[0].id
 
 
 def study(folder: Path, trials: list[list[str]], first: int = 0, name: str = "made-up") -> Path:

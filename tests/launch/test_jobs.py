@@ -12,12 +12,14 @@ from launchers import ROOT
 from small import small_config
 
 from jaxreg import config as configs
-from jaxreg import jobs, launching, results, study
+from jaxreg import results, study
 from jaxreg.__main__ import main
-from jaxreg.preemption import Preemption
+from jaxreg.jobs import directory as jobs
+from jaxreg.jobs import launching
 from jaxreg.report import data
+from jaxreg.runtime.preemption import Preemption
+from jaxreg.runtime.workdir import claim, is_claimed, settle
 from jaxreg.spec import SpecError
-from jaxreg.workdir import claim, is_claimed, settle
 
 SWEEP = [{}, {"optimizer.learning_rate": 0.2}]
 
@@ -218,7 +220,7 @@ def test_looking_at_a_lock_does_not_take_it(tmp_path):
     assert not is_claimed(workdir)
     with claim(workdir):
         assert is_claimed(workdir)
-        hold = f"from jaxreg.workdir import *\nwith claim(epath.Path({str(tmp_path)!r})): pass"
+        hold = f"from jaxreg.runtime.workdir import *\nwith claim(epath.Path({str(tmp_path)!r})): pass"
         done = subprocess.run([sys.executable, "-c", hold], capture_output=True, text=True, cwd=ROOT, check=False)
         assert "is in use by process" in done.stderr
     assert not is_claimed(workdir)

@@ -13,7 +13,8 @@ import pytest
 from etils import epath
 from launchers import ROOT
 
-from jaxreg import jobs, results
+from jaxreg import results
+from jaxreg.jobs import directory
 
 pytestmark = pytest.mark.cluster
 TINY = ROOT / "tests" / "launch" / "tiny.py"
@@ -48,7 +49,7 @@ def at_work(study, number):
 
 
 def numbers(study):
-    return results.select(jobs.workdirs(epath.Path(study)))
+    return results.select(directory.workdirs(epath.Path(study)))
 
 
 def same_numbers(one, other):
@@ -136,7 +137,7 @@ def test_a_cancelled_job_is_not_requeued(place, local, slurm):
     wait_for(lambda: not queued(slurm))
     time.sleep(1)
     assert not queued(slurm)
-    (state,) = map(jobs.state, jobs.workdirs(epath.Path(study)))
+    (state,) = map(directory.state, directory.workdirs(epath.Path(study)))
     assert state.word == "stopped"
     assert "1 jobs: 1 to submit" in told(words, slurm)  # asked for again, and only then
     told(["scancel", "--user=root"], slurm)

@@ -14,8 +14,8 @@ from processes import Pool, Slot, slots
 import local  # isort: skip
 
 from jaxreg import commands
+from jaxreg.runtime.workdir import claim
 from jaxreg.spec import SpecError
-from jaxreg.workdir import claim
 
 TINY = ROOT / "tests" / "launch" / "tiny.py"
 HERE = Slot(frozenset(os.sched_getaffinity(0)), {"SLOT": "0"})
@@ -122,7 +122,7 @@ def test_handlers_are_given_back(tmp_path):
 def test_a_job_that_another_process_holds_is_waited_for(tmp_path):
     """As after a launcher that was killed: its jobs go on without it."""
     workdirs = made_up_jobs(tmp_path, 2)
-    hold = f"from jaxreg.workdir import *\nheld = epath.Path({str(workdirs[0])!r})\nwith claim(held):\n"
+    hold = f"from jaxreg.runtime.workdir import *\nheld = epath.Path({str(workdirs[0])!r})\nwith claim(held):\n"
     hold += " print('held', flush=True)\n time.sleep(1)\n (held / 'done.json').write_text('{}')"
     with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True, cwd=ROOT) as holder:
         assert holder.stdout.readline() == "held\n"

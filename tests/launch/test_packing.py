@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from small import small_config
 
 from jaxreg import config as configs
-from jaxreg import packing, parallel, plan, preflight, timing
-from jaxreg.packing import HOUR, Price
+from jaxreg.jobs import packing, preflight, timing
+from jaxreg.jobs.packing import HOUR, Price
+from jaxreg.runtime import parallel
 from jaxreg.spec import LaunchSpec, SpecError
+from jaxreg.training.program import Program, programs_of
 
 SWEEP = [{}, {"optimizer.learning_rate": 0.2}, {"model.widths": (8,)}]  # two programs: 2 settings, and 1
 
@@ -29,7 +31,7 @@ def _config(seeds):
 
 
 def prices_of(study, *prices):
-    return {program.id: price for program, price in zip(plan.programs(study), prices)}
+    return {program.id: price for program, price in zip(programs_of(study), prices)}
 
 
 def counts(jobs):
@@ -48,7 +50,7 @@ def test_every_trial_is_in_one_job_with_its_seed(count, devices, fits, dear, fix
         assert len(family.trials) == 2
         assert len({homes[t.id] for t in family.trials}) == 1
     for job in jobs:
-        for program in plan.programs(dataclasses.replace(study, trials=job.trials)):
+        for program in programs_of(dataclasses.replace(study, trials=job.trials)):
             assert len(program.trials) <= devices * fits
     if fits * devices >= 16:  # memory asks for no more
         assert len(jobs) <= count
@@ -96,16 +98,16 @@ def test_what_fits_no_job(launch, price, measured, message):
 
 def test_an_estimate_counts_memory_and_operations():
     study = study_of(devices=1, memory_gib=0.001)
-    small, wide = (packing.estimate(p, study, preflight.check(p)) for p in plan.programs(study))
+    small, wide = (packing.estimate(p, study, preflight.check(p)) for p in programs_of(study))
     assert wide.training > small.training > 40 * 32 * 8 * 8 * 9 * 4 * 2  # its first convolution alone
     assert 1 <= wide.fits < small.fits < 2000
-    (program, _), mesh = plan.programs(study), parallel.shape_only(1, 1)
-    one = preflight.needs(plan.Program(program.trials[:1]), preflight.check(program), mesh, "map")
+    (program, _), mesh = programs_of(study), parallel.shape_only(1, 1)
+    one = preflight.needs(Program(program.trials[:1]), preflight.check(program), mesh, "map")
     room = 0.001 * packing.GIB - one.data - one.activations
     assert small.fits == room // (2 * one.state)  # with the copy that a checkpoint is written from
     tight = dataclasses.replace(study, launch=LaunchSpec(memory_gib=1e-5))
     with pytest.raises(SpecError, match=r"one trial of cnn needs .* GiB, launch.memory_gib is 1e-05"):
-        packing.estimate(plan.programs(study)[0], tight, preflight.check(plan.programs(study)[0]))
+        packing.estimate(programs_of(study)[0], tight, preflight.check(programs_of(study)[0]))
 
 
 @pytest.mark.parametrize("size", [2, 40])  # of 40 steps: many dispatches, and a single one
@@ -114,7 +116,7 @@ def test_a_measured_price_is_the_quickest_real_step_times_the_steps(monkeypatch,
     monkeypatch.setattr(timing, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
     study = study_of([{}], seeds=1)
     study = dataclasses.replace(study, execution=dataclasses.replace(study.execution, steps_per_dispatch=size))
-    (program,) = plan.programs(study)
+    (program,) = programs_of(study)
     estimated = Price(7.0, 0.0, 12)
     price = timing.measured(program, study, None, estimated)
     assert price == Price(2.0 / size * program.steps, 9.0 - 2.0, estimated.fits)

@@ -8,8 +8,9 @@ import pytest
 from small import small_config
 
 from jaxreg import config as configs
-from jaxreg import plan, sweeps
+from jaxreg import sweeps
 from jaxreg.trained import Trained
+from jaxreg.training.program import programs_of
 
 RATES = sweeps.over("optimizer.learning_rate", 0.1, 0.2)
 SIZES = sweeps.over("batch_size", 16, 32, 64)
@@ -68,6 +69,6 @@ def test_any_override_can_be_swept_seeds_and_regularizers_too():
 def test_a_swept_value_may_be_a_list():
     """Trials find the baseline of their own widths."""
     study = configs.resolve(small_config(), [{"model.widths": (8,)}, {"model.widths": (8,), "steps": 30}])
-    (program, _) = plan.programs(study)
+    (program, _) = programs_of(study)
     state = types.SimpleNamespace(failed=np.full(4, -1))
     assert Trained(program, None, None, state, None).baselines == [-1, -1, 0, 1]

@@ -5,9 +5,9 @@ import pytest
 from flax import nnx
 
 from jaxreg import models
-from jaxreg.models import conv, norm
+from jaxreg.models import conv, layers
 from jaxreg.models.functional import functional
-from jaxreg.models.head import max_pool
+from jaxreg.models.layers import max_pool
 
 ARGUMENTS = {"classes": 10, "image_shape": (8, 8, 1), "mean": (0.5,), "std": (0.2,)}
 
@@ -129,7 +129,7 @@ def test_zero_init_starts_blocks_as_their_shortcut():
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_batch_normalisation_against_numpy(dtype):
-    layer = norm.norm_layer(3, dtype=dtype, rngs=nnx.Rngs(0))
+    layer = layers.norm_layer(3, dtype=dtype, rngs=nnx.Rngs(0))
     layer.scale[...], layer.bias[...] = jnp.array([1.0, 2.0, 3.0]), jnp.array([0.1, 0.2, 0.3])
     x = jax.random.normal(jax.random.key(0), (4, 5, 5, 3)).astype(dtype) + 1
     exact = np.asarray(x, np.float64)

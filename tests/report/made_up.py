@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from jaxreg import results
-from jaxreg.probe import Row
+from jaxreg.measured import Row
 
 SETTINGS = (
     ("none", {}),

@@ -11,7 +11,8 @@ from etils import epath
 from test_page import Page
 
 from jaxreg import claims, study
-from jaxreg.report import claim_table, data, figures, page, within
+from jaxreg.report import data, figures, page, within
+from jaxreg.report.tables import claims as claim_table
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,15 @@ import pytest
 from etils import epath
 
 from jaxreg import study
-from jaxreg.report import data, displacement, figures, maps, page, tables, within_figure
-from jaxreg.report import geometry as histograms
+from jaxreg.report import data, figures, page
+from jaxreg.report.figures import displacement, maps, within
+from jaxreg.report.figures import geometry as histograms
+from jaxreg.report.tables import geometry
 
 
 def tables_of(workdir):
     """The cells of the table of cones, by setting and title."""
-    _, columns, lines = tables.geometry_lines(data.load([workdir]))[-1]
+    columns, lines = geometry.TABLES[-1].lines(data.load([workdir]))
     return {line.setting: dict(zip([column.title for column in columns], line.cells[1:])) for line in lines}
 
 
@@ -76,7 +78,7 @@ def test_signed_parts_stand_against_the_norm_of_the_examples_that_were_moved(tmp
 def test_within_trials_shows_a_dot_a_trial_and_the_interval_of_the_claim(tmp_path):
     workdir = made_up.write(tmp_path / "digits", seeds=3, curves=False)
     made_up.kill(workdir, "none-0-1")
-    (axis,) = within_figure.figure(data.load([workdir])).axes
+    (axis,) = within.figure(data.load([workdir])).axes
     assert [text.get_text() for text in axis.get_yticklabels()] == [
         "none",
         "label_smoothing(epsilon=0.1)",
@@ -92,4 +94,4 @@ def test_within_trials_shows_a_dot_a_trial_and_the_interval_of_the_claim(tmp_pat
 
 
 def test_without_cosines_and_radii_there_is_no_figure_within_trials(tmp_path):
-    assert within_figure.figure(data.load([made_up.write(tmp_path / "w", seeds=1, arrays=False)])) is None
+    assert within.figure(data.load([made_up.write(tmp_path / "w", seeds=1, arrays=False)])) is None

@@ -6,7 +6,9 @@ import made_up
 import pandas as pd
 import pytest
 
-from jaxreg.report import attacked, calibration, corruptions, data, differences, mechanism, seeds, tables
+from jaxreg.report import data, tables
+from jaxreg.report.figures import attacked, calibration, corruptions, mechanism, seeds
+from jaxreg.report.tables import differences
 
 
 @pytest.fixture(scope="module")

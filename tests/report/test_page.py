@@ -13,7 +13,9 @@ import pytest
 from etils import epath
 from matplotlib.figure import Figure
 
-from jaxreg.report import counts, data, figures, interventions, page, palette, printer, tables, verdicts
+from jaxreg.report import data, figures, page, palette, tables
+from jaxreg.report.figures import counts, printer
+from jaxreg.report.tables import calibration, geometry, interventions, verdicts
 from jaxreg.robustness.verdict import CHECKS
 
 CLAIMS = [
@@ -151,7 +153,7 @@ def test_csv_numbers_equal_the_results(workdir):
     folder, frame = workdir / "report" / "tables", data.load([workdir]).frame
     assert {p.name for p in folder.iterdir()} == {
         *(f"{name}.csv" for name in ("main", "calibration", "differences", "summary", "trials", "interventions")),
-        *("regime.csv", "directions.csv", "cones.csv"),
+        *("errors.csv", "regime.csv", "directions.csv", "cones.csv"),
     }
     main = pd.read_csv(folder / "main.csv", keep_default_na=False)
     line = main[(main["hyperparameters"] == '{"epsilon": 0.3}') & (main["metric"] == "nll")].iloc[0]
@@ -176,7 +178,7 @@ def test_differences_are_paired_tests_with_the_floor(workdir):
 
 
 def test_every_error_stands_beside_its_floor_with_a_mark_inside_it(workdir, seen):
-    columns, lines = tables.error_lines(data.load([workdir]))
+    columns, lines = calibration.TABLES[1].lines(data.load([workdir]))
     assert [column.title for column in columns] == ["smECE", "floor"]
     assert [line.cells[1:] for line in lines] == [
         ["1.50 [1.00, 5.00]", "0.40–1.50"],
@@ -193,7 +195,7 @@ def test_what_people_say_of_the_examples_is_on_the_page(workdir):
 
 def test_one_colour_a_setting(workdir):
     loaded = data.load([workdir])
-    colours = [line.colour for line in tables.main_lines(loaded)[1]]
+    colours = [line.colour for line in tables.MAIN.lines(loaded)[1]]
     assert len(set(colours)) == 4
     assert {line.colour for line in tables.trial_lines(loaded)} == set(colours)
     assert [look.colour for look in palette.looks(loaded).values()] == colours
@@ -203,7 +205,7 @@ def test_what_is_absent_is_left_out_in_one_sentence(tmp_path):
     workdir = made_up.write(tmp_path / "w", seeds=1, arrays=False, curves=False)
     seen = Page(page.build([workdir], out=tmp_path / "elsewhere"))
     assert seen.text.count("Left out") == 1  # training
-    assert "±" not in "".join(cell for line in tables.main_lines(data.load([workdir]))[1] for cell in line.cells)
+    assert "±" not in "".join(cell for line in tables.MAIN.lines(data.load([workdir]))[1] for cell in line.cells)
     assert not (workdir / "report").exists()
     assert not list((tmp_path / "elsewhere" / "figures").glob("curves.*"))
 
@@ -226,7 +228,7 @@ def test_studies_join_and_stay_apart(tmp_path):
     assert list(joined.config) == ["digits [one]", "digits [two]"]
     assert len(joined.settings) == 2 * len(made_up.SETTINGS)
     assert joined.settings[0] == "digits [one]: none"
-    _, lines = tables.main_lines(joined)
+    _, lines = tables.MAIN.lines(joined)
     assert [line.cells[0] for line in lines] == ["2"] * 8
     assert len(set(palette.looks(joined).values())) == 8  # same regularizer, same colour, another line
     assert len({look.colour for look in palette.looks(joined).values()}) == 4
@@ -237,7 +239,7 @@ def test_studies_attacked_at_different_radii_show_both(tmp_path):
         made_up.write(tmp_path / name, settings=made_up.SETTINGS[:2], seeds=1, arrays=False, study=name, eps=(eps,))
         for name, eps in (("a", "0.1"), ("b", "0.03"))
     ]
-    titles = [column.title for column in tables.main_lines(data.load(parts))[0]]
+    titles = [column.title for column in tables.MAIN.lines(data.load(parts))[0]]
     assert {"robust % 0.1", "robust % 0.03"} < set(titles)
 
 
@@ -363,7 +365,7 @@ def test_a_sweep_is_compared_with_the_baseline_of_its_overrides(tmp_path):
 
 
 def test_the_regime_and_the_tables_of_geometry(workdir, seen):
-    tables_ = {table.name: (heads, lines) for table, heads, lines in tables.geometry_lines(data.load([workdir]))}
+    tables_ = {table.name: table.lines(data.load([workdir])) for table in geometry.TABLES}
     assert set(tables_) == {"regime", "directions", "cones"} <= set(seen.ids)
     told = {
         name: [[c.title for c in heads], *(line.cells[1:] for line in lines)]
@@ -386,12 +388,9 @@ def test_the_largest_residual_of_the_centers_is_told_and_marked(workdir):
     larger = far.assign(value=np.where(far["trial"] == "none-0-2", 2e-5, 1e-7))
 
     def table(frame):
-        (found,) = [
-            rest
-            for rest in tables.geometry_lines(dataclasses.replace(study, frame=frame))
-            if rest[0].name == "directions"
-        ]
-        return [dict(zip([column.title for column in found[1]], line.cells[1:])) for line in found[2]]
+        (directions,) = [one for one in geometry.TABLES if one.name == "directions"]
+        columns, lines = directions.lines(dataclasses.replace(study, frame=frame))
+        return [dict(zip([column.title for column in columns], line.cells[1:])) for line in lines]
 
     plain, more = table(study.frame), table(pd.concat([study.frame, near, larger]))
     assert [line["KKT"] for line in plain] == ["1.0e-06", "1.0e-05", "1.0e-04‡", "1.0e-03‡"]

@@ -6,7 +6,8 @@ import pytest
 
 matplotlib.use("Agg")
 
-from jaxreg.report import palette, radii
+from jaxreg.report import palette
+from jaxreg.report.figures import radii
 
 RNG = np.random.default_rng(0)
 MINIMAL = {

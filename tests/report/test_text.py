@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from jaxreg import results
-from jaxreg.report import columns, text
+from jaxreg.report import text
+from jaxreg.report.tables import MAIN, calibration, main
 
 
 @pytest.fixture(scope="module")
@@ -41,28 +42,28 @@ def test_some_differences_are_noise_and_some_are_not(frame):
 
 
 def test_the_table_of_calibration_shows_ece_with_interval_and_floor(frame):
-    found = text.calibration(frame)
+    found = text.printed(calibration.TABLES[0], frame)
     assert max(map(len, found.splitlines())) <= 120
     mean, _ = by_hand(frame, made_up.SETTINGS[0], "ece")
     assert f"{100 * mean:.2f} [{100 * mean - 0.4:.2f}, {100 * mean + 0.4:.2f}] 0.50–2.00" in " ".join(found.split())
     assert "2.50 [1.00, 5.00]≈ 0.40–1.50" in " ".join(found.split())  # 1 % from the baseline, floor up to 1.5 %
     assert "4.50 [1.00, 5.00] 0.40–1.50" in " ".join(found.split())
-    assert text.calibration(frame[frame["probe"] != "calibration"]) == ""
+    assert text.printed(calibration.TABLES[0], frame[frame["probe"] != "calibration"]) == ""
 
 
 def test_a_temperature_at_its_bracket_is_marked(frame):
     rows = frame[frame["metric"] == "temperature"]
     hit = rows["trial"] == rows["trial"].iloc[0]
     flags = rows.assign(metric="temperature_at_bracket", value=hit.astype(float))
-    assert "†" not in text.calibration(frame).split("\n\n")[0].rsplit("---", 1)[0]
-    body = text.calibration(pd.concat([frame, flags])).rsplit("---", 1)[0]
+    assert "†" not in text.printed(calibration.TABLES[0], frame).split("\n\n")[0].rsplit("---", 1)[0]
+    body = text.printed(calibration.TABLES[0], pd.concat([frame, flags])).rsplit("---", 1)[0]
     assert body.count("†") == 1
 
 
 @pytest.mark.parametrize("setting", made_up.SETTINGS)
 def test_table_equals_mean_and_sd_by_hand(frame, setting):
     """Also keeps two strengths of one regularizer apart: each has its own line with its own numbers."""
-    flat = " ".join(text.table(frame).split())
+    flat = " ".join(text.printed(MAIN, frame).split())
     expected = [3]
     for metric, digits, scale in (
         ("accuracy", 2, 100),
@@ -80,7 +81,7 @@ def test_table_equals_mean_and_sd_by_hand(frame, setting):
 
 
 def test_table_fits_a_terminal_and_names_every_setting(frame):
-    table = text.table(frame)
+    table = text.printed(MAIN, frame)
     assert max(map(len, table.splitlines())) <= 120
     assert "label_smoothing" in table
     assert "epsilon=0.3" in table
@@ -88,25 +89,25 @@ def test_table_fits_a_terminal_and_names_every_setting(frame):
 
 
 def test_one_seed_has_no_sd(frame):
-    body = text.table(frame[frame["seed"] == 0]).split("---\n")[1]
+    body = text.printed(MAIN, frame[frame["seed"] == 0]).split("---\n")[1]
     assert "±" not in body
     assert "label_smoothing(epsilon=0.1)" in body
 
 
 def test_a_missing_number_lowers_its_own_n(frame):
     lost = (frame["regularizer"] == "mixup") & (frame["metric"] == "nll") & (frame["seed"] == 1)
-    (line,) = [line for line in text.table(frame[~lost]).splitlines() if line.startswith("mixup")]
+    (line,) = [line for line in text.printed(MAIN, frame[~lost]).splitlines() if line.startswith("mixup")]
     assert line.count("(n=2)") == 1
 
 
 def test_two_studies_are_not_averaged(frame):
-    table = text.table(pd.concat([frame, frame.assign(study="cifar10", value=frame["value"] / 2)]))
+    table = text.printed(MAIN, pd.concat([frame, frame.assign(study="cifar10", value=frame["value"] / 2)]))
     assert "digits: none" in table
     assert "cifar10: none" in table
 
 
-def test_an_empty_study_has_an_empty_table(frame):
-    assert "setting" in text.table(frame.iloc[:0])
+def test_an_empty_study_has_no_table(frame):
+    assert text.printed(MAIN, frame.iloc[:0]) == ""
 
 
 @pytest.mark.parametrize(
@@ -123,15 +124,15 @@ def test_the_robust_accuracy_shown_first(frame, attacked, shown):
     rows = pd.concat(
         [frame.iloc[:1].assign(metric=f"robust_accuracy/{a}/{e}", value=v) for (a, e), v in attacked.items()]
     )
-    assert columns.headline_robust(rows, "test") == f"robust_accuracy/{shown}"
+    assert main.headline_robust(rows, "test") == f"robust_accuracy/{shown}"
 
 
 def test_no_attack_no_robust_column(frame):
     rows = frame[~frame["metric"].str.startswith("robust")]
-    assert columns.headline_robust(rows, "test") is None
-    assert "robust" not in text.table(rows)
+    assert main.headline_robust(rows, "test") is None
+    assert "robust" not in text.printed(MAIN, rows)
 
 
 def test_infinity_is_printed(frame):
     rows = frame.assign(value=np.where(frame["metric"] == "nll", np.inf, frame["value"]))
-    assert "inf" in text.table(rows)
+    assert "inf" in text.printed(MAIN, rows)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxreg.probe import Row
-from jaxreg.robustness import confidence, corruption_probe
+from jaxreg.measured import Row
+from jaxreg.robustness import attacked_calibration, corruption_probe
 from tests.calibration.data import softmax
 
 SIZE, CLASSES, KINDS = 400, 5, 24
@@ -19,7 +19,7 @@ def drawn():
     logits = (1.5 * x).astype(np.float32)  # log p(y | x) of equal priors
     logits[-1] *= 3
     names = [f"kind/{v}" for v in range(KINDS)]
-    (rows,) = confidence.rows(logits[None], labels, 7 + np.arange(SIZE), "attacked", names, "test")
+    (rows,) = attacked_calibration.rows(logits[None], labels, 7 + np.arange(SIZE), "attacked", names, "test")
     return logits, labels, {row.metric: row for row in rows}
 
 
@@ -49,7 +49,7 @@ def test_the_floor_is_that_of_a_simulation_in_float64(drawn, kind):
     p, random = softmax(drawn[0][kind]), np.random.default_rng(1)
     simulated = np.array([ece(p, random.random(SIZE) < p.max(-1)) for _ in range(300)])
     row = drawn[2][f"attacked_ece_floor/kind/{kind}"]
-    error = simulated.std() * np.sqrt(1 / confidence.DRAWS + 1 / len(simulated))
+    error = simulated.std() * np.sqrt(1 / attacked_calibration.DRAWS + 1 / len(simulated))
     assert abs(row.value - simulated.mean()) < 3.5 * error
     np.testing.assert_allclose([row.low, row.high], np.percentile(simulated, [2.5, 97.5]), atol=0.8 * simulated.std())
 
@@ -64,8 +64,8 @@ def test_perfect_models_are_inside_their_floor_and_one_too_sure_is_not(drawn):
 def test_draws_follow_the_ids_and_not_the_place(drawn):
     logits, labels, rows = drawn
     back = (logits[None, :1, ::-1], labels[::-1], (7 + np.arange(SIZE))[::-1], "attacked", ["kind/0"], "test")
-    (again,), (other,) = confidence.rows(*back), confidence.rows(*back, seed=1)
-    assert len(again) == len(other) == len(confidence.METRICS) + 1
+    (again,), (other,) = attacked_calibration.rows(*back), attacked_calibration.rows(*back, seed=1)
+    assert len(again) == len(other) == len(attacked_calibration.METRICS) + 1
     for one in again:
         np.testing.assert_allclose(*(np.array(row[2:], float) for row in (one, rows[one.metric])), atol=2e-6)
     *_, floor = other

@@ -133,8 +133,8 @@ def test_bad_use_is_named(images, name, severity, words):
 def test_the_probe_sees_every_trial_on_the_same_corrupted_images():
     import functools
 
-    from jaxreg import parallel
     from jaxreg.robustness import corruption_probe
+    from jaxreg.runtime import parallel
     from tests.robustness import nets
 
     x, rng = nets.images(12, shape=(8, 8, 1)), np.random.default_rng(1)

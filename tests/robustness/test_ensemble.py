@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxreg.robustness import ATTACKS, Suite, run_attack, run_suite
-from jaxreg.robustness.suites import SUITES, suite
+from jaxreg.robustness.attacks import SUITES, suite
 from tests.robustness import nets
 
 KEY, EPS = jax.random.key(4), 0.08

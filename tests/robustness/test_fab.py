@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxreg.robustness import fab, run_attack
-from jaxreg.robustness.attack import ATTACKS
+from jaxreg.robustness.attacks import ATTACKS
 from jaxreg.robustness.method import Row, Settings
 from jaxreg.robustness.search import targets_of
 from tests.robustness import nets

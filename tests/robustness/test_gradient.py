@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxreg.robustness import ATTACKS, run_attack
-from jaxreg.robustness.run import capacity
+from jaxreg.robustness.network import capacity
 from tests.robustness import nets
 
 KEY = jax.random.key(7)

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg import parallel
-from jaxreg.robustness import ATTACKS, bench, probe, programs, resume
+from jaxreg.robustness import ATTACKS, finished_calls, probe, trial
+from jaxreg.robustness import trials as bench
+from jaxreg.robustness.attacks import Suite
 from jaxreg.robustness.loop import Found
-from jaxreg.robustness.suites import Suite
+from jaxreg.runtime import parallel
 from tests.robustness import nets
 
 COUNT = 8
@@ -23,7 +24,7 @@ def test_finished_calls_are_not_done_again_and_others_are(tmp_path):
         calls.append(1)
         return Found(*(jnp.asarray(job["w"]) * i + chunk for i in range(5)))
 
-    kept = resume.remembered(call, tmp_path, "gradient", "linf")
+    kept = finished_calls.remembered(call, tmp_path, "gradient", "linf")
     job = {"w": np.ones(3, np.float32)}
     first, second = kept(job, np.int32(1)), kept(job, np.int32(1))
     assert len(calls) == 1
@@ -33,10 +34,10 @@ def test_finished_calls_are_not_done_again_and_others_are(tmp_path):
     kept(job, np.int32(2))
     kept(job, np.float32(1))
     assert len(calls) == 4
-    resume.remembered(call, tmp_path, "gradient", "l2")(job, np.int32(1))
-    resume.remembered(call, tmp_path, "square", "linf")(job, np.int32(1))
+    finished_calls.remembered(call, tmp_path, "gradient", "l2")(job, np.int32(1))
+    finished_calls.remembered(call, tmp_path, "square", "linf")(job, np.int32(1))
     assert len(calls) == 6
-    assert resume.remembered(call, None, "gradient", "linf") is call
+    assert finished_calls.remembered(call, None, "gradient", "linf") is call
 
 
 def asked(attack, **change):
@@ -51,8 +52,8 @@ def asked(attack, **change):
     digests = []
 
     def call(job, chunk):
-        digests.append(resume.digest((job, chunk), given["program"]))
-        zeros = np.zeros((1, programs.GROUP, COUNT))
+        digests.append(finished_calls.digest((job, chunk), given["program"]))
+        zeros = np.zeros((1, trial.GROUP, COUNT))
         return Found(zeros[..., None, None, None], zeros > 1, zeros - 1, zeros[:, 0], np.zeros(1))
 
     weights = {"w": np.ones((1, 4), given["dtype"])}
@@ -117,6 +118,6 @@ def test_another_norm_is_measured_anew_in_the_same_folder(tmp_path, trials):
 
 
 def test_another_network_is_told_apart(trials):
-    told = {programs.described(apply, trials, norm, (3, 3, 1)) for apply in (linear, scaled) for norm in ("linf", "l2")}
+    told = {trial.described(apply, trials, norm, (3, 3, 1)) for apply in (linear, scaled) for norm in ("linf", "l2")}
     assert len(told) == 4
-    assert programs.described(linear, trials, "l2", (3, 3, 1)) in told
+    assert trial.described(linear, trials, "l2", (3, 3, 1)) in told

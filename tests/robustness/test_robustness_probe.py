@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg import parallel
-from jaxreg.robustness import ATTACKS, probe, programs, run_attack
-from jaxreg.robustness.suites import Suite
+from jaxreg.robustness import ATTACKS, probe, run_attack, trial
+from jaxreg.robustness.attacks import Suite
+from jaxreg.runtime import parallel
 from tests.robustness import nets
 
 TRIALS, COUNT, RADII = 3, 21, (0.2, 0.05, 0.1)
@@ -104,7 +104,7 @@ def test_adversarial_examples_hold_what_the_masks_say(study, counted):
 def test_a_trial_among_others_equals_it_alone(study, counted):
     params, stats, images, labels = study
     model = jax.tree.map(lambda a: a[1], (params, stats))
-    key = programs.key_of(0, programs.Stream.ATTACK)
+    key = trial.key_of(0, trial.Stream.ATTACK)
     alone = run_attack(
         lambda x: apply(*model, x, train=False)[0],
         images,
@@ -223,7 +223,7 @@ def test_probabilities_are_refused_where_no_verdict_would_say_so(study, mesh):
 
 
 def test_small_class_counts_fit_the_suite():
-    from jaxreg.robustness.suites import suite
+    from jaxreg.robustness.attacks import suite
 
     three = suite("quick", 3).attacks
     assert three["apgd_t"].targets == 0

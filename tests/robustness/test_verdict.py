@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg import parallel
-from jaxreg.robustness import ATTACKS, diagnosis, evidence, probe, programs, verdict
-from jaxreg.robustness.bench import Bench, Data, Outcome, run_attack
-from jaxreg.robustness.evidence import Effort
-from jaxreg.robustness.suites import Suite
-from jaxreg.robustness.summary import read_verdict
+from jaxreg.robustness import ATTACKS, diagnosis, probe, trial, verdict, verdict_checks
+from jaxreg.robustness.attacks import Suite
+from jaxreg.robustness.rows import read_verdict
+from jaxreg.robustness.trials import Bench, Data, Outcome, run_attack
+from jaxreg.robustness.verdict_checks import Effort
+from jaxreg.runtime import parallel
 from tests.robustness import nets
 
 PLANTS = (
@@ -145,10 +145,10 @@ def test_checks_run_in_the_order_of_their_table(monkeypatch):
         held = np.zeros((1, len(radii), 4), bool)
         return Outcome(held, few.images[None, None], np.zeros((1, 4)), ~held, np.zeros(1))
 
-    monkeypatch.setattr(evidence, "run_attack", attack)
+    monkeypatch.setattr(verdict_checks, "run_attack", attack)
     few = Data(nets.images(4), np.zeros(4, int), np.arange(4), np.eye(4, dtype=np.float32)[None])
-    found = evidence._attacks(Bench((), None, {}, {}, 4, 0, "linf"), few, 0.1, np.ones((1, 4), bool), Effort())
-    assert asked == list(evidence.attacks_needed(Effort()).values())
+    found = verdict_checks._attacks(Bench((), None, {}, {}, 4, 0, "linf"), few, 0.1, np.ones((1, 4), bool), Effort())
+    assert asked == list(verdict_checks.attacks_needed(Effort()).values())
     assert list(found)[-3:] == ["steps", "restarts", "black_box"]
 
 
@@ -167,7 +167,7 @@ def test_two_passes_that_differ_are_told():
         return np.asarray(net(jnp.asarray(stacks[-1][0])))[None] + rng.normal(size=(1, 8, 4))
 
     table = Bench(({"none": np.zeros((1, 1), np.float32)}, {}), forward, {}, {}, 8, 0, "linf")
-    found = verdict.judge({k: float(v[0]) for k, v in evidence._outputs(table, few).items()})
+    found = verdict.judge({k: float(v[0]) for k, v in verdict_checks._outputs(table, few).items()})
     assert found.failed[0].name == "not_deterministic"
     assert "a random draw is left on" in found.reason
 
@@ -176,17 +176,17 @@ def test_a_weak_suite_is_told_by_more_steps_and_restarts():
     net = nets.mlp()
     few, effort = few_examples(net), Effort(queries=0)
     per_trial = functools.partial(parallel.per_trial, mesh=parallel.make_mesh(devices=jax.devices()[:1]))
-    call = programs.attack_program(lambda params, stats, x, train: (net(x),), per_trial, "gradient", "linf", 64)
+    call = trial.attack_program(lambda params, stats, x, train: (net(x),), per_trial, "gradient", "linf", 64)
     models = {"none": np.zeros((1, 1), np.float32)}, {}
     table = Bench(models, None, {"gradient": call}, {"gradient": effort.restarts}, 64, 0, "linf")
     weak = ATTACKS["pgd_ce"]._replace(steps=1, step_size=0.1)
-    radii, unbroken = np.float32([0.1]), programs.unbroken(few.clean, few.labels)
+    radii, unbroken = np.float32([0.1]), trial.unbroken(few.clean, few.labels)
     strong = run_attack(table, ATTACKS["pgd_margin"], radii, few, unbroken).robust[:, 0]
     for withstood, names in (
         (run_attack(table, weak, radii, few, unbroken).robust[:, 0], ["steps", "restarts"]),
         (strong, []),
     ):
-        numbers = evidence._attacks(table, few, 0.1, withstood, effort)
+        numbers = verdict_checks._attacks(table, few, 0.1, withstood, effort)
         assert [f.name for f in verdict.judge({k: float(v[0]) for k, v in numbers.items()}).failed] == names
 
 
@@ -201,8 +201,8 @@ def test_radius_zero_may_differ_in_a_tie_alone(monkeypatch, margin, share):
         hits[:, 0, 0] = True  # at radius 0, in another shape of the batch
         return Outcome(~hits, few.images[None, None], np.zeros((1, 4)), hits, np.zeros(1))
 
-    monkeypatch.setattr(evidence, "run_attack", attack)
-    found = evidence._attacks(Bench((), None, {}, {}, 4, 0, "linf"), few, 0.1, np.ones((1, 4), bool), Effort())
+    monkeypatch.setattr(verdict_checks, "run_attack", attack)
+    found = verdict_checks._attacks(Bench((), None, {}, {}, 4, 0, "linf"), few, 0.1, np.ones((1, 4), bool), Effort())
     assert found["zero_radius"] == share
 
 
@@ -223,7 +223,7 @@ def test_fine_levels_are_told_from_a_stopped_gradient(quantise, on_grid):
 
 def test_noise_of_the_diagnosis_belongs_to_examples(monkeypatch):
     monkeypatch.setattr(diagnosis, "diagnose", lambda logits_fn, images, labels, noise: noise)
-    look = programs.diagnosis_program(None, lambda fn: fn)
+    look = trial.diagnosis_program(None, lambda fn: fn)
     ids, x = np.arange(4, dtype=np.uint32), nets.images(4)
     seen = look(({}, {}), (x, np.zeros(4, int), ids, np.uint32(0)))
     np.testing.assert_array_equal(look(({}, {}), (x, np.zeros(4, int), ids[::-1], np.uint32(0)))[::-1], seen)

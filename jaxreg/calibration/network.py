@@ -1,0 +1,172 @@
+"""Calibration of one network in one call: logits [N, K] and labels [N] in, a number out, by the sums of the probe.
+
+Logits may be any floats, also log-probabilities (their softmax is the probabilities) of probabilities above 0; as far
+apart as float32 goes, differences beyond 1e16 count as 1e16. N examples and K classes of one call compile a program
+once, and later calls of that shape are fast. For many networks, or with intervals and floors: `evaluate`, `measure`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxreg.calibration import bins as binning
+from jaxreg.calibration import metrics, posthoc, selective, smooth_error, temperature
+from jaxreg.calibration.bins import BINS
+from jaxreg.calibration.ranking import ascend
+from jaxreg.calibration.temperature import Temperature
+from jaxreg.checks import Split, check_count, check_examples, check_logits, narrowed
+
+Arrays = np.ndarray | Array
+_sums: Callable[..., Any] = jax.jit(metrics.sums_of, static_argnums=3)
+_each: Callable[..., Any] = jax.jit(metrics.examples)
+
+
+def accuracy(logits_NK: Arrays, labels_N: Arrays) -> float:
+    """Share of examples whose largest logit is that of the label; of equal ones the first counts. In [0, 1]."""
+    return _summary(logits_NK, labels_N)["accuracy"]
+
+
+def nll(logits_NK: Arrays, labels_N: Arrays) -> float:
+    """Mean of -log p of the label, in nats."""
+    return _summary(logits_NK, labels_N)["nll"]
+
+
+def brier(logits_NK: Arrays, labels_N: Arrays) -> float:
+    """Mean of sum_k (p_k - y_k)^2, in [0, 2]: the sum over classes, twice the two-class score of scikit-learn."""
+    return _summary(logits_NK, labels_N)["brier"]
+
+
+def brier_parts(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> dict[str, float]:
+    """Brier = reliability - resolution + uncertainty + within, over bins of every class: by these four names.
+
+    References: Murphy, 1973, doi:10.1175/1520-0450(1973)012<0595:ANVPOT>2.0.CO;2.
+    """
+    names = ("reliability", "resolution", "uncertainty", "within")
+    found = _summary(logits_NK, labels_N, bins)
+    return {name: found[f"brier_{name}"] for name in names}
+
+
+def confidence_gap(logits_NK: Arrays, labels_N: Arrays) -> float:
+    """Mean confidence - accuracy, in [-1, 1]: above 0 over-confident."""
+    return _summary(logits_NK, labels_N)["confidence_gap"]
+
+
+def ece(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> float:
+    """Expected calibration error, sum_m n_m/N |acc_m - conf_m|, in [0, 1], over bins (l, u] of equal width.
+
+    References: Guo et al., 2017, https://arxiv.org/abs/1706.04599.
+    """
+    return _summary(logits_NK, labels_N, bins)["ece"]
+
+
+def ece_adaptive(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> float:
+    """ECE over bins that hold equally many examples; ties are shared in proportion, so their order means nothing.
+
+    References: Nguyen and O'Connor, 2015, https://arxiv.org/abs/1508.05154.
+    """
+    check_count("bins", bins, 1)
+    return float(_of_top(logits_NK, labels_N, _adaptive, bins))
+
+
+def ece_classwise(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> float:
+    """Mean over classes of the ECE of p_k against 1[label = k]; every bin counts, also that of small p.
+
+    References: Kull et al., 2019, https://arxiv.org/abs/1910.12656.
+    """
+    return _summary(logits_NK, labels_N, bins)["ece_classwise"]
+
+
+def ece_debiased(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> float:
+    """L2 calibration error less what the noise of each bin adds to it; see `bins.debiased`.
+
+    References: Kumar, Liang and Ma, 2019, https://arxiv.org/abs/1909.10155.
+    """
+    return _summary(logits_NK, labels_N, bins)["ece_debiased"]
+
+
+def mce(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> float:
+    """Maximum calibration error: the largest |acc_m - conf_m| of a bin that is not empty, however few it holds."""
+    return _summary(logits_NK, labels_N, bins)["mce"]
+
+
+def smece(logits_NK: Arrays, labels_N: Arrays) -> float:
+    """Smooth ECE: no bins, and a bandwidth chosen by the data.
+
+    References: Blasiok and Nakkiran, 2023, https://arxiv.org/abs/2309.12236.
+    """
+    return float(_of_top(logits_NK, labels_N, smooth_error.smece))
+
+
+def aurc(logits_NK: Arrays, labels_N: Arrays) -> float:
+    """Mean error rate among the n most confident, over all n: area under the risk-coverage curve, in [0, 1].
+
+    References: Geifman, Uziel and El-Yaniv, 2019, https://arxiv.org/abs/1805.08206.
+    """
+    return float(_of_top(logits_NK, labels_N, selective.aurc))
+
+
+def auroc(logits_NK: Arrays, labels_N: Arrays) -> float:
+    """P(a correct prediction is more confident than a wrong one), ties half; NaN where all are right or all wrong."""
+    return float(_of_top(logits_NK, labels_N, selective.auroc))
+
+
+def checked(logits_NK: Arrays, labels_N: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """Returns float32 logits and int32 labels. Raises ValueError: naming the first example that cannot be measured."""
+    given, labels = np.asarray(logits_NK), np.asarray(labels_N)
+    narrow = narrowed(given)
+    check_logits("logits", given, narrow, np.arange(len(labels)) if labels.ndim else labels)
+    if given.shape[1] < 2:
+        raise ValueError(f"logits must have at least 2 classes, got shape {given.shape}: give one a class.")
+    check_examples("labels", Split(given, labels).complete(), given.shape[1])
+    return narrow, labels.astype(np.int32)
+
+
+def _summary(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> dict[str, float]:
+    check_count("bins", bins, 1)
+    sums = _sums(*checked(logits_NK, labels_N), None, bins)
+    wide = jax.tree.map(lambda array: np.asarray(array, np.float64), sums)
+    return {name: float(value) for name, value in metrics.summary(wide).items()}
+
+
+def _of_top(logits_NK: Arrays, labels_N: Arrays, metric: Callable[..., Any], *static: int) -> Any:
+    each = _each(*checked(logits_NK, labels_N))
+    return _jitted(metric)(each.confidence, each.correct, jnp.ones_like(each.confidence), *static)
+
+
+def _adaptive(confidence_N: Array, correct_N: Array, mask_N: Array, bins: int) -> Array:
+    return binning.ece(binning.adaptive(ascend(confidence_N, correct_N, mask_N), bins))
+
+
+@functools.cache
+def _jitted(metric: Callable[..., Any]) -> Callable[..., Any]:
+    return jax.jit(metric, static_argnums=() if metric is not _adaptive else 3)
+
+
+_temperature: Callable[..., Any] = jax.jit(temperature.fit)
+_vector: Callable[..., Any] = jax.jit(posthoc.fit_vector)
+
+
+def fit_temperature(logits_NK: Arrays, labels_N: Arrays) -> Temperature:
+    """T in [0.01, 100] with the least NLL of z / T, its 95 % interval, and whether the search ended at its bracket.
+
+    Fit it on a validation split; divide other logits by `.value`. T < 1: the network was under-confident.
+
+    References: Guo et al., 2017, https://arxiv.org/abs/1706.04599.
+    """
+    return jax.tree.map(float, _temperature(*checked(logits_NK, labels_N)))
+
+
+def fit_vector_scaling(logits_NK: Arrays, labels_N: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """Scales a [K] and biases b [K] with the least NLL of a * z + b, pulled a little towards (1/T, 0).
+
+    References: Guo et al., 2017, https://arxiv.org/abs/1706.04599, section 4.2.
+    """
+    narrow, labels = checked(logits_NK, labels_N)
+    found = _vector(narrow, labels, jnp.ones(len(labels)), _temperature(narrow, labels).value)
+    scale, bias = np.split(np.asarray(found), 2)
+    return scale, bias

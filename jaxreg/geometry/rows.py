@@ -1,0 +1,139 @@
+"""From the arrays of one trial to the rows of the results table."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxreg.geometry.interventions import share_closed
+from jaxreg.geometry.scaling import FITTED, SCALES
+from jaxreg.measured import Measured, Row
+
+MEANS = (
+    "feature_norm",
+    "feature_rms",
+    "center_cosine",
+    "weight_cosine",
+    "mean_cosine",
+    "soft_center_cosine",
+    "nonnegative_center_cosine",
+    "center_cosine_centred",
+    "weight_cosine_centred",
+    "mean_cosine_centred",
+    "soft_center_cosine_centred",
+    "nonnegative_center_cosine_centred",
+    "center_angle",
+    "angular_margin",
+    "label_margin",
+)
+MARGIN_NOISE = 0.01  # radians: a smaller gap has no share
+CALIBRATION_NOISE = 0.002  # of ECE and NLL
+# Metrics, by how they begin, that mean something where all features are zero.
+PLAIN = ("feature_", "common_mode", "train_", "cone_by_construction", "classes", "width", "scaled_", "tempered_")
+KEPT = "train"  # the split that class means and collapse come from
+
+
+def measured(trial: Mapping[str, Any], labels: Mapping[str, np.ndarray], floor_known: bool = True) -> Measured:
+    """Rows and arrays of one trial from what `measure_trial` found.
+
+    `train_loss` and `train_loss_floor` are nan unless the floor is known. Where all features of a split are zero, so is
+    all of it that needs a direction; where those of train are, which gives centers and means, that of every split.
+    """
+    rows: list[Row] = []
+    for split, arrays in trial["examples"].items():
+        rows += example_rows(split, arrays, labels[split])
+        rows.append(Row(split, "common_mode", float(trial["common_mode"][split]), len(labels[split])))
+    count = len(labels[KEPT])
+    once = {**trial["collapse"], **trial["centers"], "cone_by_construction": trial["no_bias"]}
+    once |= trial["regime"]
+    if not floor_known:
+        once |= {"train_loss": math.nan, "train_loss_floor": math.nan}
+    once |= dict(zip(("classes", "width"), np.shape(trial["vectors"]["center"])))
+    rows += [Row(KEPT, name, float(value), count) for name, value in once.items()]
+    rows += scaling_rows(trial["scaling"], labels)
+    dead = {split for split, arrays in trial["examples"].items() if not np.any(arrays["feature_norm"])}
+    rows = [_undirected(row) if dead & {row.split, KEPT} else row for row in rows]
+    vectors = {f"class/{name}": array for name, array in trial["vectors"].items()}
+    return Measured(rows, _arrays(trial["examples"]) | vectors)
+
+
+def _undirected(row: Row) -> Row:
+    """The row of a split without any feature: nan unless its number asks for no direction."""
+    return row if row.metric.startswith(PLAIN) else Row(row.split, row.metric, math.nan, row.n)
+
+
+def scaling_rows(found: Mapping[str, Any], labels: Mapping[str, np.ndarray]) -> list[Row]:
+    """`scaled_ece/S`, `tempered_ece/S` and so on for each scale S, then those of the best scale and of temperature."""
+    rows = []
+    for name, value in found.items():
+        if np.ndim(value):
+            full = name if name.startswith("tempered_") else f"scaled_{name}"
+            rows += [Row("test", f"{full}/{s:.3g}", float(v), len(labels["test"])) for s, v in zip(SCALES, value)]
+        else:
+            split = "validation" if name.removesuffix("_at_bracket") in FITTED else "test"
+            rows.append(Row(split, name, float(value), len(labels[split])))
+    return rows
+
+
+def pair_rows(split: str, found: Mapping[str, Any], own: Mapping[str, Any], base: Mapping[str, Any]) -> list[Row]:
+    """What interventions on the baseline gave, and the share of each gap that they close (nan for a gap too small).
+
+    All are nan where every feature of either trial is zero: such features have no norm to swap and no way to turn.
+    """
+    count = len(own["examples"][split]["label_margin"])
+    alive = all(np.any(trial["examples"][split]["feature_norm"]) for trial in (base, own))
+    found = found if alive else dict.fromkeys(found, math.nan)
+    rows = [Row(split, name, float(value), count) for name, value in found.items()]
+    margins = [float(trial["examples"][split]["label_margin"].mean()) for trial in (base, own)]
+    gaps = {"margin": (*margins, MARGIN_NOISE)}
+    if own["scaling"]:
+        one = SCALES.index(1.0)
+        for name in ("ece", "nll"):
+            gaps[name] = (float(base["scaling"][name][one]), float(own["scaling"][name][one]), CALIBRATION_NOISE)
+    for name, (before, goal, noise) in gaps.items():
+        for change in ("norm_swap", "turn"):
+            share = share_closed(before, float(found[f"{change}_{name}"]), goal, noise)
+            rows.append(Row(split, f"{change}_{name}_share", share, count))
+    return rows
+
+
+def _arrays(examples: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    short = {"feature_norm": "norm"}
+    return {f"{split}/{short.get(k, k)}": v for split, found in examples.items() for k, v in found.items()}
+
+
+def example_rows(split: str, arrays: Mapping[str, np.ndarray], labels_N: np.ndarray) -> list[Row]:
+    """Means with their 95 % interval over examples; norms by class and by correctness; the quantiles of the cone."""
+    rows = [mean_row(split, name, arrays[name]) for name in MEANS]
+    rows.append(fraction_row(split, "cone_fraction", arrays["cone_fraction"]))
+    rows.append(fraction_row(split, "unturnable_fraction", arrays["angular_margin"] >= math.pi))
+    for name in ("cone_breakpoint", "cone_radius"):
+        for share in (50, 95, 100):
+            rows.append(Row(split, f"{name}/q{share}", float(np.percentile(arrays[name], share)), len(labels_N)))
+    rows.append(Row(split, "feature_norm_sd", float(np.std(arrays["feature_norm"])), len(labels_N)))
+    groups = {"correct": arrays["correct"], "wrong": ~arrays["correct"]}
+    groups |= {f"class/{k}": labels_N == k for k in np.unique(labels_N)}
+    for group, chosen in groups.items():
+        rows.append(mean_row(split, f"feature_norm/{group}", arrays["feature_norm"][chosen]))
+    return rows
+
+
+def mean_row(split: str, metric: str, values_N: np.ndarray) -> Row:
+    """Mean +- 1.96 standard errors; no interval below two examples, and nan for none."""
+    count = len(values_N)
+    if count == 0:
+        return Row(split, metric, math.nan, 0)
+    mean = float(np.mean(values_N, dtype=np.float64))
+    if count == 1:
+        return Row(split, metric, mean, 1)
+    half = 1.96 * float(np.std(values_N, ddof=1, dtype=np.float64)) / math.sqrt(count)
+    return Row(split, metric, mean, count, mean - half, mean + half)
+
+
+def fraction_row(split: str, metric: str, hits_N: np.ndarray) -> Row:
+    """A share with Wilson's 95 % interval, sound also at 0 and 1. Source: Wilson, 1927, doi:10.2307/2276774."""
+    count, share, z = len(hits_N), float(np.mean(hits_N, dtype=np.float64)), 1.96
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return Row(split, metric, share, count, max(middle - half, 0.0), min(middle + half, 1.0))

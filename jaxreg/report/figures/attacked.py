@@ -1,0 +1,57 @@
+"""Confidence under attack: is a network that is fooled still sure?"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jaxreg.report.data import StudyData
+from jaxreg.report.palette import Look, band, canvas, grid, looks
+from jaxreg.report.tables import differences
+
+PANELS = (("ece", "ECE %"), ("confidence", "mean confidence %"), ("confidence_gap", "confidence - accuracy, points"))
+
+
+def figure(data: StudyData) -> Figure | None:
+    """Draws ECE, confidence and their gap to accuracy at the points of the highest loss within a radius; 0: no attack.
+
+    None where nothing was attacked.
+    """
+    attacked = {metric: _over_radii(data, metric) for metric, _ in PANELS}
+    if attacked["ece"].empty:
+        return None
+    look = looks(data)
+    canvas_ = canvas(2.9, look, only=attacked["ece"]["setting"].unique())
+    axes = grid(canvas_, len(PANELS), len(PANELS))
+    for axis, (metric, title) in zip(axes, PANELS):
+        for setting, one in look.items():
+            rows = attacked[metric][attacked[metric]["setting"] == setting]
+            band(axis, rows.groupby("eps")["value"], one, scale=100, marker=4)
+        axis.set(title=title, xlabel="radius")
+    _mark(axes[0], attacked["ece"], data, look)
+    return canvas_
+
+
+def _mark(axis: Axes, ece: pd.DataFrame, data: StudyData, look: Mapping[str, Look]) -> None:
+    """Dashes at the mean upper end of each floor; an open marker where the difference to the baseline is noise."""
+    floors_ = _over_radii(data, "ece_floor")
+    inside = differences.noisy(data, ece["metric"].unique())
+    for setting, one in look.items():
+        ends = floors_[floors_["setting"] == setting].groupby("eps")["high"].mean()
+        axis.plot(ends.index, 100 * ends, "_", color=one.colour, markersize=8, markeredgewidth=0.9)
+    for (setting, metric), own in ece.groupby(["setting", "metric"], observed=True):
+        if (setting, metric) in inside:
+            one, at = look[setting], (own["eps"].iloc[0], 100 * own["value"].mean())
+            axis.plot(*at, one.marker, color=one.colour, markersize=5.5, markerfacecolor="white", zorder=4)
+
+
+def _over_radii(data: StudyData, metric: str) -> pd.DataFrame:
+    """The rows of a metric with their radius, the clean ones at 0."""
+    rows = data.frame[data.frame["split"] == data.split]
+    eps = rows["metric"].str.extract(rf"^attacked_{metric}/strongest/([^/]+)$")[0]
+    attacked = rows[eps.notna()].assign(eps=eps[eps.notna()].astype(float))
+    clean = data.values(metric).assign(eps=0.0)
+    joined = pd.concat([clean[clean["trial"].isin(attacked["trial"])], attacked])
+    return joined[np.isfinite(joined["value"])]

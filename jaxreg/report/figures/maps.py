@@ -1,0 +1,75 @@
+"""Maps of decision regions in the space of features: one trial of each setting, all on one scale.
+
+Of every setting the first trial whose features are alive: others have no directions to draw.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from jaxreg.geometry import map_figure, maps
+from jaxreg.geometry import over_training as snapshots
+from jaxreg.geometry.maps import Space
+from jaxreg.models.functional import Head
+from jaxreg.report.data import StudyData
+from jaxreg.runtime.files import read_arrays
+
+SHOWN = 6  # settings side by side: more cannot be read
+STEPS = 3  # maps of one trial over training
+ROWS = 4
+PLANE = "two centers"  # the one that needs least
+
+
+def over_training(data: StudyData) -> Figure | None:
+    """Draws one trial of each of the first settings at several steps; None where no snapshot was measured."""
+    rows: dict[str, dict[str, Space]] = {}
+    for row in _trials(data):
+        if row.setting not in rows:
+            spaces = _snapshots(data.arrays("over_training", row.study, row.trial))
+            if _alive(spaces.values()):
+                rows[row.setting] = spaces
+    shown = {name: rows[name] for name in data.settings if name in rows}
+    return map_figure.draw_rows(dict(list(shown.items())[:ROWS])) if shown else None
+
+
+def figure(data: StudyData) -> Figure | None:
+    """Draws one trial of each of the first settings; None where predictions or centers were not saved."""
+    spaces: dict[str, Space] = {}
+    for row in _trials(data):
+        space = _space(data, row) if row.setting not in spaces else None
+        if space is not None and _alive([space]):
+            spaces[row.setting] = space
+    shown = {name: spaces[name] for name in data.settings if name in spaces}
+    return map_figure.draw(dict(list(shown.items())[:SHOWN])) if shown else None
+
+
+def _trials(data: StudyData) -> Iterator[Any]:
+    return data.trials.sort_values("seed", kind="stable").itertuples()
+
+
+def _alive(spaces: Iterable[Space]) -> bool:
+    return any(not maps.absent(space, PLANE) for space in spaces)
+
+
+def _snapshots(arrays: Mapping[str, np.ndarray]) -> dict[str, Space]:
+    """The space at `STEPS` steps, evenly spread over the snapshots; none where fewer than two were kept."""
+    steps = snapshots.steps_of(arrays)
+    if len(steps) < 2:
+        return {}
+    places = np.unique(np.linspace(0, len(steps) - 1, STEPS).round().astype(int))
+    return {f"step {steps[i]:,}": snapshots.space(arrays, steps[i]) for i in places}
+
+
+def _space(data: StudyData, row: Any) -> Space | None:
+    centers_KD = data.array("geometry", row.study, row.trial, "class/center")
+    if centers_KD is None:
+        return None
+    folder = data.homes[row.study, row.trial, "geometry"] / "predictions" / row.trial
+    if not (folder / f"{data.split}.npz").exists():
+        return None
+    seen, head = read_arrays(folder / f"{data.split}.npz"), read_arrays(folder / "head.npz")
+    last = Head(jnp.asarray(head["kernel"]), jnp.asarray(head["bias"]))
+    return Space(seen["features"], seen["labels"], last, centers_KD)

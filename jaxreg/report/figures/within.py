@@ -1,0 +1,45 @@
+"""Within each trial: how the cosine to the center goes with the smallest radius that fools, a dot a trial."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from jaxreg import claims, statistics
+from jaxreg.report import within
+from jaxreg.report.data import StudyData
+from jaxreg.report.figures.seeds import names
+from jaxreg.report.palette import WIDTH, looks
+
+
+def figure(data: StudyData) -> Figure | None:
+    """Draws the rank correlation of every trial, and the mean of its setting with its interval; None without any."""
+    found = _by_setting(data)
+    if not found:
+        return None
+    look, shown = looks(data), names(data)
+    figure_ = Figure(figsize=(WIDTH, 0.9 + 0.45 * len(found)), layout="constrained")
+    axis = figure_.subplots()
+    for place, (setting, value_T) in enumerate(found.items()):
+        one, mean = look[setting], statistics.effect(value_T, np.zeros_like(value_T))
+        spread = place + 0.24 + 0.1 * np.linspace(-1, 1, len(value_T))
+        axis.plot(value_T, spread, one.marker, color=one.colour, markersize=4, alpha=0.6, mew=0)
+        axis.plot([mean.low, mean.high], [place - 0.1] * 2, color=one.colour, linewidth=2)
+        axis.plot(mean.difference, place - 0.1, one.marker, mfc="white", mec=one.colour, markersize=7, mew=1.6)
+    axis.axvline(0, color="black", linewidth=0.8)
+    axis.set_yticks(range(len(found)), [shown[setting] for setting in found])
+    axis.set(
+        ylim=(len(found) - 0.5, -0.5), xlabel="rank correlation over examples: cosine to the center, minimal radius"
+    )
+    left, right = axis.get_xlim()
+    axis.set_xlim(max(left, -1.02), min(right, 1.02))  # the interval of few trials reaches beyond what can be
+    axis.grid(False, axis="y")
+    return figure_
+
+
+def _by_setting(data: StudyData) -> dict[str, np.ndarray]:
+    """The finite numbers of the trials, by setting in their order."""
+    measured, found = within.by_setting(data), {}
+    for key in data.keys.set_index("setting").loc[data.settings].itertuples():
+        value_T = np.array(measured.get((key.study, claims.label(key.regularizer, key.hyperparameters)), ()), float)
+        if np.isfinite(value_T).any():
+            found[str(key.Index)] = value_T[np.isfinite(value_T)]
+    return found

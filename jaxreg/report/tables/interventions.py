@@ -1,0 +1,125 @@
+"""How much of each gap to the baseline an intervention on the baseline closes, as a table."""
+
+from collections.abc import Collection, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from jaxreg.calibration import floors
+from jaxreg.geometry.interventions import share_closed
+from jaxreg.geometry.rows import CALIBRATION_NOISE, MARGIN_NOISE
+from jaxreg.report.data import StudyData
+from jaxreg.report.palette import looks
+from jaxreg.report.tables.differences import MARK
+from jaxreg.statistics import BASELINE, baseline_of
+
+CHANGES = {"norm_swap": "its mean norm", "turn": "its mean angle to the center"}
+
+
+class Gap(NamedTuple):
+    """A metric in which a setting and its baseline differ; a difference of `noise` or less has no share."""
+
+    metric: str
+    title: str
+    scale: float
+    noise: float
+
+
+GAPS = {
+    "ece": Gap("scaled_ece/1", "ECE %", 100, CALIBRATION_NOISE),  # at least: the noise floor counts where it is known
+    "nll": Gap("scaled_nll/1", "NLL", 1, CALIBRATION_NOISE),
+    "margin": Gap("label_margin", "margin", 1, MARGIN_NOISE),
+}
+COLUMNS = ("the baseline gets", "metric", "baseline", "changed baseline", "setting", "gap closed", "n")
+NUMBERS = ["setting", "change", "metric", "baseline", "changed", "own", "closed", "least", "greatest", "n"]
+NUMBERS += ["inside_floor"]
+NOTE = (
+    "The baseline at the same seed and overrides is given the mean norm of a setting, or turned to its mean angle to "
+    "the class centers. Means over seeds; gap closed: (baseline - changed) / (baseline - setting) of these means, with "
+    "the lowest and highest seed where every gap is large enough for a share; –: the gap is inside the noise floor of "
+    f"ECE, or too small. {MARK}: the ECE of the setting differs from the baseline's by less than the noise floor; no "
+    "mark where none was measured, as of the changed baseline, whose difference may be noise as well. Margin: signed "
+    "angular margin, rad."
+)
+
+
+class Line(NamedTuple):
+    """One line: the setting, its colour, the printed cells."""
+
+    setting: str
+    colour: str
+    cells: list[str]
+
+
+def lines(data: StudyData) -> list[Line]:
+    """Returns a line a setting, intervention and gap; none where no trial had a baseline."""
+    look, table = looks(data), numbers(data)
+    return [
+        Line(row.setting, look[row.setting].colour, [row.change, row.metric, *_texts(row), str(row.n)])
+        for row in table.itertuples()
+    ]
+
+
+def numbers(data: StudyData) -> pd.DataFrame:
+    """Returns the same in numbers: setting, change, metric, baseline, changed, own, closed, least, greatest, n,
+    inside_floor (of own - baseline; none where no floor is known).
+    """
+    wanted = [gap.metric for gap in GAPS.values()] + [f"{change}_{gap}" for change in CHANGES for gap in GAPS]
+    rows = data.frame[(data.frame["split"] == data.split) & data.frame["metric"].isin([*wanted, floors.FLOORS["ece"]])]
+    changed = set(rows.loc[rows["metric"].str.startswith(tuple(CHANGES)), "setting"])
+    table = rows.pivot(index=["setting", "seed"], columns="metric", values="value").reindex(columns=wanted)
+    tables = {name: own.droplevel("setting") for name, own in table.groupby(level="setting", sort=False)}
+    ends = floors.ends(rows, ["setting"])
+    found = []
+    for setting, base in _pairs(data, changed):
+        known = [ends[key] for side in (setting, base) if (key := (side, floors.FLOORS["ece"])) in ends]
+        floor = floors.reach("ece", known)
+        before, own = (dict(zip(wanted, one.to_numpy().T)) for one in _same_seeds(tables[base], tables[setting]))
+        for change, told in CHANGES.items():
+            for name, gap in GAPS.items():
+                reach = floor if name == "ece" else np.nan
+                sides = (before[gap.metric], own[f"{change}_{name}"], own[gap.metric])
+                numbers_ = _numbers(np.stack(sides, 1), gap, reach)
+                found += [(setting, told, gap.title, *numbers_)] if numbers_ else []
+    return pd.DataFrame(found, columns=NUMBERS).astype({"inside_floor": "boolean"})
+
+
+def _pairs(data: StudyData, settings: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Each of the settings beside its baseline: `none` with the same overrides, in the same study."""
+    keys = {row.setting: row for row in data.frame.drop_duplicates("setting").itertuples()}
+    plain = {(key.study, key.hyperparameters): name for name, key in keys.items() if key.regularizer == BASELINE}
+    for setting in [name for name in data.settings if name in settings]:
+        own = keys[setting]
+        known = [(BASELINE, given) for study, given in plain if study == own.study]
+        base = baseline_of((own.regularizer, own.hyperparameters), known)
+        if base is not None:
+            yield setting, plain[own.study, base[1]]
+
+
+def _same_seeds(base: pd.DataFrame, own: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    return base if base.index.equals(own.index) else base.reindex(own.index), own
+
+
+def _numbers(sides_S3: np.ndarray, gap: Gap, floor: float) -> tuple[Any, ...] | None:
+    """Of a metric before, changed and after: means, the share closed, its least and greatest over seeds, n, whether
+    the means before and after differ by less than the floor (None without one); or None without seeds.
+
+    The shares are nan inside the noise.
+    """
+    sides_S3 = sides_S3[np.isfinite(sides_S3).all(1)]
+    if not len(sides_S3):
+        return None
+    means, noise = sides_S3.mean(0), np.fmax(gap.noise, floor)
+    closed = share_closed(means[0], means[1], means[2], noise)
+    shares = [share_closed(one, moved, other, noise) for one, moved, other in sides_S3]
+    range_ = (min(shares), max(shares)) if np.isfinite(shares).all() else (np.nan, np.nan)
+    inside = None if np.isnan(floor) else floors.inside(means[2] - means[0], floor)
+    return (*(gap.scale * means), closed, *range_, len(sides_S3), inside)
+
+
+def _texts(row: Any) -> list[str]:
+    sides = [f"{side:z.3f}" for side in (row.baseline, row.changed, row.own)]
+    sides[2] += MARK if pd.notna(row.inside_floor) and row.inside_floor else ""
+    spread = "" if pd.isna(row.least) else f" [{row.least:z.0%}, {row.greatest:z.0%}]"
+    return [*sides, "–" if pd.isna(row.closed) else f"{row.closed:z.0%}{spread}"]

@@ -1,0 +1,47 @@
+"""Being stopped from outside: SIGTERM and SIGUSR1 ask for a checkpoint and an exit that says "requeue me".
+
+A signal at one process of a job stops all of them, at the same step.
+"""
+
+import signal
+from types import FrameType
+
+from jaxreg.runtime import hosts, parallel
+
+REQUEUE = 75  # EX_TEMPFAIL of sysexits.h: a scheduler may start the same command again
+
+
+class Preempted(Exception):
+    """The run was asked to stop; all that was finished is saved, and the same command goes on from there."""
+
+
+class Preemption:
+    """Remembers that a stop was asked for, until the work reaches a place where nothing is lost."""
+
+    def __init__(self) -> None:
+        self._noted = False
+        self._answer = lambda: False
+
+    def listen(self) -> None:
+        """Takes over SIGTERM, and SIGUSR1 (which Slurm can send ahead of a time limit)."""
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._noted = True
+
+    def is_due(self) -> bool:
+        """Whether a stop was asked for; among several processes, of any of them, before the call before this one.
+
+        So the question is under way while the devices work, and nobody waits for the answer. All processes must ask
+        at the same places.
+        """
+        if hosts.count() == 1:
+            return self._noted
+        answer, self._answer = self._answer, parallel.ask_all(self._noted)
+        return answer()
+
+    def check(self) -> None:
+        """Raises `Preempted` if a stop is due."""
+        if self.is_due():
+            raise Preempted

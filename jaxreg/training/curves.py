@@ -1,0 +1,88 @@
+"""Training curves: one table a program for the report, TensorBoard events a trial for the impatient."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from etils import epath
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+
+from jaxreg.runtime import hosts
+from jaxreg.runtime.files import write_whole
+from jaxreg.spec import TrialSpec
+from jaxreg.training.program import Program
+from jaxreg.training.step import Metrics
+
+METRICS = tuple(Metrics.__dataclass_fields__)
+
+
+class Curves:
+    """The curves of one program: a row a trial and dispatch, each a mean over its steps; written by process 0."""
+
+    def __init__(self, directory: epath.PathLike, program: Program, start: int) -> None:
+        """Goes on after step `start`; whatever an interrupted run wrote beyond it is dropped."""
+        self.directory, self.trials = epath.Path(directory), program.trials
+        self.path = self.directory / f"{program.id}.parquet"
+        self._frames = [frame[frame.step <= start] for frame in [read(self.path)] if start > 0 and frame is not None]
+        written = self.trials if hosts.is_first() else ()
+        self._writers = [_writer(self.directory / "tensorboard" / t.id, start) for t in written]
+
+    def add(self, step: int, metrics: Metrics) -> None:
+        """Adds the metrics [T, S] of the steps that end with `step`."""
+        means = {name: np.asarray(getattr(metrics, name), np.float64).mean(1) for name in METRICS}
+        self._frames.append(_frame(self.trials, step, means))
+        for i, writer in enumerate(self._writers):
+            for name in METRICS:
+                writer.write_event(_event(step, f"train/{name}", means[name][i]))
+
+    def save(self) -> None:
+        """Writes the table and flushes the events."""
+        if self._frames:
+            write_whole(self.path, pd.concat(self._frames, ignore_index=True).to_parquet(index=False))
+        for writer in self._writers:
+            writer.flush()
+
+    def close(self) -> None:
+        """Saves, and closes the event files."""
+        self.save()
+        for writer in self._writers:
+            writer.close()
+
+
+def read(path: epath.Path) -> pd.DataFrame | None:
+    """The table of one program, None where there is none yet."""
+    return pd.read_parquet(path) if path.exists() else None
+
+
+def _writer(directory: epath.Path, start: int) -> EventsWriter:
+    """An event file; TensorBoard hides what an interrupted run wrote after step `start`.
+
+    Written in this thread: one of its own would end at a full disk, and the training wait for it for ever.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    writer = EventsWriter(str(directory / "events"), f".{start}")
+    if start:
+        begun = SessionLog(status=SessionLog.START)
+        writer.write_event(Event(wall_time=time.time(), step=start + 1, session_log=begun))
+    return writer
+
+
+def _event(step: int, name: str, value: float) -> Event:
+    shown = Summary(value=[Summary.Value(tag=name, simple_value=value)])
+    return Event(wall_time=time.time(), step=step, summary=shown)
+
+
+def _frame(trials: Sequence[TrialSpec], step: int, means: dict[str, np.ndarray]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "trial": [t.id for t in trials],
+            "regularizer": [t.regularizer.name for t in trials],
+            "hyperparameters": [t.hyperparameters for t in trials],
+            "seed": [t.seed for t in trials],
+            "step": step,
+            **means,
+        }
+    )
