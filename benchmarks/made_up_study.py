@@ -19,7 +19,6 @@ from jaxreg import config as configs
 from jaxreg import results, sweeps
 from jaxreg.jobs import directory as jobs
 from jaxreg.jobs import packing
-from jaxreg.report import within
 from jaxreg.training.program import programs_of
 
 ROOT = Path(__file__).parents[1]
@@ -45,13 +44,13 @@ def make(directory, pattern, rates, decays, seeds, size):
     curves = pd.concat(pd.read_parquet(path) for path in pattern.glob("curves/*.parquet"))
     rng = np.random.default_rng(0)
     for workdir, job in zip(workdirs, cut):
-        names = [t.regularizer.name for t in job.trials], [results.canonical(t.hyperparameters) for t in job.trials]
+        names = [t.regularizer.name for t in job.trials], [t.setting.hyperparameters for t in job.trials]
         ids, seeds_ = [t.id for t in job.trials], [t.seed for t in job.trials]
         own = pd.DataFrame(dict(zip(IDENTITY, (ids, *names, seeds_)))).assign(program=[programs[i] for i in ids])
         own = own.assign(like=likes(own, rows, rng))
         leave(Path(workdir), own, rows.assign(study=found.name), curves, rng)
         link(Path(workdir), pattern, own)
-        within.gather(workdir)
+        results.gather(workdir)
         jobs.finish(workdir, plain)
     return len(trials)
 

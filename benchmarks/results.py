@@ -30,7 +30,7 @@ from etils import epath
 
 from jaxreg import claims, results, study
 from jaxreg.jobs import directory as jobs
-from jaxreg.report import data, page, within
+from jaxreg.report import data, page
 
 
 def steps_of(directory):
@@ -45,7 +45,7 @@ def steps_of(directory):
         "join": lambda: results.select(workdirs),
         "summary": lambda: results.summary(found.frame),
         "load": lambda: data.load([directory]),
-        "claims": lambda: claims.evaluate(found.frame, within.by_setting(found)),
+        "claims": lambda: claims.evaluate(found.frame),
         "page": lambda: page.build([directory]),
         "report": lambda: study.report([directory]),
     }

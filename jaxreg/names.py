@@ -1,43 +1,53 @@
-"""Intervals of a share of examples, and the names of the numbers in the results table."""
+"""The grammar of metric names, METRIC[/of...][@step]: made and read here alone.
 
-import math
-from collections.abc import Sequence
+robust_accuracy/pgd_ce/0.1    of an attack and a radius
+feature_norm/class/3          of a class
+over_training/nc1@54          of another metric, at a step
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Self
 
 import numpy as np
-
-Z = 1.959963984540054  # 97.5 % quantile of the normal law
-
-
-def wilson(count: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a share `count / total`, sensible at 0 and 1, where the normal one has no width.
-
-    Raises: ValueError: if there are no examples.
-    References: Wilson, 1927, https://doi.org/10.1080/01621459.1927.10502953.
-    """
-    if total < 1:
-        raise ValueError(f"a share needs at least 1 example, got {total}.")
-    share, weight = count / total, Z**2 / total
-    middle = (share + weight / 2) / (1 + weight)
-    half = Z * math.sqrt(share * (1 - share) / total + weight / (4 * total)) / (1 + weight)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
 
 DIGITS = 4  # of a radius in a name
 
 
-def digits_of(radii: Sequence[float] | np.ndarray) -> int:
-    """The significant digits that names of radii take: four, or as many as tell all of them apart."""
-    distinct = sorted({float(eps) for eps in radii})
-    return next(
-        digits for digits in range(DIGITS, 18) if len({radius_text(eps, digits) for eps in distinct}) == len(distinct)
-    )
+class MetricName(NamedTuple):
+    """A name taken apart; `str` puts it together."""
+
+    metric: str
+    of: tuple[str, ...] = ()
+    step: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The parts of a name of the results table."""
+        rest, _, step = text.partition("@")
+        metric, *of = rest.split("/")
+        return cls(metric, tuple(of), int(step) if step else None)
+
+    def __str__(self) -> str:
+        return "/".join((self.metric, *self.of)) + ("" if self.step is None else f"@{self.step}")
+
+    def changed(self, start: str = "", end: str = "") -> str:
+        """The name of the same with START and END around its metric: `ece/mean` -> `corruption_ece_floor/mean`."""
+        return str(self._replace(metric=f"{start}{self.metric}{end}"))
 
 
-def radius_text(eps: float, digits: int = DIGITS) -> str:
-    """A radius as the results table names it (8/255 is 0.03137)."""
-    return f"{float(eps):.{digits}g}"
+def named(metric: str, *of: object, step: int | None = None) -> str:
+    """Returns the name of a metric of something, at a step: `robust_accuracy` of `pgd_ce` and 0.1."""
+    return str(MetricName(metric, tuple(map(str, of)), step))
 
 
-def metric(attack: str, eps: float, digits: int = DIGITS) -> str:
-    """The name of a robust accuracy in the results table."""
-    return f"robust_accuracy/{attack}/{radius_text(eps, digits)}"
+def those(names: Iterable[str], metric: str, parts: int) -> dict[str, MetricName]:
+    """Of `names` those of one metric, of so many parts, taken apart."""
+    found = {name: MetricName.parse(name) for name in names if name.startswith(metric)}
+    return {name: one for name, one in found.items() if one.metric == metric and len(one.of) == parts}
+
+
+def radius_texts(radii: Sequence[float] | np.ndarray) -> list[str]:
+    """How names spell radii: with four significant digits, or as many as tell all of them apart (8/255 is 0.03137)."""
+    distinct = {float(eps) for eps in radii}
+    digits = next(d for d in range(DIGITS, 18) if len({f"{eps:.{d}g}" for eps in distinct}) == len(distinct))
+    return [f"{float(eps):.{digits}g}" for eps in radii]

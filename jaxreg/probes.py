@@ -11,13 +11,12 @@ from jaxreg import data
 from jaxreg.calibration import human
 from jaxreg.calibration import probe as calibration
 from jaxreg.checks import check_apart
-from jaxreg.geometry import interventions, norms, over_training
+from jaxreg.geometry import displacement, norms, over_training
 from jaxreg.geometry import probe as geometry
 from jaxreg.geometry.attack_path import measure_path
-from jaxreg.geometry.displacement import measure_displacement as measure_moved
 from jaxreg.measured import Measured, Row
 from jaxreg.models import head as last_layer
-from jaxreg.regularizers import Regularizer, compose
+from jaxreg.regularizers import has_floor, smoothing_of
 from jaxreg.robustness import corruption_probe as corruptions
 from jaxreg.robustness import probe as robustness
 from jaxreg.robustness.attacks import check as check_attack
@@ -78,7 +77,7 @@ def measure_robustness(trained: Trained, spec: RobustnessSpec) -> list[Measured]
     test, scale = trained.dataset.splits["test"], np.float32(trained.dataset.scale)
     test = test[: spec.examples or len(test)]
     run, count = trained.run, len(trained.program.trials)
-    sources = [i if b == interventions.NO_BASELINE else b for i, b in enumerate(trained.baselines)]
+    sources = [i if b is None else b for i, b in enumerate(trained.baselines)]
     sources += [count - 1] * (parallel.padded(count, run.mesh) - count)
     with _AttackProgress(trained) as progress:
         return robustness.measure(
@@ -139,8 +138,9 @@ def measure_geometry(trained: Trained, spec: GeometrySpec) -> list[Measured]:
     """Norms, class centers, cones, margins, collapse, scaling and interventions on the features of every split."""
     found = {name: trained.predictions(name) for name in SPLITS}
     splits = {name: geometry.Split(p.features, p.labels) for name, p in found.items()}
-    smoothing = [dict(t.regularizer.hyperparameters).get("epsilon", 0.0) for t in trained.measured]
-    floor_known = [_has_floor(t.regularizer.name) for t in trained.measured]
+    chosen_T = [t.regularizer for t in trained.measured]
+    smoothing = [smoothing_of(r.name, dict(r.hyperparameters)) or 0.0 for r in chosen_T]
+    floor_known = [has_floor(r.name) for r in chosen_T]
     return geometry.measure(
         splits,
         trained.head.kernel,
@@ -151,12 +151,6 @@ def measure_geometry(trained: Trained, spec: GeometrySpec) -> list[Measured]:
         baselines=trained.baselines,
         mesh=trained.run.mesh,
     )
-
-
-def _has_floor(regularizer: str) -> bool:
-    """Whether its loss is the cross-entropy to targets of the label alone: it cannot fall below their entropy."""
-    whole, idle = compose(regularizer), Regularizer()
-    return whole.mix is idle.mix and whole.loss is idle.loss
 
 
 def measure_displacement(trained: Trained, specs: tuple[RobustnessSpec, GeometrySpec]) -> list[Measured]:
@@ -170,10 +164,17 @@ def measure_displacement(trained: Trained, specs: tuple[RobustnessSpec, Geometry
     pair = (clean.features[:, :count], attacked, clean.labels[:count])
     test = np.asarray(trained.dataset.splits["test"][:count].images, np.float32) / np.float32(trained.dataset.scale)
     differs = np.any(images != test, axis=(2, 3, 4))
-    moved = measure_moved(*pair, head.kernel, head.bias, centers, differs_TN=differs, mesh=trained.run.mesh)
+    moved = displacement.measure_displacement(
+        *pair, head.kernel, head.bias, centers, differs_TN=differs, mesh=trained.run.mesh
+    )
     paths = _paths(trained, centers, radius, specs[0].norm)
     at = Row("test", "adversarial_eps", radius, count)
-    return [one._replace(rows=[*one.rows, at, *path]) for one, path in zip(moved, paths)]
+    cosines = [arrays["test/center_cosine"][:count] for arrays in trained.arrays("geometry")]
+    related = [
+        [displacement.relation(cosine_N, arrays["min_eps"])] if "min_eps" in arrays else []
+        for cosine_N, arrays in zip(cosines, saved)
+    ]
+    return [one._replace(rows=[*one.rows, at, *path, *own]) for one, path, own in zip(moved, paths, related)]
 
 
 def _middle_radius(epsilons: Sequence[float]) -> float:
@@ -226,8 +227,8 @@ def measure_over_training(trained: Trained, spec: GeometrySpec) -> list[Measured
 def _first_seeds(program: Program) -> list[int]:
     """The trials of the lowest seed of each setting: one of each is enough to draw."""
     trials = program.trials
-    lowest = {t.hyperparameters + t.regularizer.name: t.seed for t in sorted(trials, key=lambda t: -t.seed)}
-    return [i for i, t in enumerate(trials) if t.seed == lowest[t.hyperparameters + t.regularizer.name]]
+    lowest = {t.setting: t.seed for t in sorted(trials, key=lambda t: -t.seed)}
+    return [i for i, t in enumerate(trials) if t.seed == lowest[t.setting]]
 
 
 class Probe(NamedTuple):

@@ -4,9 +4,8 @@
 which a model that is never fooled is fooled) and are stored as they are.
 """
 
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from etils import epath
 
 from jaxreg.measured import Row
 from jaxreg.runtime.files import write_whole
+from jaxreg.setting import Setting
 from jaxreg.spec import SpecError, require
 
 SCHEMA = pa.schema(
@@ -41,7 +41,6 @@ SCHEMA = pa.schema(
 TEXTS = [field.name for field in SCHEMA if field.type == pa.string()]  # few texts, each many times
 CODED = pa.schema([f.with_type(pa.dictionary(pa.int32(), pa.string())) if f.name in TEXTS else f for f in SCHEMA])
 SETTING = ["study", "regularizer", "hyperparameters"]
-UNSAID = (("per_batch", 0),)  # in labels: draws are per example by default
 MEASURED = ["study", "trial", "probe"]  # what a probe leaves at once
 NUMBER = ["study", "trial", "split", "probe", "metric"]  # what names one number
 
@@ -52,28 +51,14 @@ class Origin(NamedTuple):
     study: str
     program: str
     trial: str
-    regularizer: str
-    hyperparameters: Mapping[str, Any] | str  # a mapping, or the same as JSON
+    setting: Setting
     seed: int
 
 
 def rows_to_table(origin: Origin, probe: str, rows: Iterable[Row]) -> pa.Table:
     """Returns what `probe` found for one trial as rows of the results table (join trials with `pa.concat_tables`)."""
-    head = origin._asdict() | {"hyperparameters": canonical(origin.hyperparameters), "probe": probe}
+    head = origin._asdict() | origin.setting._asdict() | {"probe": probe}
     return pa.Table.from_pylist([head | _plain(row) for row in rows], schema=SCHEMA)
-
-
-def canonical(hyperparameters: Mapping[str, Any] | str) -> str:
-    """Returns one JSON text for equal hyperparameters (a mapping or JSON), whatever the order of their keys."""
-    values = json.loads(hyperparameters) if isinstance(hyperparameters, str) else dict(hyperparameters)
-    return json.dumps(values, sort_keys=True)
-
-
-def label(regularizer: str, hyperparameters: Mapping[str, Any] | str) -> str:
-    """Returns the name of a setting as people read it: `label_smoothing(epsilon=0.1)`; plain `none` without any."""
-    values = json.loads(canonical(hyperparameters))
-    inside = ", ".join(f"{name}={_short(value)}" for name, value in values.items() if (name, value) not in UNSAID)
-    return f"{regularizer}({inside})" if inside else regularizer
 
 
 def write(path: epath.PathLike, table: pa.Table) -> None:
@@ -185,12 +170,6 @@ def _plain(row: Row) -> dict[str, Any]:
 
 def _null_if_nan(value: Any) -> float | None:
     return None if value is None or np.isnan(value) else float(value)
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float) and float(f"{value:g}") == value:
-        return f"{value:g}"
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _read_table(path: epath.Path) -> pa.Table:

@@ -7,13 +7,11 @@ import json
 import re
 from typing import Any, Literal
 
+from jaxreg.setting import Setting
+
 
 class SpecError(ValueError):
     """A config that cannot run: one line that names the value, the rule and the cure."""
-
-
-# What overrides of a sweep set, beside seeds and regularizers.
-SWEPT = ("dataset", "model", "optimizer", "batch_size", "steps")
 
 
 def require(holds: bool, message: str) -> None:
@@ -131,13 +129,13 @@ class TrialSpec:
         return f"{self.regularizer.name}-s{self.seed}-{digest(fields)}"
 
     @property
-    def hyperparameters(self) -> str:
-        """The setting within a study, as JSON: the regularizer's hyperparameters and the sweep's overrides.
+    def setting(self) -> Setting:
+        """The trial without its seed: the regularizer's hyperparameters and the sweep's overrides.
 
         `per_batch` is named only where it is on: it is off in nearly every study.
         """
         shown = {k: v for k, v in self.regularizer.hyperparameters if k != "per_batch" or v}
-        return json.dumps(shown | dict(self.overrides), sort_keys=True)
+        return Setting.of(self.regularizer.name, shown | dict(self.overrides))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,7 @@
 """Paired statistics over trials: each setting against the baseline at the same seed."""
 
 import functools
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,10 +9,9 @@ import pandas as pd
 import scipy.special
 import scipy.stats
 
-from jaxreg.spec import SWEPT
+from jaxreg.setting import BASELINE, Setting
 
 CONFIDENCE = 0.95
-BASELINE = "none"
 ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of a metric, relative: they are computed in float32
 EXACT = 50  # pairs up to which the signed-rank test is exact
 EXACT_TIED = 13  # the same with ties or zeros
@@ -150,31 +148,12 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     return found
 
 
-def baseline_of(
-    setting: tuple[str, str], known: Sequence[tuple[str, str]], name: str = BASELINE
-) -> tuple[str, str] | None:
-    """Returns which of the `known` (regularizer, hyperparameters as JSON) a setting is compared with; None for none.
-
-    The setting called `name` whose hyperparameters it shares, and whose overrides of a sweep are its own: one that
-    lacks an override has the value of the config, which is another. Of several the one that shares most.
-    """
-    return _closest(setting, tuple(other for other in known if other[0] == name))
-
-
-@functools.lru_cache(maxsize=4096)
-def _closest(setting: tuple[str, str], bases: tuple[tuple[str, str], ...]) -> tuple[str, str] | None:
-    own, shared = _parsed(setting[1]), {}
-    swept = {key for key in own if key.split(".")[0] in SWEPT}
-    for base in bases:
-        values = _parsed(base[1])
-        if swept <= values.keys() <= own.keys() and all(own[key] == value for key, value in values.items()):
-            shared[base] = len(values)
-    return max(shared, key=lambda base: shared[base]) if shared else None
-
-
-@functools.lru_cache(maxsize=65536)
-def _parsed(hyperparameters: str) -> Mapping[str, Any]:
-    return json.loads(hyperparameters)
+def rank_correlation(one_N: np.ndarray, other_N: np.ndarray) -> float:
+    """Spearman's correlation, infinities ranked first and last; nan for fewer than two values or a constant."""
+    ranks = [scipy.stats.rankdata(values) for values in (one_N, other_N)]
+    if len(one_N) < 2 or not all(np.ptp(rank) > 0 for rank in ranks):
+        return float("nan")
+    return float(np.corrcoef(*ranks)[0, 1])
 
 
 def paired(
@@ -199,7 +178,8 @@ def paired(
     if baseline not in values.index.get_level_values("regularizer"):
         known = sorted(set(values.index.get_level_values("regularizer")))
         raise ValueError(f"no baseline {baseline!r} among {known}: add its trials, or name another baseline.")
-    pairs = _pairs(tuple(values.index.droplevel("seed").unique().sort_values()), baseline)
+    known = values.index.droplevel("seed").unique().sort_values()
+    pairs = _pairs(tuple(map(Setting._make, known)), baseline)
     treated, control, both = _side_by_side(values, pairs)
     means = [pd.DataFrame(np.where(both, side, np.nan)).mean(axis=1) for side in (treated, control)]
     own, base = ([values[known] for values, known in zip(side, both)] for side in (treated, control))
@@ -210,11 +190,10 @@ def paired(
 
 
 @functools.lru_cache(maxsize=64)
-def _pairs(settings: tuple[tuple[str, str], ...], baseline: str) -> list[tuple[Any, Any]]:
+def _pairs(settings: tuple[Setting, ...], baseline: str) -> list[tuple[Any, Any]]:
     """Every setting that has a baseline, with it; the metrics of a study ask for the same ones."""
-    bases = [setting for setting in settings if setting[0] == baseline]
-    found = [(setting, baseline_of(setting, bases, baseline)) for setting in settings if setting[0] != baseline]
-    return [(setting, base) for setting, base in found if base is not None]
+    found = [(own, own.baseline(settings, baseline)) for own in settings if own.regularizer != baseline]
+    return [(own, base) for own, base in found if base is not None]
 
 
 def _side_by_side(values: pd.Series, pairs: Sequence[tuple[Any, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -21,7 +21,6 @@ from jaxreg.jobs import preflight
 from jaxreg.measured import Measured
 from jaxreg.probes import PROBES, check_examples, chosen, splits_of
 from jaxreg.probes import check as check_probes
-from jaxreg.report import within
 from jaxreg.runtime import hosts, parallel, workdir
 from jaxreg.runtime.files import write_arrays
 from jaxreg.runtime.preemption import Preemption
@@ -121,8 +120,7 @@ def _save(job: Job, probe: str, measured: list[Measured], failed: np.ndarray) ->
     healthy = [(t, m) for t, m, froze in zip(job.program.trials, measured, failed) if not froze]
     for trial, found in healthy:
         write_arrays(folder / f"{trial.id}.npz", found.arrays)
-        name, given = trial.regularizer.name, trial.hyperparameters
-        origin = results.Origin(job.study.name, job.program.id, trial.id, name, given, trial.seed)
+        origin = results.Origin(job.study.name, job.program.id, trial.id, trial.setting, trial.seed)
         tables.append(results.rows_to_table(origin, probe, found.rows))
     results.write(folder / f"{job.program.id}.parquet", pa.concat_tables(tables))
 
@@ -151,7 +149,7 @@ def run(
                     PER_PROGRAM[stage](job)
                     preemption.check()
         if "trials" in config and "report" in stages:  # one of the jobs of a study, whose report is of all of them
-            hosts.on_first(lambda: within.gather(directory))
+            hosts.on_first(lambda: results.gather(directory))
         elif "report" in stages:
             with provenance.stage("report"):
                 hosts.on_first(lambda: report([directory]))
@@ -183,10 +181,10 @@ def report(directories: list[epath.Path]) -> int:
         own = (directory / "provenance.json").exists()
         require(own or jobs.of_jobs(directory), f"{directory} holds no study: name the --workdir of one.")
         if own:
-            within.gather(directory)
+            results.gather(directory)
     found = reported.load(directories)
     _name_unfinished(directories)
-    tested = claims.evaluate(found.frame, within.by_setting(found))
+    tested = claims.evaluate(found.frame)
     claims.save(tested, directories[0] / "report" / "tables")
     path = page.build(directories, claims=claims.with_tests(tested), data=found)
     shown = found.limited()

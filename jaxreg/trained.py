@@ -6,10 +6,10 @@ import jax
 import numpy as np
 
 from jaxreg import data
-from jaxreg.geometry import interventions
 from jaxreg.models import Head
 from jaxreg.runtime import parallel
 from jaxreg.runtime.files import read_arrays
+from jaxreg.setting import baselines
 from jaxreg.spec import TrialSpec
 from jaxreg.training import predictions
 from jaxreg.training.predictions import Predictions
@@ -61,8 +61,8 @@ class Trained(NamedTuple):
         return [read_arrays(folder / f"{trial.id}.npz") for trial in self.measured]
 
     @property
-    def baselines(self) -> list[int]:
-        """For each trial the place of its baseline at the same seed, or `interventions.NO_BASELINE`."""
-        trials = self.program.trials
-        names = ["failed" if froze else t.regularizer.name for t, froze in zip(trials, self.failed)]
-        return interventions.baselines(names, [(t.seed, str(t.overrides)) for t in trials])  # a value may be a list
+    def baselines(self) -> list[int | None]:
+        """For each trial the place of its baseline at the same seed; None where that froze, and where there is none."""
+        trials, failed = self.program.trials, self.failed
+        found = baselines([t.setting for t in trials], [t.seed for t in trials])
+        return [None if base is None or failed[base] else base for base in found]

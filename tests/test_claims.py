@@ -89,6 +89,17 @@ def test_true_claims_are_supported():
     assert verdicts(trials(seeds=12, graded=8)) == dict.fromkeys(claims.CLAIMS, "supported")
 
 
+def related(correlations, frame=None):
+    """Trials with the correlations within them that settings have."""
+    frame = trials() if frame is None else frame
+    first = frame[frame["metric"] == "accuracy"]
+    more = [
+        first[first["regularizer"] == name].assign(metric="cosine_radius_correlation", value=np.asarray(each))
+        for name, each in correlations.items()
+    ]
+    return pd.concat([frame, *more])
+
+
 @pytest.mark.parametrize("claim", claims.CLAIMS)
 def test_false_claims_are_contradicted(claim):
     assert verdicts(trials(REVERSED[claim], graded=8))[claim] == "contradicted"
@@ -121,7 +132,7 @@ def test_cones_in_all_examples_of_all_seeds_are_evidence_and_more_of_it_with_mor
 @pytest.mark.parametrize("claim", claims.CLAIMS)
 def test_one_seed_gives_no_verdict(claim):
     one = trials(seeds=1, graded=8)  # 11 settings: enough for a correlation over settings
-    table = claims.evaluate(one, {("", "mixup"): [0.5]})
+    table = claims.evaluate(related({"mixup": [0.5]}, one))
     assert table[["verdict", "low", "high", "p", "p_holm"]].isna().to_numpy().all()
     assert not table["sentence"].str.contains("interval|p [=<]").any()
     assert verdicts(one)[claim] is None
@@ -185,10 +196,10 @@ def test_correlation_within_trials():
     cosine = rng.random(200)
     radius = cosine + 0.3 * rng.random(200)
     radius[:5] = np.inf
-    each = [claims.rank_correlation(cosine, radius) + 0.01 * i for i in range(8)]
+    each = [statistics.rank_correlation(cosine, radius) + 0.01 * i for i in range(8)]
     assert each[0] > 0.5
-    assert np.isnan(claims.rank_correlation(cosine, 0 * cosine))
-    row = claims.evaluate(trials(), {("", "mixup"): each}).query("claim == 'mechanism' and setting == 'mixup'").iloc[0]
+    assert np.isnan(statistics.rank_correlation(cosine, 0 * cosine))
+    row = claims.evaluate(related({"mixup": each})).query("claim == 'mechanism' and setting == 'mixup'").iloc[0]
     assert row["verdict"] == "supported"
     np.testing.assert_allclose(row["effect"], np.mean(each))
 
@@ -200,15 +211,15 @@ WITHIN = {"supported": (0.3, 0.02), "contradicted": (-0.3, 0.02), "inconclusive"
 def test_correlation_within_trials_has_every_verdict(verdict):
     mean, sd = WITHIN[verdict]
     each = mean + sd * np.random.default_rng(1).normal(size=8)
-    table = claims.evaluate(trials(), {("", "mixup"): each}).query("claim == 'mechanism'").set_index("setting")
+    table = claims.evaluate(related({"mixup": each})).query("claim == 'mechanism'").set_index("setting")
     assert table.loc["mixup", "verdict"] == verdict
     assert "right without attack" in table.loc["mixup", "sentence"]
 
 
 def test_correlations_within_trials_stay_in_their_study():
-    both = pd.concat([trials().assign(study="one"), trials().assign(study="two")])
-    given = {("one", "mixup"): np.linspace(0.3, 0.4, 8), ("two", "mixup"): -np.linspace(0.3, 0.4, 8)}
-    table = claims.evaluate(both, given).query("metric == 'center_cosine, min_eps'").set_index("study")
+    rising, falling = related({"mixup": np.linspace(0.3, 0.4, 8)}), related({"mixup": -np.linspace(0.3, 0.4, 8)})
+    both = pd.concat([rising.assign(study="one"), falling.assign(study="two")])
+    table = claims.evaluate(both).query("metric == 'cosine_radius_correlation'").set_index("study")
     assert table["verdict"].to_dict() == {"one": "supported", "two": "contradicted"}
 
 

@@ -8,9 +8,10 @@ import pytest
 import scipy.stats
 from test_claims import ATTACK, trials
 
-from jaxreg import claims
+from jaxreg import claims, regularizers
 from jaxreg.claims import attacks, findings, mechanism, words
 from jaxreg.claims import settings as study
+from jaxreg.regularizers import Regularizer
 
 
 def row_of(frame, claim, metric, setting="mixup"):
@@ -74,12 +75,6 @@ def test_seeds_without_a_partner_are_left_out():
     assert list(pair.own.index) == list(pair.base.index) == [0, 1, 2, 3]
     lone = frame[(frame["regularizer"] == "none") | (frame["seed"] < 4)]
     assert [len(pair.base) for pair in study.read(lone).pairs] == [4, 4]
-
-
-@pytest.mark.parametrize("name", ["label_smoothing", "mixup", "cutmix", "mixup_cutmix", "focal+mixup"])
-def test_soft_labels_are(name):
-    assert study.is_soft(name)
-    assert not study.is_soft("confidence_penalty")
 
 
 def test_the_step_of_a_share_is_that_of_the_fewest_examples():
@@ -173,3 +168,28 @@ def test_cosines_are_told_as_cosines_and_shares_in_percent():
     assert "point of least loss is 0.5" in said["center_cosine"]
     assert "%" not in said["center_cosine"]
     assert "%" in said[ATTACK]
+
+
+def test_settings_that_agree_to_six_digits_stay_two():
+    rates = (0.12345678, 0.12345679)
+    parts = [
+        trials(seeds=4).assign(
+            hyperparameters=json.dumps({"optimizer.learning_rate": rate}), value=lambda f, r=rate: f["value"] * (r * 8)
+        )
+        for rate in rates
+    ]
+    found = study.read(pd.concat(parts))
+    assert len(found.settings) == 6  # none and two soft labels, at two rates
+    assert [pair.name for pair in found.pairs if "mixup" in pair.name] == [
+        f"mixup(optimizer.learning_rate={rate})" for rate in rates
+    ]
+    for pair in found.pairs:
+        pd.testing.assert_frame_equal(pair.base, found.settings[pair.name.replace(pair.name.split("(")[0], "none")])
+
+
+def test_claims_are_about_every_regularizer_whose_targets_are_soft(monkeypatch):
+    new = Regularizer(soften=lambda targets_BK, hyper: 0.9 * targets_BK + 0.1 * targets_BK[::-1])
+    monkeypatch.setattr(regularizers, "REGULARIZERS", {**regularizers.REGULARIZERS, "softened": new})
+    frame = trials(seeds=4)
+    frame = pd.concat([frame, frame[frame["regularizer"] == "mixup"].assign(regularizer="softened")])
+    assert "softened" in set(claims.evaluate(frame).query("claim == 'norm'")["setting"])

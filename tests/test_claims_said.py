@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from test_claims import ATTACK, SOFT, swapped, trials
+from test_claims import ATTACK, SOFT, related, swapped, trials
 
 from jaxreg import claims
 
@@ -121,7 +121,7 @@ def test_numbers_that_are_missing_at_every_seed_make_no_sentence():
 def test_sentences_are_read_without_the_code():
     frame = trials(graded=8)
     at = frame[frame["metric"] == "adversarial_norm_change"].assign(metric="adversarial_eps", value=0.1)
-    table = claims.evaluate(pd.concat([frame, at]), {("", "mixup"): np.linspace(0.4, 0.6, 8)})
+    table = claims.evaluate(related({"mixup": np.linspace(0.4, 0.6, 8)}, pd.concat([frame, at])))
     read = {(row.claim, row.metric, row.setting): row.sentence for row in table.itertuples()}
     assert read["calibration", "ece", "mixup"].startswith("mixup: ECE is 1.9")
     for part in (
@@ -132,7 +132,7 @@ def test_sentences_are_read_without_the_code():
         assert part in read["calibration", "ece", "mixup"]
     assert "; test: paired t; p < 0.0001 after Holm's correction: supported." in read["calibration", "ece", "mixup"]
     assert "accuracy under the worst case of all attacks at radius 0.1 is 50" in read["robustness", ATTACK, "mixup"]
-    assert "is on average 0.50; 95 % interval [0." in read["mechanism", "center_cosine, min_eps", "mixup"]
+    assert "is on average 0.50; 95 % interval [0." in read["mechanism", "cosine_radius_correlation", "mixup"]
     origin = read["origin", "adversarial_radial_cosine", "mixup"]
     assert "at radius 0.1, over the test images that are right without attack and whose adversary is another" in origin
     ids = set(table["metric"]) - {"accuracy", "ece", "nll", ""}

@@ -85,7 +85,7 @@ def test_trials_are_settings_times_seeds_times_sweep():
     assert len(study.trials) == 2 * 2 * 3
     assert len({t.id for t in study.trials}) == 12
     assert {t.optimizer.learning_rate for t in study.trials} == {0.1, 0.2, 0.3}
-    assert '"optimizer.learning_rate": 0.2' in study.trials[4].hyperparameters
+    assert '"optimizer.learning_rate": 0.2' in study.trials[4].setting.hyperparameters
 
 
 @pytest.mark.parametrize("seeds", [(0, 0), (1, 2, 1)])

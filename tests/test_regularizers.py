@@ -9,7 +9,19 @@ import optax
 import pytest
 from scipy import stats
 
-from jaxreg.regularizers import REGULARIZERS, complete, compose, cutmix, label_smoothing, mixup
+from jaxreg import regularizers
+from jaxreg.regularizers import (
+    REGULARIZERS,
+    Number,
+    Regularizer,
+    complete,
+    compose,
+    cutmix,
+    has_floor,
+    label_smoothing,
+    mixup,
+    smoothing_of,
+)
 from jaxreg.regularizers.apply import Choice, Program, choices, loss_of, mix_batch, program_of
 from jaxreg.regularizers.regularizer import Mix
 
@@ -237,3 +249,25 @@ def test_a_sum_has_the_parts_of_both():
     whole = compose("mixup+label_smoothing")
     assert (whole.mix, whole.soften) == (mixup.mix_images, label_smoothing.smooth)
     assert complete("mixup+label_smoothing", {"epsilon": 0.2}) == {"alpha": 1.0, "epsilon": 0.2, "per_batch": 0.0}
+
+
+def test_two_parts_with_a_hyperparameter_of_one_name_are_refused(monkeypatch):
+    own = Regularizer(numbers={"alpha": Number(0.5, "[0, 1]")}, soften=lambda targets_BK, hyper: targets_BK)
+    monkeypatch.setattr(regularizers, "REGULARIZERS", {**REGULARIZERS, "own": own})
+    with pytest.raises(ValueError, match=r"^regularizer 'mixup\+own' has two parts with a hyperparameter 'alpha'"):
+        complete("mixup+own", {})
+    assert complete("own", {}) == {"alpha": 0.5}
+
+
+def test_a_number_called_epsilon_is_no_label_smoothing_of_its_own(monkeypatch):
+    numbers = {"epsilon": Number(0.2, "[0, 1)")}
+    table = {
+        "sharpened": Regularizer(numbers=numbers, loss=lambda logits_BK, targets_BK, hyper: logits_BK.sum(-1)),
+        "turned": Regularizer(numbers=numbers, soften=lambda targets_BK, hyper: targets_BK[:, ::-1]),
+    }
+    monkeypatch.setattr(regularizers, "REGULARIZERS", {**REGULARIZERS, **table})
+    assert smoothing_of("sharpened", {"epsilon": 0.2}) == 0.0
+    assert smoothing_of("turned", {"epsilon": 0.2}) is None
+    assert not has_floor("turned")
+    assert has_floor("label_smoothing")
+    assert smoothing_of("label_smoothing", {"epsilon": 0.2}) == 0.2

@@ -10,13 +10,14 @@ import pytest
 
 from jaxreg import results
 from jaxreg.measured import Row
+from jaxreg.setting import Setting
 
 SETTING = ["study", "program", "trial", "regularizer", "hyperparameters", "seed"]
 COLUMNS = [*SETTING, "split", "probe", "metric", "value", "n", "low", "high"]
 
 
 def origin(trial="t0", regularizer="label_smoothing", hyperparameters=None, seed=0, study="digits"):
-    return results.Origin(study, "program-0", trial, regularizer, hyperparameters or {}, seed)
+    return results.Origin(study, "program-0", trial, Setting.of(regularizer, hyperparameters or {}), seed)
 
 
 def table_of(values, metric="ece", **given):
@@ -141,24 +142,3 @@ def test_hyperparameters_are_equal_whatever_the_order_of_their_keys():
     other = origin(hyperparameters='{"b": 2, "a": 1.0}')
     texts = {results.rows_to_table(o, "p", [Row("s", "m", 0.0, 1)])["hyperparameters"][0].as_py() for o in (one, other)}
     assert texts == {'{"a": 1.0, "b": 2}'}
-
-
-@pytest.mark.parametrize(
-    ("regularizer", "hyperparameters", "text"),
-    [
-        ("none", {}, "none"),
-        ("label_smoothing", {"epsilon": 0.1}, "label_smoothing(epsilon=0.1)"),
-        ("mixup", '{"alpha": 1.0}', "mixup(alpha=1)"),
-        ("mixup", {"alpha": 1.0, "per_batch": 0.0}, "mixup(alpha=1)"),  # as by default, so left unsaid
-        ("mixup", {"alpha": 1.0, "per_batch": 1.0}, "mixup(alpha=1, per_batch=1)"),
-        ("mixup+label_smoothing", {"epsilon": 0.1, "alpha": 1.0}, "mixup+label_smoothing(alpha=1, epsilon=0.1)"),
-        (
-            "none",
-            {"optimizer.name": "sgd", "steps": 100, "flag": True},
-            "none(flag=true, optimizer.name=sgd, steps=100)",
-        ),
-        ("focal", {"gamma": 0.1234567891}, "focal(gamma=0.1234567891)"),  # never two settings under one label
-    ],
-)
-def test_label(regularizer, hyperparameters, text):
-    assert results.label(regularizer, hyperparameters) == text

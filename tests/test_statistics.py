@@ -163,17 +163,6 @@ def test_a_sweep_is_compared_with_the_baseline_of_its_own_overrides():
     assert len(statistics.paired(alone, "ece")) == 1  # no baseline was trained at 0.9
 
 
-def test_the_closest_baseline_is_taken():
-    known = [("none", "{}"), ("none", '{"lr": 0.1}'), ("none", '{"lr": 0.5}'), ("mixup", '{"alpha": 1.0, "lr": 0.1}')]
-    assert statistics.baseline_of(known[3], known) == ("none", '{"lr": 0.1}')
-    assert statistics.baseline_of(("mixup", '{"alpha": 1.0}'), known) == ("none", "{}")
-    assert statistics.baseline_of(("mixup", '{"alpha": 1.0}'), known[1:]) is None
-    faster = ("mixup", '{"alpha": 1.0, "optimizer.learning_rate": 0.5}')
-    assert statistics.baseline_of(faster, known) is None  # all were trained at the rate of the config
-    own = ("none", '{"optimizer.learning_rate": 0.5}')
-    assert statistics.baseline_of(faster, [*known, own]) == own
-
-
 def test_shares_that_tie_but_for_their_last_bit_tie():
     counts = np.array([470, 488, 491, 470]), np.array([467, 491, 494, 468])
     assert statistics.effect(counts[0] / 500, counts[1] / 500).p_wilcoxon == 1

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxreg.calibration.metrics import shifted
+from jaxreg.measured import Z
 
 LOG_LOW, LOG_HIGH = math.log(1e-2), math.log(1e2)  # bracket of log b, b = 1 / T
 TOLERANCE = 1e-5  # of log b: the relative error of T
 STEPS = 64
-NORMAL_95 = 1.959964
 
 
 @flax.struct.dataclass
@@ -100,7 +100,7 @@ def finish(search: Search, at: Slope) -> Temperature:
     hit = (search.log_b < LOG_LOW + 1e-3) | (search.log_b > LOG_HIGH - 1e-3)
     log_b = jnp.where(hit, jnp.where(search.log_b > 0, LOG_HIGH, LOG_LOW), search.log_b)
     error = jnp.where(hit, jnp.nan, jnp.sqrt(at.square) / (jnp.exp(log_b) * at.curvature))
-    low, high = jnp.exp(-log_b - NORMAL_95 * error), jnp.exp(-log_b + NORMAL_95 * error)
+    low, high = jnp.exp(-log_b - Z * error), jnp.exp(-log_b + Z * error)
     return Temperature(jnp.exp(-log_b), low, high, hit.astype(jnp.float32))
 
 

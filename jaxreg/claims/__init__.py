@@ -5,8 +5,8 @@ All tests of a study are one family for Holm's correction. A claim that the data
 one that they support. A setting and its baseline share a width, so a claim on the norm is one on RMS = norm / sqrt(D).
 """
 
-from jaxreg.claims.mechanism import rank_correlation, relations
-from jaxreg.claims.settings import label, read
+from jaxreg.claims.mechanism import relations
+from jaxreg.claims.settings import read
 from jaxreg.claims.summary import as_text, headlines, save, summarize, with_tests
 from jaxreg.claims.table import CLAIMS
 from jaxreg.claims.verdicts import evaluate
@@ -16,8 +16,6 @@ __all__ = [
     "as_text",
     "evaluate",
     "headlines",
-    "label",
-    "rank_correlation",
     "read",
     "relations",
     "save",

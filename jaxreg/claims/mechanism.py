@@ -1,4 +1,8 @@
-"""The claim on the mechanism: what goes with what over settings, and over the examples of each trial."""
+"""The claim on the mechanism: what goes with what over settings, and over the examples of each trial.
+
+The seeds of one setting are more alike than trials of different settings, so the n of a test over settings is that of
+settings: over trials, numbers that have nothing to do with each other would get verdicts by chance.
+"""
 
 import functools
 import itertools
@@ -8,11 +12,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import scipy.stats
 
+from jaxreg import statistics
 from jaxreg.claims import findings, words
 from jaxreg.claims.attacks import attacked
 from jaxreg.claims.findings import ALPHA, Finding
 from jaxreg.claims.settings import Study
 from jaxreg.claims.words import cosine
+from jaxreg.measured import Z
 
 POOL = "over the means of all settings"
 EXACT = 9  # settings up to which all orders are gone through
@@ -29,11 +35,11 @@ def correlation(metric: str, values: Sequence[np.ndarray], words: tuple[str, str
     References: Bonett and Wright, 2000, doi:10.1007/BF02294183.
     """
     means_2G = np.round([both.mean(1) for both in values], 9).T  # equal means differ by rounding, and would be ranked
-    r, n = rank_correlation(*means_2G), len(values)
+    r, n = statistics.rank_correlation(*means_2G), len(values)
     seeds = max(both.shape[1] for both in values)
     said = f"rank correlation of {words[0]} with {words[1]} is {r:.2f}"
     if seeds > 1:
-        pooled = rank_correlation(*np.concatenate(values, 1))
+        pooled = statistics.rank_correlation(*np.concatenate(values, 1))
         said += f" (over all {sum(both.shape[1] for both in values)} trials {pooled:.2f}, which is no test)"
     low = high = p_for = p_against = np.nan
     if n < LEAST:
@@ -43,14 +49,6 @@ def correlation(metric: str, values: Sequence[np.ndarray], words: tuple[str, str
         p_for, p_against = permuted(*means_2G)
     found = Finding(POOL, metric, r, low, high, n, "Spearman, permuted", p_for, p_against, said)
     return found._replace(quantity=CORRELATION, counted="settings")
-
-
-def rank_correlation(one_N: np.ndarray, other_N: np.ndarray) -> float:
-    """Spearman's correlation, infinities ranked first and last; nan for fewer than two values or a constant."""
-    ranks = [scipy.stats.rankdata(values) for values in (one_N, other_N)]
-    if len(one_N) < 2 or not all(np.ptp(rank) > 0 for rank in ranks):
-        return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])
 
 
 def permuted(one_G: np.ndarray, other_G: np.ndarray) -> tuple[float, float]:
@@ -74,11 +72,12 @@ def _orders(n: int) -> np.ndarray:
 def _interval(r: float, n: int) -> tuple[float, float]:
     if abs(r) > 1 - 1e-9:  # a perfect order says nothing of how far others would lie
         return float("nan"), float("nan")
-    wide = 1.96 * math.sqrt((1 + r**2 / 2) / (n - 3))
+    wide = Z * math.sqrt((1 + r**2 / 2) / (n - 3))
     return math.tanh(math.atanh(r) - wide), math.tanh(math.atanh(r) + wide)
 
 
-WITHIN = (
+WITHIN = "cosine_radius_correlation"  # of the displacement probe
+SAID = (
     "rank correlation of the cosine to the class center with the smallest radius that fools, over the test images of"
     " each trial that are right without attack, is on average"
 )
@@ -97,10 +96,11 @@ def mechanism(study: Study) -> Iterator[Finding]:
             apart = float(np.ptp([both[1].mean() for both in values]))
             lost = other == "ece" and findings.within(apart, max(study.floors.values()))
             yield found._replace(part=PARTS[one != "center_cosine"], noise=lost)
-    within = {name: np.asarray(own, float) for name, own in study.within.items() if np.isfinite(own).any()}
-    said = [f"{WITHIN} {np.nanmean(own_T):.2f}" for own_T in within.values()]
+    columns = {name: values[WITHIN].to_numpy() for name, values in study.settings.items() if WITHIN in values}
+    within = {name: own_T for name, own_T in columns.items() if np.isfinite(own_T).any()}
+    said = [f"{SAID} {np.nanmean(own_T):.2f}" for own_T in within.values()]
     values = list(within.values())
-    tests = findings.levels(list(within), "center_cosine, min_eps", values, 0.0, +1, said, CORRELATION)
+    tests = findings.levels(list(within), WITHIN, values, 0.0, +1, said, CORRELATION)
     yield from (found._replace(part=PARTS[0], counted="trials") for found in tests)
 
 

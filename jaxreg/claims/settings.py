@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,10 +10,9 @@ import pandas as pd
 from jaxreg.calibration import floors
 from jaxreg.claims import findings
 from jaxreg.claims.findings import Finding
-from jaxreg.spec import SWEPT
-from jaxreg.statistics import baseline_of
+from jaxreg.regularizers import is_soft
+from jaxreg.setting import Setting
 
-SOFT = {"label_smoothing", "mixup", "cutmix", "mixup_cutmix"}
 SPLIT = "test"
 SHARES = {"cone_fraction"}  # of examples, where all seeds may well agree
 SETTING = ["regularizer", "hyperparameters"]  # in one study
@@ -34,7 +33,6 @@ class Study(NamedTuple):
     settings: Mapping[str, pd.DataFrame]
     pairs: Sequence[Pair]
     steps: Mapping[str, float]  # by metric that is a share of N examples, 1 / N
-    within: Mapping[str, Sequence[float]]  # by setting, of each trial, as `verdicts.evaluate` takes it
     kinds: Mapping[
         str, tuple[str, str]
     ]  # by setting, what is left of it without what a sweep overrides, and the latter
@@ -42,8 +40,8 @@ class Study(NamedTuple):
     no_bias: Mapping[str, float]  # by setting, the share of trials whose last layer has no bias
 
 
-def read(rows: pd.DataFrame, within: Mapping[str, Sequence[float]] | None = None) -> Study:
-    """Reads the rows of one study: results.parquet's columns, or those of several programs
+def read(rows: pd.DataFrame) -> Study:
+    """Reads the rows of one study: results.parquet's columns, or those of several programs.
 
     Raises: ValueError: if a setting has several values of one metric at one seed.
     """
@@ -51,37 +49,31 @@ def read(rows: pd.DataFrame, within: Mapping[str, Sequence[float]] | None = None
     rows = rows[rows["split"] == SPLIT]
     tables, ends, pairs = _tables(rows), floors.ends(rows, SETTING), []
     for setting, own in tables.items():
-        base = baseline_of(setting, list(tables)) if is_soft(setting[0]) else None
+        base = setting.baseline(tables) if is_soft(setting.regularizer) else None
         if base is not None:
             seeds = own.index.intersection(tables[base].index)
             reach = {metric: _reach(ends, (setting, base), metric) for metric in floors.FLOORS}
             known = {metric: floor for metric, floor in reach.items() if floor > 0}
-            pairs.append(Pair(label(*setting), own.loc[seeds], tables[base].loc[seeds], known))
-    names = {setting: label(*setting) for setting in tables}
+            pairs.append(Pair(setting.label, own.loc[seeds], tables[base].loc[seeds], known))
+    names = {setting: setting.label for setting in tables}
     return Study(
         settings={name: tables[setting] for setting, name in names.items()},
         pairs=pairs,
         steps=_steps(rows),
-        within=within or {},
-        kinds={name: _kind(*setting) for setting, name in names.items()},
+        kinds={name: _kind(setting) for setting, name in names.items()},
         floors={n: np.nanmax([_reach(ends, (s,), "ece"), _reach(ends, (s,), "ece_ts"), 0.0]) for s, n in names.items()},
         no_bias={name: no_bias[setting] for setting, name in names.items() if setting in no_bias},
     )
 
 
-def _reach(
-    ends: Mapping[tuple[str, ...], tuple[float, float]], settings: Sequence[tuple[str, str]], metric: str
-) -> float:
+def _reach(ends: Mapping[tuple[str, ...], tuple[float, float]], settings: Sequence[Setting], metric: str) -> float:
     floor = floors.FLOORS[metric]
     return floors.reach(metric, [ends[*setting, floor] for setting in settings if (*setting, floor) in ends])
 
 
-def _kind(regularizer: str, hyperparameters: str) -> tuple[str, str]:
-    """The regularizer with its own hyperparameters, and what a sweep overrides."""
-    values = json.loads(hyperparameters)
-    swept = {key: value for key, value in values.items() if key.split(".")[0] in SWEPT}
-    own = {key: value for key, value in values.items() if key not in swept}
-    return label(regularizer, json.dumps(own)), json.dumps(swept, sort_keys=True)
+def _kind(setting: Setting) -> tuple[str, str]:
+    """The label of the setting without what a sweep overrides, and the latter."""
+    return setting.own.label, json.dumps(setting.overrides, sort_keys=True)
 
 
 def _no_bias(rows: pd.DataFrame) -> dict[tuple[str, str], float]:
@@ -96,18 +88,7 @@ def _steps(rows: pd.DataFrame) -> dict[str, float]:
     return {str(metric): 1 / count for metric, count in shares.groupby("metric", observed=True)["n"].min().items()}
 
 
-def is_soft(regularizer: str) -> bool:
-    """Whether the targets of a regularizer, or of a part of a sum, are soft labels."""
-    return bool(SOFT & set(regularizer.split("+")))
-
-
-def label(regularizer: str, hyperparameters: str) -> str:
-    """A setting as people read it: `mixup(alpha=1)`."""
-    inside = ", ".join(f"{key}={_short(value)}" for key, value in json.loads(hyperparameters).items())
-    return f"{regularizer}({inside})" if inside else regularizer
-
-
-def _tables(rows: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+def _tables(rows: pd.DataFrame) -> dict[Setting, pd.DataFrame]:
     """By setting, in their order, a line a seed and a column a metric that the setting has.
 
     All settings in one matrix [lines, M], cut afterwards: a pivot for each of a thousand would take seconds.
@@ -121,13 +102,13 @@ def _tables(rows: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     keys = rows[[*SETTING, "seed"]].drop_duplicates().reset_index(drop=True)
     values, there = np.full((len(keys), len(names)), np.nan), np.zeros((len(keys), len(names)), bool)
     values.flat[place], there.flat[place] = rows["value"].to_numpy(float), True
-    tables: dict[tuple[str, str], pd.DataFrame] = {}
+    tables: dict[Setting, pd.DataFrame] = {}
     metrics: dict[bytes, pd.Index] = {}
     for setting, own in keys.groupby(SETTING, sort=False)["seed"]:
         own = own.sort_values()
         has = there[own.index].any(0)
         of = metrics.setdefault(has.tobytes(), pd.Index(names[has], object, name="metric"))  # one for many settings
-        tables[setting] = pd.DataFrame(values[own.index][:, has], pd.Index(own, name="seed"), of)
+        tables[Setting(*map(str, setting))] = pd.DataFrame(values[own.index][:, has], pd.Index(own, name="seed"), of)
     return tables
 
 
@@ -137,10 +118,6 @@ def _refuse_twice(rows: pd.DataFrame, place: np.ndarray) -> None:
         twice = rows[again].iloc[0]
         what = f"{twice['metric']!r} of {twice['regularizer']!r} for seed {twice['seed']}"
         raise ValueError(f"a setting must have one trial a seed, got two of {what}: pass the rows of one study.")
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def having(study: Study, *metrics: str) -> Iterator[Pair]:

@@ -1,7 +1,5 @@
 """From findings to verdicts: one family of tests a study, Holm's correction, a plain sentence for each."""
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 import pandas as pd
 
@@ -17,24 +15,14 @@ COLUMNS = (
 )  # fmt: skip
 
 
-Within = Mapping[tuple[str, str], Sequence[float]]  # by (study, setting)
-
-
-def evaluate(frame: pd.DataFrame, within: Within | None = None) -> pd.DataFrame:
+def evaluate(frame: pd.DataFrame) -> pd.DataFrame:
     """Tests every claim on the rows of one study and returns a row a test, with the columns of `COLUMNS`.
 
-    Args:
-      frame: rows of `results.parquet`; several studies are tested each by itself, with a column `study` in front.
-      within: for each (study, setting), the setting as `label` names it, a number a trial: `ranks.rank_correlation`
-        between the cosine to the center and the smallest radius that fools it, over examples that are right without
-        attack (the others have no radius). Rows without a column `study` are of the study "".
-    The verdict is None where fewer than two seeds pair. What was not measured is not tested.
+    `frame`: rows of `results.parquet`; several studies are tested each by itself, with a column `study` in front. The
+    verdict is None where fewer than two seeds pair. What was not measured is not tested.
     """
     studies = list(frame.groupby("study", sort=False)) if "study" in frame else [("", frame)]
-    tables = []
-    for name, rows in studies:
-        own = {setting: values for (of, setting), values in (within or {}).items() if of == name}
-        tables.append(_evaluate_one(settings.read(rows, own)).assign(study=name))
+    tables = [_evaluate_one(settings.read(rows)).assign(study=name) for name, rows in studies]
     whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["study", *COLUMNS])
     return whole[["study", *COLUMNS]] if len(tables) > 1 else whole[list(COLUMNS)]
 

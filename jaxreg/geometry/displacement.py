@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxreg import statistics
 from jaxreg.calibration.metrics import predicted
 from jaxreg.geometry import cosines
 from jaxreg.geometry.check import check_finite, check_heads, check_labels
-from jaxreg.geometry.rows import mean_row
-from jaxreg.measured import Measured
+from jaxreg.measured import Measured, Row, mean_row
 from jaxreg.models.functional import Head
 from jaxreg.runtime import parallel
 
@@ -111,6 +111,16 @@ def displacement(
         "adversarial_turn": cosines.angle(clean_ND, attacked_ND),
         "adversarial_center_turn": cosines.angle(attacked_ND, own_ND) - cosines.angle(clean_ND, own_ND),
     }
+
+
+def relation(cosine_N: np.ndarray, radius_N: np.ndarray, split: str = "test") -> Row:
+    """Spearman's correlation over examples of the cosine to the class center with the smallest radius that fools.
+
+    Over those that are right without attack: the radius of the others is 0, whatever their cosine. nan for a constant.
+    """
+    right_N = radius_N > 0
+    value = statistics.rank_correlation(cosine_N[right_N], radius_N[right_N])
+    return Row(split, "cosine_radius_correlation", value, int(right_N.sum()))
 
 
 def path(features_SND: Array, labels_N: Array, centers_KD: Array) -> tuple[Array, Array]:

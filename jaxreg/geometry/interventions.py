@@ -3,7 +3,6 @@
 The two trials share a seed: `baseline` is the one without a regularizer.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,8 +12,6 @@ from jax import Array
 from jaxreg.geometry import cosines, margins, scaling
 from jaxreg.models.functional import Head
 from jaxreg.runtime.passes import Rows, total
-
-NO_BASELINE = -1
 
 
 class Change(NamedTuple):
@@ -65,10 +62,3 @@ def share_closed(before: float, after: float, goal: float, noise: float) -> floa
     """(before - after) / (before - goal): the share of a gap that an intervention closes; nan below `noise`."""
     gap = before - goal
     return (before - after) / gap if abs(gap) > noise else float("nan")
-
-
-def baselines(regularizers: Sequence[str], settings: Sequence[object]) -> list[int]:
-    """For each trial the index of the `none` trial with the same setting (seed, overrides); NO_BASELINE without one."""
-    at = {setting: i for i, (name, setting) in enumerate(zip(regularizers, settings)) if name == "none"}
-    own = [name == "none" for name in regularizers]
-    return [NO_BASELINE if is_none else at.get(setting, NO_BASELINE) for is_none, setting in zip(own, settings)]

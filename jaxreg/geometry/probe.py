@@ -12,7 +12,6 @@ from jax import Array
 from jaxreg.geometry import interventions, norms
 from jaxreg.geometry import rows as summary
 from jaxreg.geometry.check import check_finite, check_heads, check_labels, check_lengths
-from jaxreg.geometry.interventions import NO_BASELINE
 from jaxreg.geometry.trial import measure_placed
 from jaxreg.measured import Measured, Row
 from jaxreg.models.functional import Head
@@ -38,7 +37,7 @@ def measure(
     radius: float = 0.0,
     smoothing_T: Sequence[float] | None = None,
     floor_known_T: Sequence[bool] | None = None,
-    baselines: Sequence[int] | None = None,
+    baselines: Sequence[int | None] | None = None,
     mesh: Any = None,
 ) -> list[Measured]:
     """Measures all trials with one compiled program, and a second one for the pairs of trial and baseline.
@@ -50,7 +49,7 @@ def measure(
       smoothing_T: each trial's label smoothing epsilon: the centers of its own soft targets; default 0.
       floor_known_T: whether a trial's loss is the cross-entropy to targets of the label alone; default True. The
         entropy of mixed targets cannot be told from one example.
-      baselines: for each trial the index of its baseline, `interventions.baselines`; default: no interventions.
+      baselines: for each trial the index of its baseline, None without one; default: no interventions.
       mesh: from `parallel.make_mesh`; by default all devices, trials side by side.
     Returns: for each trial its rows, and arrays [N] named SPLIT/METRIC.
     Raises: ValueError: if there is no train split or it lacks a class, a split is empty, shapes disagree, a label is no
@@ -83,10 +82,10 @@ def _program(fn: Any, mesh: Any) -> Any:
 
 
 def _intervene(
-    trials: Sequence[Tree], split: Split, heads: Head, baselines: Sequence[int], mesh: Any
+    trials: Sequence[Tree], split: Split, heads: Head, baselines: Sequence[int | None], mesh: Any
 ) -> list[list[Row]]:
     """Rows of each trial that has a baseline: what its norm and its angle would do to the baseline."""
-    of = [t if b == NO_BASELINE else b for t, b in enumerate(baselines)]
+    of = [t if b is None else b for t, b in enumerate(baselines)]
     lengths = np.array([trial["examples"][REPORTED]["feature_norm"].mean() for trial in trials])
     angles = np.array([trial["examples"][REPORTED]["center_angle"].mean() for trial in trials])
     change = interventions.Change(lengths / np.maximum(lengths[of], 1e-30), angles[of] - angles)
@@ -97,9 +96,7 @@ def _intervene(
     found = _program(_one_pair, mesh)(parallel.put_trials(given, mesh), shared)
     found = parallel.fetch(found, len(trials))
     return [
-        []
-        if b == NO_BASELINE
-        else summary.pair_rows(REPORTED, {k: v[t] for k, v in found.items()}, trials[t], trials[b])
+        [] if b is None else summary.pair_rows(REPORTED, {k: v[t] for k, v in found.items()}, trials[t], trials[b])
         for t, b in enumerate(baselines)
     ]
 
@@ -134,13 +131,16 @@ def _check(
 
 
 def _check_trials(
-    count: int, smoothing: Sequence[float] | None, floor_known: Sequence[bool] | None, baselines: Sequence[int] | None
+    count: int,
+    smoothing: Sequence[float] | None,
+    floor_known: Sequence[bool] | None,
+    baselines: Sequence[int | None] | None,
 ) -> None:
     given = {"smoothing_T": smoothing, "floor_known_T": floor_known, "baselines": baselines}
     for name, values in given.items():
         if values is not None and len(values) != count:
             raise ValueError(f"{name} must have a value a trial, {count}, got {len(values)}.")
     for trial, base in enumerate(baselines or ()):
-        if not NO_BASELINE <= base < count:
-            rule = f"must be a trial from 0 to {count - 1}, or {NO_BASELINE} for none"
+        if base is not None and not 0 <= base < count:
+            rule = f"must be a trial from 0 to {count - 1}, or None"
             raise ValueError(f"baselines: that of trial {trial} {rule}, got {base}.")

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxreg.geometry.interventions import share_closed
 from jaxreg.geometry.scaling import FITTED, SCALES
-from jaxreg.measured import Measured, Row
+from jaxreg.measured import Measured, Row, mean_row, share_row
 
 MEANS = (
     "feature_norm",
@@ -106,8 +106,8 @@ def _arrays(examples: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.nd
 def example_rows(split: str, arrays: Mapping[str, np.ndarray], labels_N: np.ndarray) -> list[Row]:
     """Means with their 95 % interval over examples; norms by class and by correctness; the quantiles of the cone."""
     rows = [mean_row(split, name, arrays[name]) for name in MEANS]
-    rows.append(fraction_row(split, "cone_fraction", arrays["cone_fraction"]))
-    rows.append(fraction_row(split, "unturnable_fraction", arrays["angular_margin"] >= math.pi))
+    rows.append(share_row(split, "cone_fraction", arrays["cone_fraction"]))
+    rows.append(share_row(split, "unturnable_fraction", arrays["angular_margin"] >= math.pi))
     for name in ("cone_breakpoint", "cone_radius"):
         for share in (50, 95, 100):
             rows.append(Row(split, f"{name}/q{share}", float(np.percentile(arrays[name], share)), len(labels_N)))
@@ -117,23 +117,3 @@ def example_rows(split: str, arrays: Mapping[str, np.ndarray], labels_N: np.ndar
     for group, chosen in groups.items():
         rows.append(mean_row(split, f"feature_norm/{group}", arrays["feature_norm"][chosen]))
     return rows
-
-
-def mean_row(split: str, metric: str, values_N: np.ndarray) -> Row:
-    """Mean +- 1.96 standard errors; no interval below two examples, and nan for none."""
-    count = len(values_N)
-    if count == 0:
-        return Row(split, metric, math.nan, 0)
-    mean = float(np.mean(values_N, dtype=np.float64))
-    if count == 1:
-        return Row(split, metric, mean, 1)
-    half = 1.96 * float(np.std(values_N, ddof=1, dtype=np.float64)) / math.sqrt(count)
-    return Row(split, metric, mean, count, mean - half, mean + half)
-
-
-def fraction_row(split: str, metric: str, hits_N: np.ndarray) -> Row:
-    """A share with Wilson's 95 % interval, sound also at 0 and 1. Source: Wilson, 1927, doi:10.2307/2276774."""
-    count, share, z = len(hits_N), float(np.mean(hits_N, dtype=np.float64)), 1.96
-    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return Row(split, metric, share, count, max(middle - half, 0.0), min(middle + half, 1.0))

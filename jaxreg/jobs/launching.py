@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from etils import epath
 
-from jaxreg import results
 from jaxreg.config import Plain
 from jaxreg.jobs import directory as jobs
 from jaxreg.jobs import packing, preflight, timing
@@ -32,10 +31,7 @@ def overview(study: StudySpec) -> str:
 def _about(program: Program, mesh: parallel.Mesh, study: StudySpec) -> str:
     about = preflight.check(program)
     needs = preflight.needs(program, about, mesh, study.execution.local_trials)
-    settings: dict[tuple[str, str], int] = {}
-    for trial in program.trials:
-        key = (trial.regularizer.name, trial.hyperparameters)
-        settings[key] = settings.get(key, 0) + 1
+    settings = Counter(trial.setting for trial in program.trials)
     padding = parallel.padded(len(program.trials), mesh) - len(program.trials)
     height, width, channels = about.image_shape
     lines = [
@@ -44,7 +40,7 @@ def _about(program: Program, mesh: parallel.Mesh, study: StudySpec) -> str:
         f"  model  {program.model.name} {program.model.dtype}, batch {program.batch_size}",
         f"  memory a device: state {_mib(needs.state)}, activations {_mib(needs.activations)}, data {_mib(needs.data)}",
     ]
-    lines += [f"  {count} x {results.label(*key)}" for key, count in settings.items()]
+    lines += [f"  {count} x {setting.label}" for setting, count in settings.items()]
     return "\n".join(lines)
 
 

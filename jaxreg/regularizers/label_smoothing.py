@@ -17,4 +17,6 @@ def smooth(targets_BK: Array, hyper: Hyper) -> Array:
     return (1 - epsilon) * targets_BK + epsilon / targets_BK.shape[-1]
 
 
-label_smoothing = Regularizer(numbers={"epsilon": Number(0.1, "[0, 1)")}, soften=smooth)
+label_smoothing = Regularizer(
+    numbers={"epsilon": Number(0.1, "[0, 1)")}, soften=smooth, smoothing=lambda hyper: hyper["epsilon"]
+)

@@ -58,12 +58,16 @@ def cross_entropy(logits_BK: Array, targets_BK: Array, hyper: Hyper) -> Array:
 
 
 class Regularizer(NamedTuple):
-    """Pure functions and the hyperparameters that they read; what is left out does nothing."""
+    """Pure functions and the hyperparameters that they read; what is left out does nothing.
+
+    A `soften` that turns one-hot targets into (1 - epsilon) y + epsilon / K says its epsilon in `smoothing`.
+    """
 
     numbers: Mapping[str, Number] = {}
     mix: MixFn = no_mixing
     soften: SoftenFn = keep_targets
     loss: LossFn = cross_entropy
+    smoothing: Callable[[Mapping[str, float]], float] | None = None  # hyperparameters -> epsilon
 
 
 PER_BATCH = Number(0.0, "[0, 1]")  # 1 draws once a batch instead of once an example

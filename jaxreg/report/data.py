@@ -14,6 +14,7 @@ from etils import epath
 
 from jaxreg import results
 from jaxreg.jobs import directory
+from jaxreg.setting import Setting
 from jaxreg.spec import SpecError
 
 SHOWN = 12  # settings that can be told apart in a figure, and read in a table
@@ -190,7 +191,7 @@ def _with_setting(frame: pd.DataFrame, several: bool) -> pd.DataFrame:
         return frame.assign(label="", setting="")
     code = frame.groupby(results.SETTING, sort=False).ngroup().to_numpy()
     keys = frame[results.SETTING].drop_duplicates()
-    labels = [results.label(*key[1:]) for key in keys.itertuples(index=False, name=None)]
+    labels = [Setting(*key[1:]).label for key in keys.itertuples(index=False, name=None)]
     settings = [f"{study}: {label}" for study, label in zip(keys["study"], labels)] if several else labels
     return frame.assign(label=_coded(labels, code), setting=_coded(settings, code))
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from jaxreg import results
 from jaxreg.report.tables.columns import Column, Table, cells
+from jaxreg.setting import Setting
 
 WIDTH = 120  # columns of a terminal
 NARROWEST = 20  # of a setting's name, before it is wrapped tighter than it can be read
@@ -34,7 +35,7 @@ def _lines(frame: pd.DataFrame, columns: list[Column]) -> list[list[str]]:
     several = frame["study"].nunique() > 1
     trials = frame.groupby(results.SETTING, sort=False)["trial"].nunique()
     numbers = cells(frame, columns, results.SETTING)
-    names = [(f"{study}: " if several else "") + results.label(*setting) for study, *setting in numbers]
+    names = [(f"{study}: " if several else "") + Setting(*own).label for study, *own in numbers]
     return [
         [name, str(trials[key]), *(cell.replace(" ± ", "±") for cell in numbers[key])]
         for name, key in zip(names, numbers)

@@ -4,8 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxreg.measured import Measured, Row
-from jaxreg.names import wilson
+from jaxreg.measured import Measured, Row, share_row
 from jaxreg.rng import Stream, key_of
 from jaxreg.robustness import attacked_calibration, trial
 from jaxreg.robustness.audit import wrong
@@ -51,10 +50,7 @@ def measure(
 
 def _measured(found: dict[str, np.ndarray], doubt: list[Row], labels: np.ndarray, split: str) -> Measured:
     total, right = len(labels), {name: ~wrong(z, labels) for name, z in found.items()}
-    rows = [
-        Row(split, f"corruption_accuracy/{name}", float(mask.mean()), total, *wilson(int(mask.sum()), total))
-        for name, mask in right.items()
-    ] + doubt
+    rows = [share_row(split, f"corruption_accuracy/{name}", mask) for name, mask in right.items()] + doubt
     arrays = {f"corruption_logits/{name}": z for name, z in found.items()}
     return Measured([*rows, *_means(rows, split, total)], arrays)
 

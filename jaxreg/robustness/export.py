@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from jaxreg.names import digits_of, radius_text
+from jaxreg.names import radius_texts
 from jaxreg.runtime.files import write_whole
 from jaxreg.spec import require
 
@@ -61,8 +61,7 @@ def _of_trial(workdir: epath.Path, probed: epath.Path) -> list[epath.Path]:
     attacked, written = _arrays(probed), []
     require("radii" in attacked, f"{probed} does not hold its exact radii: measure robustness again.")
     radii, norm = attacked["radii"], str(attacked["norm"])
-    for eps in radii:
-        text = radius_text(eps, digits_of(radii))
+    for eps, text in zip(radii, radius_texts(radii)):
         images, robust = attacked[f"{WORST}{text}"], attacked[f"robust/worst/{text}"]
         path = workdir / "exports" / probed.stem / f"worst-{text}.npz"
         ids, labels = (clean[key][: len(images)] for key in ("ids", "labels"))

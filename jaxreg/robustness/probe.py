@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 
 from jaxreg.measured import Measured
-from jaxreg.names import digits_of, radius_text
+from jaxreg.names import radius_texts
 from jaxreg.robustness import attacked_calibration, controls, finished_calls, trial, verdict_checks
 from jaxreg.robustness import rows as summary
 from jaxreg.robustness.attacks import ATTACKS, Suite, check, suite
@@ -128,8 +128,7 @@ def _confidence_rows(
     strongest_TENK: np.ndarray, worst_TENK: np.ndarray, data: Data, radii: np.ndarray, split: str, seed: int
 ) -> list[list[Any]]:
     """For each trial the rows attacked_METRIC/KIND/EPS from its logits at the points of each kind."""
-    texts = [radius_text(eps, digits_of(radii)) for eps in radii]
-    names = [f"{kind}/{text}" for kind in ("strongest", "worst") for text in texts]
+    names = [f"{kind}/{text}" for kind in ("strongest", "worst") for text in radius_texts(radii)]
     both = np.concatenate([strongest_TENK, worst_TENK], axis=1)
     return attacked_calibration.rows(both, data.labels, data.ids, "attacked", names, split, seed)
 

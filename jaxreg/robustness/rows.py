@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxreg.measured import Measured, Row
-from jaxreg.names import Z, digits_of, metric, radius_text, wilson
+from jaxreg.measured import Measured, Row, Z, share_row
+from jaxreg.names import named, radius_texts
 from jaxreg.robustness import verdict
 from jaxreg.robustness.audit import sizes
 from jaxreg.robustness.balls import Norm
@@ -65,19 +65,18 @@ def measured(found: Findings, t: int, radii: np.ndarray, norm: Norm, split: str,
     """The rows and arrays of trial `t`."""
     rows: list[Row] = []
     arrays: dict[str, np.ndarray] = {"radii": radii, "norm": np.array(norm)}
-    digits = digits_of(radii)
+    texts = radius_texts(radii)
     for name, outcome in {**found.outcomes, "worst": found.worst}.items():
         if name in found.left_out and found.left_out[name][t]:
             continue
-        for e, eps in enumerate(radii):
-            place = f"{name}/{radius_text(eps, digits)}"
-            rows.append(_share(split, metric(name, eps, digits), outcome.robust[t, e]))
-            arrays[f"robust/{place}"] = outcome.robust[t, e]
+        for e, text in enumerate(texts):
+            rows.append(share_row(split, named("robust_accuracy", name, text), outcome.robust[t, e]))
+            arrays[named("robust", name, text)] = outcome.robust[t, e]
             if name == "worst" or keep == "all":
-                arrays[f"adversarial/{place}"] = outcome.adversarial[t, e]
+                arrays[named("adversarial", name, text)] = outcome.adversarial[t, e]
     for name, logits_TENK in {"worst": found.worst_TENK, "strongest": found.strongest_TENK}.items():
-        for e, eps in enumerate(radii):
-            arrays[f"adversarial_logits/{name}/{radius_text(eps, digits)}"] = logits_TENK[t, e]
+        for e, text in enumerate(texts):
+            arrays[named("adversarial_logits", name, text)] = logits_TENK[t, e]
     if found.min_eps_TN is not None:
         arrays["min_eps"] = found.min_eps_TN[t]
         rows.extend(_median(split, found.min_eps_TN[t]))
@@ -96,11 +95,6 @@ def read_verdict(rows: list[Row]) -> verdict.Verdict:
     """The verdict in words, from the rows verdict/CHECK of one trial."""
     numbers = {row.metric.removeprefix("verdict/"): row.value for row in rows if row.metric.startswith("verdict/")}
     return verdict.judge(numbers)
-
-
-def _share(split: str, name: str, mask_N: np.ndarray) -> Row:
-    count, total = int(np.sum(mask_N)), len(mask_N)
-    return Row(split, name, count / total, total, *wilson(count, total))
 
 
 def _median(split: str, values_N: np.ndarray) -> list[Row]:

@@ -80,7 +80,7 @@ def _frame(trials: Sequence[TrialSpec], step: int, means: dict[str, np.ndarray])
         {
             "trial": [t.id for t in trials],
             "regularizer": [t.regularizer.name for t in trials],
-            "hyperparameters": [t.hyperparameters for t in trials],
+            "hyperparameters": [t.setting.hyperparameters for t in trials],
             "seed": [t.seed for t in trials],
             "step": step,
             **means,

@@ -90,7 +90,7 @@ WRONG = {
     "a train label beyond": (relabelled("train", 99), "^train, example 4: label must be a class .* got 99"),
     "a smoothing too few": (lambda *a: a[3].update(smoothing_T=[0.1]), "^smoothing_T must have a value a trial, 2"),
     "a floor too many": (lambda *a: a[3].update(floor_known_T=[True] * 3), "^floor_known_T must .* 2, got 3"),
-    "a baseline beyond": (lambda *a: a[3].update(baselines=[-1, 5]), "^baselines: that of trial 1 .* got 5"),
+    "a baseline beyond": (lambda *a: a[3].update(baselines=[None, 5]), "^baselines: that of trial 1 .* got 5"),
 }
 
 

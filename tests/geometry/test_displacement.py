@@ -108,3 +108,17 @@ def test_means_leave_out_mistakes_and_images_that_were_not_attacked():
         np.testing.assert_array_equal(first.arrays["test/adversarial_counted"], right)
         assert len(first.arrays["test/adversarial_norm_change"]) == COUNT
     assert {row.n for row in second.rows} == {differs[1].sum()}
+
+
+def test_cosine_and_radius_go_together_over_right_examples():
+    cosine = np.random.default_rng(0).random(200)
+    radius = np.where(np.arange(200) < 100, 0.0, cosine + 0.01)  # rising with the cosine, but for clean mistakes
+    assert displacement.relation(cosine, radius) == (
+        "test",
+        "cosine_radius_correlation",
+        pytest.approx(1),
+        100,
+        None,
+        None,
+    )
+    assert np.isnan(displacement.relation(0 * cosine, radius).value)

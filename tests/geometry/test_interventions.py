@@ -6,7 +6,6 @@ import pytest
 from geometry_shapes import CLASSES, LABELS, WIDTH
 
 from jaxreg.geometry import cosines, interventions, probe
-from jaxreg.geometry.interventions import NO_BASELINE
 
 
 @pytest.mark.parametrize("turn", [0.3, -0.2, 0.0])
@@ -29,11 +28,6 @@ def test_share_closed():
     assert math.isnan(interventions.share_closed(0.10, 0.06, 0.095, 0.01))
 
 
-def test_baselines_pair_by_setting():
-    names, settings = ["none", "mixup", "none", "mixup", "cutmix"], [0, 0, 1, 1, 2]
-    assert interventions.baselines(names, settings) == [NO_BASELINE, 0, NO_BASELINE, 2, NO_BASELINE]
-
-
 @pytest.fixture(scope="module")
 def pair():
     """A trial whose features are exactly those of its baseline at half the length: all of its ECE is length."""
@@ -44,7 +38,7 @@ def pair():
     for name, labels in LABELS.items():
         h = (kernel[0].T[labels] + 1.5 * rng.normal(size=(len(labels), WIDTH))).astype(np.float32)
         splits[name] = probe.Split(np.stack([h, h / 2]), labels)
-    return probe.measure(splits, np.repeat(kernel, 2, 0), np.repeat(bias, 2, 0), baselines=[NO_BASELINE, 0])
+    return probe.measure(splits, np.repeat(kernel, 2, 0), np.repeat(bias, 2, 0), baselines=[None, 0])
 
 
 def values(measured):

@@ -9,6 +9,7 @@ import pyarrow as pa
 from jaxreg import config as configs
 from jaxreg import results
 from jaxreg.measured import Row
+from jaxreg.setting import Setting
 from jaxreg.training.program import programs_of
 
 
@@ -31,7 +32,7 @@ def job(workdir: Path, names: list[str], study: str = "made-up", probe: str = "c
     (workdir / "provenance.json").write_text(json.dumps(facts))
     tables, curves = [], []
     for name in names:
-        origin = results.Origin(study, "program-0", name, "none", {}, "abcdefgh".index(name))
+        origin = results.Origin(study, "program-0", name, Setting("none"), "abcdefgh".index(name))
         rows = [Row("test", "accuracy", 0.5, 10, 0.4, 0.6), Row("test", "ece", 0.1, 10)]
         tables.append(results.rows_to_table(origin, probe, rows))
         curves.append({"trial": name, "regularizer": "none", "hyperparameters": "{}", "seed": origin.seed, "step": 1})

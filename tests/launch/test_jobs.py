@@ -57,7 +57,9 @@ def test_every_job_is_a_study_of_its_own(tmp_path):
     study, workdirs = prepare(tmp_path)
     assert [w.name[:4] for w in workdirs] == ["000-", "001-"]
     found = [t for w in workdirs for t in configs.resolve(**held(w)).trials]
-    assert {(t.id, t.hyperparameters) for t in found} == {(t.id, t.hyperparameters) for t in study.trials}
+    assert {(t.id, t.setting.hyperparameters) for t in found} == {
+        (t.id, t.setting.hyperparameters) for t in study.trials
+    }
     assert len(found) == 8
 
 
@@ -128,8 +130,8 @@ def test_a_study_does_not_grow_by_what_no_label_tells(tmp_path, plain):
 def test_a_trial_is_called_the_same_however_it_was_asked_for():
     rates = [{"optimizer.learning_rate": rate} for rate in (0.1, 0.2)]
     alone, swept = (configs.resolve(small_config(), sweep).trials for sweep in ([{}], rates))
-    assert [(t.id, t.hyperparameters) for t in alone] == [(t.id, t.hyperparameters) for t in swept[:4]]
-    assert all('"optimizer.learning_rate": 0.2' in t.hyperparameters for t in swept[4:])
+    assert [(t.id, t.setting.hyperparameters) for t in alone] == [(t.id, t.setting.hyperparameters) for t in swept[:4]]
+    assert all('"optimizer.learning_rate": 0.2' in t.setting.hyperparameters for t in swept[4:])
     widths = configs.resolve(small_config(), [{"model.widths": (4,), "optimizer.learning_rate": 0.2}]).trials
     assert [t.overrides for t in widths] == [t.overrides for t in swept[4:]]
 

@@ -61,7 +61,7 @@ def test_any_override_can_be_swept_seeds_and_regularizers_too():
     other = sweeps.over("regularizers", (("mixup", {"alpha": 1.0}),))
     study = configs.resolve(small_config(), sweeps.chain([{}], sweeps.product(more, other), RATES))
     assert [(t.regularizer.name, t.seed) for t in study.trials[4:7]] == [("mixup", seed) for seed in (5, 6, 7)]
-    assert study.trials[4].hyperparameters == '{"alpha": 1.0}'  # what the trial says of itself is said once
+    assert study.trials[4].setting.hyperparameters == '{"alpha": 1.0}'  # what the trial says of itself is said once
     assert len(study.trials) == 4 + 3 + 4  # the rate 0.1 is the config's own: those trials are there already
     assert len({t.id for t in study.trials}) == 11
 
@@ -71,4 +71,4 @@ def test_a_swept_value_may_be_a_list():
     study = configs.resolve(small_config(), [{"model.widths": (8,)}, {"model.widths": (8,), "steps": 30}])
     (program, _) = programs_of(study)
     state = types.SimpleNamespace(failed=np.full(4, -1))
-    assert Trained(program, None, None, state, None).baselines == [-1, -1, 0, 1]
+    assert Trained(program, None, None, state, None).baselines == [None, None, 0, 1]

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from jaxreg import results
 from jaxreg.measured import Row
+from jaxreg.setting import Setting
 
 SETTINGS = (
     ("none", {}),
@@ -42,7 +43,7 @@ def write(
     for i, (name, hyperparameters) in enumerate(settings):
         for seed in range(seeds):
             trial = f"{name}-{i}-{seed}"
-            origin = results.Origin(study, "program-0", trial, name, hyperparameters, seed)
+            origin = results.Origin(study, "program-0", trial, Setting.of(name, hyperparameters), seed)
             measured = trial_of(np.random.default_rng([i, seed]), i, eps)
             for probe, (rows, saved) in measured.items():
                 tables[probe].append(results.rows_to_table(origin, probe, rows))
@@ -114,7 +115,7 @@ def trial_of(rng, i, eps):
         ),
         "robustness": (robustness, masks),
         "geometry": (geometry, {"test/norm": norm, "test/center_cosine": cosine, "class/center": CENTERS}),
-        "displacement": displacement_of(i),
+        "displacement": displacement_of(rng, i),
         "over_training": snapshots_of(rng, i),
     }
 
@@ -144,13 +145,14 @@ def more_geometry(row, i):
     return rows
 
 
-def displacement_of(i):
+def displacement_of(rng, i):
     """Rows and arrays of what an attack did to features: the first 50 of those attacked are mistakes without it."""
     counted = np.arange(ATTACKED) >= 50
     row = lambda name, value, n=200: Row("test", f"adversarial_{name}", value, n)  # noqa: E731
     rows = [row("norm_change", -0.1), row("eps", 0.1)]
     for part in ("radial", "label", "rival", "rest"):
         rows += [row(f"{part}_share", 0.25), row(f"{part}_part", 0.5 + i)]
+    rows += [Row("test", "cosine_radius_correlation", 0.5 + 0.1 * rng.random(), 200)]
     path = {"norm": 10 - i, "angle": 1.2}
     rows += [row(f"path_{name}@{s}", v + 0.1 * s, 100) for name, v in path.items() for s in range(3)]
     return rows, {"test/adversarial_counted": counted}
@@ -182,6 +184,7 @@ def kill(workdir, trial):
     """Makes the features of one trial zero, as the probes leave such a trial behind: no direction, no cosine."""
     dead = (
         "center_",
+        "cosine_",
         "weight_",
         "mean_",
         "cone_",
@@ -216,8 +219,7 @@ def curve_of(origin, rng):
     return pd.DataFrame(
         {
             "trial": origin.trial,
-            "regularizer": origin.regularizer,
-            "hyperparameters": json.dumps(origin.hyperparameters),
+            **origin.setting._asdict(),
             "seed": origin.seed,
             "step": step,
             "loss": 0.1 + 2.2 * fall * rng.uniform(0.8, 1.2, len(step)),

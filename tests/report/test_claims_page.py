@@ -11,7 +11,7 @@ from etils import epath
 from test_page import Page
 
 from jaxreg import claims, study
-from jaxreg.report import data, figures, page, within
+from jaxreg.report import data, figures, page
 from jaxreg.report.tables import claims as claim_table
 
 
@@ -79,22 +79,3 @@ def test_a_claim_links_the_figures_of_its_tests_too(reported):
     (mechanism,) = [claim for claim in saved if claim["claim"] == "mechanism"]
     assert claim_table.figures(mechanism, {"within"}) == ["within"]  # the other one was not drawn
     assert claim_table.figures({"claim": "norm"}, figures.FIGURES) == []
-
-
-def test_cosine_and_radius_are_correlated_study_by_study_over_right_examples(tmp_path):
-    parts = [made_up.write(tmp_path / name, seeds=2, curves=False, study="digits") for name in ("one", "two")]
-    trial = "mixup-3-1"
-    cosine = np.load(parts[1] / "probes" / "geometry" / f"{trial}.npz")["test/center_cosine"]
-    wrong = np.arange(len(cosine)) < 100
-    radius = np.where(wrong, 0.0, cosine - cosine.min() + 0.01)  # rising with the cosine, but for clean mistakes
-    np.savez(parts[1] / "probes" / "robustness" / f"{trial}.npz", min_eps=radius)
-    found = within.by_setting(data.load(parts))
-    assert {name for name, _ in found} == {"digits [one]", "digits [two]"}
-    assert {len(values) for values in found.values()} == {2}  # trials that both studies have are counted in both
-    assert found["digits [two]", "mixup(alpha=1)"][1] == pytest.approx(1)
-    assert abs(found["digits [one]", "mixup(alpha=1)"][1]) < 0.2
-    for part in parts:
-        within.gather(epath.Path(part))
-        for path in part.glob("probes/robustness/*.npz"):
-            path.unlink()
-    assert within.by_setting(data.load(parts)) == found  # without opening an array

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from etils import epath
 
-from jaxreg.names import digits_of, metric, radius_text, wilson
 from jaxreg.robustness import control_methods, controls, export, loop, rows, run_attack
 from jaxreg.robustness.attacks import evaluations_of, settings_of
 from jaxreg.robustness.audit import Audit, audit
@@ -100,13 +99,6 @@ def test_a_workdir_is_exported_with_its_exact_radii(tmp_path, radii):
         np.testing.assert_array_equal(back.ids, np.arange(count) + 5)
 
 
-def test_names_of_radii():
-    assert digits_of([0.05, 8 / 255, 16 / 255, 1 / 3]) == 4
-    assert [radius_text(np.float32(eps)) for eps in (0.1, 8 / 255, 0.5)] == ["0.1", "0.03137", "0.5"]
-    close = np.float32([0.1, 0.10001])
-    assert [radius_text(eps, digits_of(close)) for eps in close] == ["0.1", "0.10001"]
-
-
 def test_a_tie_is_no_mismatch_and_a_clear_margin_is():
     record = planted()
     for margin, mismatches in ((1e-5, 0), (-1e-5, 0), (-0.1, 1 / 6)):
@@ -166,12 +158,3 @@ def test_expectation_is_the_log_of_mean_probabilities_and_can_be_attacked():
     assert 0 < np.mean(got.robust) < 1
     with pytest.raises(ValueError, match="samples must be at least 1"):
         expectation(stochastic, KEY, 0)
-
-
-def test_wilson_intervals():
-    # Agresti and Coull 1998, table: 0 of 10 and 5 of 10 at 95 %.
-    np.testing.assert_allclose(wilson(0, 10), (0.0, 0.27753), atol=1e-5)
-    np.testing.assert_allclose(wilson(5, 10), (0.23659, 0.76341), atol=1e-5)
-    with pytest.raises(ValueError, match="at least 1 example"):
-        wilson(0, 0)
-    assert metric("pgd_ce", 8 / 255) == "robust_accuracy/pgd_ce/0.03137"

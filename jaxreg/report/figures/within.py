@@ -3,8 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxreg import claims, statistics
-from jaxreg.report import within
+from jaxreg import statistics
+from jaxreg.claims.mechanism import WITHIN
 from jaxreg.report.data import StudyData
 from jaxreg.report.figures.seeds import names
 from jaxreg.report.palette import WIDTH, looks
@@ -12,7 +12,9 @@ from jaxreg.report.palette import WIDTH, looks
 
 def figure(data: StudyData) -> Figure | None:
     """Draws the rank correlation of every trial, and the mean of its setting with its interval; None without any."""
-    found = _by_setting(data)
+    rows = data.values(WITHIN)
+    found = {name: rows.loc[rows["setting"] == name, "value"].to_numpy() for name in data.settings}
+    found = {name: value_T for name, value_T in found.items() if len(value_T)}
     if not found:
         return None
     look, shown = looks(data), names(data)
@@ -33,13 +35,3 @@ def figure(data: StudyData) -> Figure | None:
     axis.set_xlim(max(left, -1.02), min(right, 1.02))  # the interval of few trials reaches beyond what can be
     axis.grid(False, axis="y")
     return figure_
-
-
-def _by_setting(data: StudyData) -> dict[str, np.ndarray]:
-    """The finite numbers of the trials, by setting in their order."""
-    measured, found = within.by_setting(data), {}
-    for key in data.keys.set_index("setting").loc[data.settings].itertuples():
-        value_T = np.array(measured.get((key.study, claims.label(key.regularizer, key.hyperparameters)), ()), float)
-        if np.isfinite(value_T).any():
-            found[str(key.Index)] = value_T[np.isfinite(value_T)]
-    return found

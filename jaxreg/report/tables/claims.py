@@ -3,11 +3,13 @@
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from jaxreg.claims.mechanism import WITHIN
+
 COLUMNS = ("setting", "seen", "effect", "95 % interval", "n", "test", "p (Holm)", "verdict")
 TEXTS = {"setting", "seen", "test", "verdict"}  # columns of words
 SHOWN = 40  # tests of a claim: more are no longer read, and stand in claims.csv
 NO_VERDICT = "no verdict"
-SHOWN_BY = {"center_cosine, min_eps": "within"}  # the figure of tests that the claim's own one does not show
+SHOWN_BY = {WITHIN: "within"}  # the figure of tests that the claim's own one does not show
 
 
 class Line(NamedTuple):

@@ -7,7 +7,7 @@ import pandas as pd
 from jaxreg import results, statistics
 from jaxreg.calibration import floors
 from jaxreg.report.data import StudyData
-from jaxreg.statistics import BASELINE
+from jaxreg.setting import BASELINE, Setting
 
 MARK = "≈"  # behind an error that differs from the baseline's by no more than perfectly calibrated networks would
 COLUMNS = ["study", *results.SETTING[1:], "metric", "split", "mean", "baseline_mean", *statistics.Effect._fields]
@@ -66,5 +66,5 @@ def _floor(
 ) -> float:
     """How far the floors of a setting and its baseline reach; nan where there is none."""
     own = ends.get((study, floors.floor_of(metric)), {})
-    base = statistics.baseline_of((regularizer, given), list(own)) if own else None
+    base = Setting(regularizer, given).baseline(map(Setting._make, own)) if own else None
     return floors.reach(metric, [own[side] for side in ((regularizer, given), base) if side in own])

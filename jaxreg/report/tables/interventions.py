@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxreg import results
 from jaxreg.calibration import floors
 from jaxreg.geometry.interventions import share_closed
 from jaxreg.geometry.rows import CALIBRATION_NOISE, MARGIN_NOISE
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import looks
 from jaxreg.report.tables.differences import MARK
-from jaxreg.statistics import BASELINE, baseline_of
+from jaxreg.setting import Setting
 
 CHANGES = {"norm_swap": "its mean norm", "turn": "its mean angle to the center"}
 
@@ -86,15 +87,13 @@ def numbers(data: StudyData) -> pd.DataFrame:
 
 
 def _pairs(data: StudyData, settings: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Each of the settings beside its baseline: `none` with the same overrides, in the same study."""
-    keys = {row.setting: row for row in data.frame.drop_duplicates("setting").itertuples()}
-    plain = {(key.study, key.hyperparameters): name for name, key in keys.items() if key.regularizer == BASELINE}
-    for setting in [name for name in data.settings if name in settings]:
-        own = keys[setting]
-        known = [(BASELINE, given) for study, given in plain if study == own.study]
-        base = baseline_of((own.regularizer, own.hyperparameters), known)
+    """The names of the settings, each beside that of its baseline in the same study."""
+    lines = data.keys[[*results.SETTING, "setting"]].itertuples(index=False, name=None)
+    names = {(study, Setting(*own)): name for study, *own, name in lines}
+    for (study, own), name in names.items():
+        base = own.baseline([other for of, other in names if of == study]) if name in settings else None
         if base is not None:
-            yield setting, plain[own.study, base[1]]
+            yield name, names[study, base]
 
 
 def _same_seeds(base: pd.DataFrame, own: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
