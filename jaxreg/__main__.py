@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from jaxreg.runtime import BAD_USE, START_AGAIN
+
 COMMANDS = {
     "study": "plan, train, predict, probe and report; goes on where an earlier run stopped",
     "plan": "print what would run: trials, programs, devices, steps, memory",
@@ -17,7 +19,6 @@ COMMANDS = {
     "results": "print the rows of studies that fit COLUMN=VALUE ..., as CSV",
 }
 USAGE = "python -m jaxreg COMMAND --config=configs/FILE.py[:ARGUMENT] --workdir=DIR [--config.KEY=VALUE ...]"
-BAD_USE, REQUEUE = 2, 75
 
 
 def run() -> None:
@@ -42,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
         return BAD_USE
     except commands.Preempted:
         print("stopped: all finished work is saved; the same command goes on from here.", file=sys.stderr)
-        return REQUEUE
+        return START_AGAIN
     except Exception as error:
         if told := commands.explained(error):  # a full or read-only disk
             print(f"error: {told}", file=sys.stderr)

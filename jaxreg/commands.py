@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import flags
-from etils import epath
 from ml_collections import ConfigDict, config_flags
 
 from jaxreg import config as configs
@@ -17,9 +16,10 @@ from jaxreg.jobs import directory as jobs
 from jaxreg.jobs import launching
 from jaxreg.jobs.launching import overview
 from jaxreg.robustness import export
-from jaxreg.runtime import hosts, parallel
+from jaxreg.runtime import BAD_USE, hosts, parallel
 from jaxreg.runtime.files import explained
 from jaxreg.runtime.preemption import Preempted, Preemption
+from jaxreg.runtime.workdir import Workdir
 from jaxreg.spec import SpecError, StudySpec, require
 
 __all__ = [
@@ -38,7 +38,6 @@ __all__ = [
     "run",
 ]
 
-BAD_USE = 2
 EXPECTED = (SpecError, hosts.Elsewhere)  # of use, or of another process: one line, no trace
 abandon = hosts.abandon
 
@@ -49,7 +48,7 @@ class Request(NamedTuple):
     spec: StudySpec
     config: configs.Plain
     sweep: list[configs.Plain]
-    workdir: epath.Path | None
+    workdir: Workdir | None
     values: flags.FlagValues
 
 
@@ -157,9 +156,9 @@ def _plan(asked: Request) -> int:
     return dry_run(asked)
 
 
-def absolute(path: str) -> epath.Path:
+def absolute(path: str) -> Workdir:
     """A local path in full, as Orbax wants it; `gs://` paths are that already."""
-    return epath.Path(path) if "://" in path else epath.Path(Path(path).expanduser().absolute())
+    return Workdir(path if "://" in path else Path(path).expanduser().absolute())
 
 
 def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
@@ -205,7 +204,7 @@ def _export(workdirs: list[str]) -> int:
     if not workdirs:
         raise SpecError("export needs a workdir: --workdir=DIR, or several after the command.")
     for workdir in (w for directory in map(absolute, workdirs) for w in study.with_results(directory)):
-        print(*export.of_workdir(workdir), sep="\n")
+        print(*export.of_workdir(workdir.root), sep="\n")
     return 0
 
 

@@ -12,18 +12,15 @@ from typing import Any, TypeVar
 from ml_collections import ConfigDict
 
 from jaxreg import regularizers
+from jaxreg.probes import PROBES
 from jaxreg.spec import (
-    CalibrationSpec,
-    CorruptionsSpec,
     DatasetSpec,
     ExecutionSpec,
-    GeometrySpec,
     LaunchSpec,
     ModelSpec,
     OptimizerSpec,
     ProbesSpec,
     RegularizerSpec,
-    RobustnessSpec,
     SpecError,
     StudySpec,
     TrialSpec,
@@ -37,12 +34,6 @@ _TOP = ("study", "dataset", "model", "regularizers", "seeds", "batch_size", "ste
 _MAY = ("launch", "trials")  # what a config may leave out
 _FIXED = ("study", "probes", "execution", *_MAY)  # what a sweep cannot override: it is no part of a trial
 _OWN = ("seeds", "regularizers")  # overrides that a trial's own seed and regularizer tell already
-_PROBES = {
-    "calibration": CalibrationSpec,
-    "robustness": RobustnessSpec,
-    "geometry": GeometrySpec,
-    "corruptions": CorruptionsSpec,
-}
 
 
 def resolve(config: ConfigDict | Mapping[str, Any], sweep: Iterable[Mapping[str, Any]] = ({},)) -> StudySpec:
@@ -58,15 +49,20 @@ def resolve(config: ConfigDict | Mapping[str, Any], sweep: Iterable[Mapping[str,
             trials.setdefault(trial.id, trial)  # two settings of a sweep may describe one trial: it is trained once
     trials = _only(trials, plain.get("trials"))
     require(bool(trials), "the study has no trials: name at least one regularizer and one seed.")
-    given = plain["probes"]
-    _check_keys("config.probes", given, (*_PROBES, "only"), ("calibration", "robustness", "geometry"))
-    settings: Plain = {k: build(f"config.probes.{k}", c, given[k]) for k, c in _PROBES.items() if k in given}
-    probes = ProbesSpec(**settings, only=tuple(given.get("only", ())))
+    probes = _probes(plain["probes"])
     execution = build("config.execution", ExecutionSpec, plain["execution"])
     launch = build("config.launch", LaunchSpec, _launch(plain.get("launch", {})))
     return StudySpec(
         name=plain["study"], trials=tuple(trials.values()), probes=probes, execution=execution, launch=launch
     )
+
+
+def _probes(given: Plain) -> ProbesSpec:
+    """The settings of every probe that has any; a section whose settings all have defaults may be left out."""
+    kinds = {name: probe.settings for name, probe in PROBES.items() if probe.settings}
+    _check_keys("config.probes", given, (*kinds, "only"), ())
+    settings: Plain = {name: build(f"config.probes.{name}", kind, given.get(name, {})) for name, kind in kinds.items()}
+    return ProbesSpec(settings=settings, only=tuple(given.get("only", ())))
 
 
 def as_plain(config: ConfigDict | Mapping[str, Any]) -> Plain:

@@ -18,6 +18,7 @@ from etils import epath
 
 from jaxreg.measured import Row
 from jaxreg.runtime.files import write_whole
+from jaxreg.runtime.workdir import PROVENANCE, Workdir
 from jaxreg.setting import Setting
 from jaxreg.spec import SpecError, require
 
@@ -81,28 +82,28 @@ def read(path: epath.PathLike) -> pd.DataFrame:
     return _read_table(epath.Path(path)).to_pandas()
 
 
-def scan(workdirs: Sequence[epath.Path]) -> list[ds.Dataset]:
+def scan(workdirs: Sequence[Workdir]) -> list[ds.Dataset]:
     """Returns results.parquet of each workdir as a dataset that reads nothing but its schema until it is asked.
 
     Raises: ValueError: if a file has other columns than `SCHEMA`.
     """
-    return [_dataset(workdir / "results.parquet") for workdir in workdirs]
+    return [_dataset(workdir.results) for workdir in workdirs]
 
 
-def select(workdirs: Sequence[epath.Path], where: ds.Expression | None = None) -> pd.DataFrame:
+def select(workdirs: Sequence[Workdir], where: ds.Expression | None = None) -> pd.DataFrame:
     """Returns the rows of many workdirs that fit `where`, each from its home, in the order of the workdirs."""
     return join(workdirs, where)[0].cast(SCHEMA).to_pandas()
 
 
 def join(
-    workdirs: Sequence[epath.Path], where: ds.Expression | None = None
-) -> tuple[pa.Table, dict[tuple[str, str, str], epath.Path]]:
+    workdirs: Sequence[Workdir], where: ds.Expression | None = None
+) -> tuple[pa.Table, dict[tuple[str, str, str], Workdir]]:
     """Returns the same rows as a table with the schema `CODED`, in which a million rows share a name, and the homes.
 
     In pandas its texts are categories, which sort by their place and not by letters. A home is the workdir that answers
     for a trial of a study and a probe: of those that measured it the first one.
     """
-    homes: dict[tuple[str, str, str], epath.Path] = {}
+    homes: dict[tuple[str, str, str], Workdir] = {}
     tables = [CODED.empty_table()]
     for workdir, dataset in zip(workdirs, scan(workdirs)):
         measured = _measured(dataset)
@@ -137,11 +138,10 @@ def condition(filters: Iterable[str]) -> ds.Expression | None:
 
 def gather(workdir: epath.PathLike) -> epath.Path:
     """Joins probes/PROBE/*.parquet of `workdir`, by probe and file name, into results.parquet; returns its path."""
-    workdir = epath.Path(workdir)
-    paths = sorted(workdir.glob("probes/*/*.parquet"), key=lambda p: (p.parent.name, _natural(p.name)))
-    tables = [_read_table(path) for path in paths if not path.name.startswith(".")]
-    write(workdir / "results.parquet", pa.concat_tables([SCHEMA.empty_table(), *tables]))
-    return workdir / "results.parquet"
+    own = Workdir(workdir)
+    paths = sorted(own.probed(".parquet"), key=lambda path: (path.parent.name, _natural(path.name)))
+    write(own.results, pa.concat_tables([SCHEMA.empty_table(), *map(_read_table, paths)]))
+    return own.results
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -218,8 +218,8 @@ def _refuse_repeats(table: pa.Table) -> None:
 
 def _provenance(path: epath.Path) -> str:
     for folder in list(path.parents)[:4]:
-        if (folder / "provenance.json").exists():
-            return (folder / "provenance.json").read_text()
+        if (folder / PROVENANCE).exists():
+            return (folder / PROVENANCE).read_text()
     raise ValueError(f"results need provenance.json beside or above them, got none for {path}: write it first.")
 
 

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from jaxreg.setting import Setting
@@ -20,13 +21,15 @@ def require(holds: bool, message: str) -> None:
         raise SpecError(message)
 
 
-def _positive(owner: str, spec: Any, *names: str) -> None:
+def check_positive(owner: str, spec: Any, *names: str) -> None:
+    """Raises SpecError unless the named fields of `spec` are above 0; messages call them OWNER + NAME."""
     for name in names:
         value = getattr(spec, name)
         require(value > 0, f"{owner}{name} must be above 0, got {value}.")
 
 
-def _choice(name: str, value: str, known: tuple[str, ...]) -> None:
+def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Raises SpecError unless `value` is one of the known ones."""
     require(value in known, f"Unknown {name} {value!r}; known: {sorted(known)}.")
 
 
@@ -48,7 +51,7 @@ class DatasetSpec:
         require(
             self.validation > 0, f"dataset.validation must be above 0, got {self.validation}: temperature needs it."
         )
-        _choice("dataset.residency", self.residency, ("device", "stream"))
+        check_choice("dataset.residency", self.residency, ("device", "stream"))
         require(self.padding >= 0, f"dataset.padding must be 0 or more pixels, got {self.padding}.")
         require(self.cutout_size >= 0, f"dataset.cutout_size must be 0 or more pixels, got {self.cutout_size}.")
 
@@ -62,7 +65,7 @@ class ModelSpec:
     options: tuple[tuple[str, Any], ...] = ()  # of this network alone, such as the widths of the small cnn
 
     def __post_init__(self) -> None:
-        _choice("model.dtype", self.dtype, ("float32", "bfloat16"))
+        check_choice("model.dtype", self.dtype, ("float32", "bfloat16"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,9 +85,9 @@ class OptimizerSpec:
     decay: float = 0.1  # its factor
 
     def __post_init__(self) -> None:
-        _choice("optimizer.name", self.name, ("sgd", "adamw"))
-        _choice("optimizer.schedule", self.schedule, ("cosine", "step", "constant"))
-        _positive("optimizer.", self, "learning_rate", "decay")
+        check_choice("optimizer.name", self.name, ("sgd", "adamw"))
+        check_choice("optimizer.schedule", self.schedule, ("cosine", "step", "constant"))
+        check_positive("optimizer.", self, "learning_rate", "decay")
         require(self.weight_decay >= 0, f"optimizer.weight_decay must be 0 or more, got {self.weight_decay}.")
         require(self.warmup_steps >= 0, f"optimizer.warmup_steps must be 0 or more, got {self.warmup_steps}.")
         for name in ("momentum", "b1", "b2"):
@@ -116,7 +119,7 @@ class TrialSpec:
     overrides: tuple[tuple[str, Any], ...] = dataclasses.field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        _positive("", self, "batch_size", "steps")
+        check_positive("", self, "batch_size", "steps")
         require(0 <= self.seed < 2**32, f"a seed must be in [0, 2^32), got {self.seed}.")
         warmup = self.optimizer.warmup_steps
         require(warmup < self.steps, f"optimizer.warmup_steps must be below steps = {self.steps}, got {warmup}.")
@@ -139,88 +142,10 @@ class TrialSpec:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CalibrationSpec:
-    """The calibration probe: resamples of the bootstrap intervals and of the noise floor."""
-
-    bootstrap: int = 200
-    human_labels: str | None = None  # a .npz of counts aligned by id
-
-    def __post_init__(self) -> None:
-        _positive("probes.calibration.", self, "bootstrap")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RobustnessSpec:
-    """The robustness probe: a named suite of attacks at several radii of one norm."""
-
-    suite: str
-    norm: Literal["linf", "l2"]
-    epsilons: tuple[float, ...]
-    examples: int  # of the test split; 0 means all
-    verdict: bool = True  # whether to check how far the numbers can be relied on
-
-    def __post_init__(self) -> None:
-        _choice("probes.robustness.norm", self.norm, ("linf", "l2"))
-        require(bool(self.epsilons), "probes.robustness.epsilons is empty: name at least one radius.")
-        for epsilon in self.epsilons:
-            require(epsilon >= 0, f"probes.robustness.epsilons must be 0 or more, got {epsilon}.")
-            inside = self.norm == "l2" or epsilon <= 1
-            require(inside, f"an linf radius must be in [0, 1], as the images are, got {epsilon}: 8/255, not 8?")
-        require(self.examples >= 0, f"probes.robustness.examples must be 0 (all) or more, got {self.examples}.")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CorruptionsSpec:
-    """The corruptions probe: families of CIFAR-C on the first `examples` of test (0: all); off without any."""
-
-    families: tuple[str, ...] = ()
-    severities: tuple[int, ...] = (1, 2, 3, 4, 5)
-    examples: int = 0
-
-    def __post_init__(self) -> None:
-        inside = all(1 <= severity <= 5 for severity in self.severities) and bool(self.severities)
-        require(inside, f"probes.corruptions.severities are numbers from 1 to 5, got {self.severities}.")
-        require(self.examples >= 0, f"probes.corruptions.examples must be 0 (all) or more, got {self.examples}.")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GeometrySpec:
-    """The geometry probe: radius of the class centers; 0 means each trial's mean feature norm."""
-
-    radius: float = 0.0
-    train_examples: int = 0  # un-augmented train images to look at, for class means and collapse; 0 means all
-    snapshots: int | tuple[int, ...] = 8  # steps to look at over training: how many, or which; 0 means none
-    snapshot_examples: int = 1000  # un-augmented train images to look at there; 0 means all
-
-    def __post_init__(self) -> None:
-        require(
-            self.train_examples >= 0,
-            f"probes.geometry.train_examples must be 0 (all) or more, got {self.train_examples}.",
-        )
-        _check_snapshots(self.snapshots)
-        require(
-            self.snapshot_examples >= 0,
-            f"probes.geometry.snapshot_examples must be 0 (all) or more, got {self.snapshot_examples}.",
-        )
-        require(self.radius >= 0, f"probes.geometry.radius must be 0 (the mean norm) or more, got {self.radius}.")
-
-
-def _check_snapshots(wanted: Any) -> None:
-    steps = wanted if isinstance(wanted, tuple) else (wanted,)
-    whole = all(isinstance(step, int) and not isinstance(step, bool) and step >= 0 for step in steps)
-    name = "probes.geometry.snapshots"
-    require(whole, f"{name} must be a number of snapshots or a list of steps, got {wanted!r}.")
-    require(wanted != 1, f"{name} must be 0 (none), 2 (the first and last step) or more, got 1.")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class ProbesSpec:
     """What is measured on trained trials. Changing it measures again; it never trains again."""
 
-    calibration: CalibrationSpec
-    robustness: RobustnessSpec
-    geometry: GeometrySpec
-    corruptions: CorruptionsSpec = CorruptionsSpec()
+    settings: Mapping[str, Any]  # by the name of a probe that has any: its dataclass
     only: tuple[str, ...] = ()  # the probes to run; empty: all of them
 
 
@@ -240,9 +165,9 @@ class ExecutionSpec:
 
     def __post_init__(self) -> None:
         names = ("data_devices", "steps_per_dispatch", "dispatches_per_checkpoint", "keep_checkpoints")
-        _positive("execution.", self, *names, "eval_batch_size", "heartbeat_seconds")
+        check_positive("execution.", self, *names, "eval_batch_size", "heartbeat_seconds")
         require(self.cpu_devices >= 0, f"execution.cpu_devices must be 0 (one a core) or more, got {self.cpu_devices}.")
-        _choice("execution.local_trials", self.local_trials, ("map", "vmap"))
+        check_choice("execution.local_trials", self.local_trials, ("map", "vmap"))
         rule = "execution.distributed must be '', 'auto', 'slurm' or HOST:PORT,PROCESSES,INDEX with INDEX < PROCESSES"
         require(_is_place(self.distributed), f"{rule}, got {self.distributed!r}.")
 
@@ -263,7 +188,7 @@ class LaunchSpec:
     slurm: tuple[tuple[str, Any], ...] = ()  # options of sbatch, named as submitit names them
 
     def __post_init__(self) -> None:
-        _positive("launch.", self, "devices")
+        check_positive("launch.", self, "devices")
         for name in ("jobs", "memory_gib", "hours"):
             value = getattr(self, name)
             require(value >= 0, f"launch.{name} must be 0 (no limit) or more, got {value}.")

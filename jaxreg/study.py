@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -14,16 +14,17 @@ import numpy as np
 import pyarrow as pa
 from etils import epath
 
-from jaxreg import claims, data, results
+from jaxreg import claims, conditions, data, results
 from jaxreg.config import Plain
 from jaxreg.jobs import directory as jobs
-from jaxreg.jobs import preflight
+from jaxreg.jobs import preflight, record
 from jaxreg.measured import Measured
-from jaxreg.probes import PROBES, check_examples, chosen, splits_of
-from jaxreg.probes import check as check_probes
-from jaxreg.runtime import hosts, parallel, workdir
-from jaxreg.runtime.files import write_arrays
+from jaxreg.probes import PROBES, check, check_data, chosen, settings_of
+from jaxreg.probes.geometry import splits_of
+from jaxreg.runtime import hosts, parallel
+from jaxreg.runtime.files import read_json, write_arrays, write_json
 from jaxreg.runtime.preemption import Preemption
+from jaxreg.runtime.workdir import Workdir, claim
 from jaxreg.spec import StudySpec, require
 from jaxreg.trained import Trained
 from jaxreg.training import predictions
@@ -34,135 +35,149 @@ STAGES = ("train", "predict", "probe", "report")
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-    """One program of a study on its way; what several stages need is made once, when first asked for."""
+class StudyProgram:
+    """One program of a study on its way; what several stages need is made once, when first needed."""
 
     program: Program
     study: StudySpec
     run: Run
-    provenance: workdir.Provenance
+    provenance: record.Provenance
 
     @functools.cached_property
     def dataset(self) -> data.Dataset:
         """The program's dataset, decoded or read from the cache beside the workdir."""
-        spec = self.program.dataset
-        cache = self.run.directory.parent / "data_cache"
+        spec, cache = self.program.dataset, self.run.workdir.data_cache
         where = {"data_dir": spec.data_dir or None, "cache_dir": str(cache)}
         load = functools.partial(data.load, spec.name, validation=spec.validation, **where)
         if hosts.is_first():
             print(f"data: {spec.name} (decoded once into {cache})", file=sys.stderr, flush=True)
-        return hosts.one_first(load)  # it decodes; the others then read what it left
+        found = hosts.one_first(load)  # process 0 decodes; the others then read what it left
+        check_data(self.study.probes, found)
+        return found
 
     @functools.cached_property
     def splits(self) -> dict[str, data.Split]:
-        """What its trials are to say something of."""
-        return splits_of(self.dataset, self.study.probes)
+        """The examples that its trials predict."""
+        return splits_of(self.dataset, self.study.probes.settings["geometry"])
 
     @property
     def is_predicted(self) -> bool:
         """Whether its predictions are saved, and so its training is done."""
-        return predictions.is_done(self.program, self.splits, self.run.directory)
+        return predictions.is_done(self.program, self.splits, self.run.workdir)
 
     @functools.cached_property
     def trained(self) -> Trained:
         """The trained trials: from their last checkpoint, training what is left."""
-        check_examples(self.study.probes, self.dataset)
         fixed = fixed_parts(self.program, self.dataset, self.run.mesh)
         with self.provenance.stage("train"):
             state = train(self.program, self.dataset, fixed, self.run)
         return Trained(self.program, self.dataset, fixed, state, self.run)
 
 
-def train_stage(job: Job) -> None:
+def train_stage(work: StudyProgram) -> None:
     """Trains what is not trained; trials with predictions are."""
-    if not job.is_predicted:
-        _ = job.trained
+    if not work.is_predicted:
+        _ = work.trained
 
 
-def predict_stage(job: Job) -> None:
+def predict_stage(work: StudyProgram) -> None:
     """Saves logits and features of every split."""
-    if not job.is_predicted:
-        trained = job.trained
-        with job.provenance.stage("predict"):
-            predictions.predict(job.program, job.splits, trained.state, trained.fixed, job.run)
+    if not work.is_predicted:
+        trained = work.trained
+        with work.provenance.stage("predict"):
+            predictions.predict(work.program, work.splits, trained.state, trained.fixed, work.run)
 
 
-def probe_stage(job: Job) -> None:
+def probe_stage(work: StudyProgram) -> None:
     """Measures what is not measured yet under the present settings of each probe."""
-    predict_stage(job)
-    for name in chosen(job.study.probes):
-        job.run.preemption.check()
-        probe = PROBES[name]
-        spec = probe.settings(job.study.probes)
-        marker = job.run.directory / "probes" / name / f"{job.program.id}.json"
-        if not hosts.on_first(functools.partial(_is_measured, marker, spec)):
-            trained = job.trained
-            with job.provenance.stage(f"probe/{name}"):
-                # A study whose every trial froze still ends in a report that says so.
-                failed = trained.failed
-                measured = [] if failed.all() else probe.measure(trained, spec)
-                hosts.on_first(functools.partial(_save, job, name, measured, failed))
+    predict_stage(work)
+    for name in chosen(work.study.probes):
+        work.run.preemption.check()
+        settings = settings_of(name, work.study.probes)
+        marker = work.run.workdir.marker(name, work.program.id)
+        if not hosts.on_first(functools.partial(_is_measured, marker, settings)):
+            _measure(work, name, settings)
             # Last: a probe with a marker is whole.
-            hosts.on_first(functools.partial(workdir.write_json, marker, _as_json(spec)))
+            said = {"settings": _as_json(settings), "conditions": _conditions(work, settings)}
+            hosts.on_first(functools.partial(write_json, marker, said))
 
 
-def _is_measured(marker: epath.Path, spec: Any) -> bool:
-    return marker.exists() and json.loads(marker.read_text()) == _as_json(spec)
+def _measure(work: StudyProgram, name: str, settings: Sequence[Any]) -> None:
+    trained = work.trained
+    with work.provenance.stage(f"probe/{name}"):
+        # A study whose every trial froze still ends in a report that says so.
+        failed = trained.failed
+        measured = [] if failed.all() else PROBES[name].measure(trained, *settings)
+        hosts.on_first(functools.partial(_save, work, name, measured, failed))
 
 
-def _as_json(spec: Any) -> Any:
-    return json.loads(json.dumps(spec, default=dataclasses.asdict))
+def _is_measured(marker: epath.Path, settings: Sequence[Any]) -> bool:
+    return marker.exists() and read_json(marker).get("settings") == _as_json(settings)
 
 
-def _save(job: Job, probe: str, measured: list[Measured], failed: np.ndarray) -> None:
+def _as_json(settings: Sequence[Any]) -> Any:
+    return json.loads(json.dumps([dataclasses.asdict(one) for one in settings]))
+
+
+def _conditions(work: StudyProgram, settings: Sequence[Any]) -> dict[str, str]:
+    """What a probe runs with, as texts: device, compute type and precision, then its settings."""
+    given = {name: value for one in settings for name, value in dataclasses.asdict(one).items()}
+    device = {"device": jax.devices()[0].device_kind, "dtype": work.program.model.dtype, "precision": _matmul()}
+    return device | {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
+
+
+def _save(work: StudyProgram, probe: str, measured: list[Measured], failed: np.ndarray) -> None:
     """Writes per-example arrays a trial, then the program's rows; those of frozen trials are no results."""
-    folder, tables = job.run.directory / "probes" / probe, [results.SCHEMA.empty_table()]
-    healthy = [(t, m) for t, m, froze in zip(job.program.trials, measured, failed) if not froze]
+    workdir, tables = work.run.workdir, [results.SCHEMA.empty_table()]
+    healthy = [(t, m) for t, m, froze in zip(work.program.trials, measured, failed) if not froze]
     for trial, found in healthy:
-        write_arrays(folder / f"{trial.id}.npz", found.arrays)
-        origin = results.Origin(job.study.name, job.program.id, trial.id, trial.setting, trial.seed)
+        write_arrays(workdir.arrays(probe, trial.id), found.arrays)
+        origin = results.Origin(work.study.name, work.program.id, trial.id, trial.setting, trial.seed)
         tables.append(results.rows_to_table(origin, probe, found.rows))
-    results.write(folder / f"{job.program.id}.parquet", pa.concat_tables(tables))
+    results.write(workdir.rows(probe, work.program.id), pa.concat_tables(tables))
 
 
-PER_PROGRAM: dict[str, Callable[[Job], None]] = {"train": train_stage, "predict": predict_stage, "probe": probe_stage}
+PER_PROGRAM: dict[str, Callable[[StudyProgram], None]] = {
+    "train": train_stage,
+    "predict": predict_stage,
+    "probe": probe_stage,
+}
 
 
 def run(
-    command: str, study: StudySpec, config: Plain, sweep: list[Plain], directory: epath.Path, preemption: Preemption
+    command: str, study: StudySpec, config: Plain, sweep: list[Plain], directory: epath.PathLike, preemption: Preemption
 ) -> int:
     """Runs one stage, or all of them for `study`, of every program; returns an exit code."""
-    programs = programs_of(study)
+    programs, workdir = programs_of(study), Workdir(directory)
     hosts.check_alike([_shared(config), sweep, metadata.version("jax"), [program.id for program in programs]])
-    hosts.everywhere(functools.partial(_check, study, programs, directory))
+    hosts.everywhere(functools.partial(_check, study, programs, workdir))
     mesh = parallel.make_mesh(study.execution.data_devices)
-    run = Run(directory, mesh, study.execution, preemption, study.probes.geometry.snapshots)
+    run = Run(workdir, mesh, study.execution, preemption, study.probes.settings["geometry"].snapshots)
     stages = STAGES if command == "study" else (command,)
     with contextlib.ExitStack() as held:
-        hosts.on_first(lambda: held.enter_context(workdir.claim(directory)))
-        hosts.on_first(lambda: workdir.settle(directory, config, sweep))
-        provenance = workdir.Provenance(directory, _precision(study))
+        hosts.on_first(lambda: held.enter_context(claim(workdir)))
+        hosts.on_first(lambda: record.settle(workdir, config, sweep))
+        provenance = record.Provenance(workdir, _precision(study))
         for program in programs:
-            job = Job(program, study, run, provenance)  # lets go of the one before, and of its state on the devices
-            for stage in stages:
-                if stage in PER_PROGRAM:
-                    PER_PROGRAM[stage](job)
-                    preemption.check()
+            work = StudyProgram(program, study, run, provenance)  # lets go of the one before, and of its device memory
+            for stage in (PER_PROGRAM[name] for name in stages if name in PER_PROGRAM):
+                stage(work)
+                preemption.check()
         if "trials" in config and "report" in stages:  # one of the jobs of a study, whose report is of all of them
-            hosts.on_first(lambda: results.gather(directory))
+            hosts.on_first(lambda: gather(workdir))
         elif "report" in stages:
             with provenance.stage("report"):
-                hosts.on_first(lambda: report([directory]))
+                hosts.on_first(lambda: report([workdir]))
         if command == "study":
-            hosts.on_first(lambda: jobs.finish(directory, config))
+            hosts.on_first(lambda: jobs.finish(workdir, config))
     return 0
 
 
-def _check(study: StudySpec, programs: list[Program], directory: epath.Path) -> None:
+def _check(study: StudySpec, programs: list[Program], workdir: Workdir) -> None:
     for program in programs:
-        check_probes(study.probes, preflight.check(program).num_classes)
-    own = (directory / "config.json").exists() or not jobs.of_jobs(directory)
-    require(own, f"{directory} holds a study of jobs: go on with launch/local.py, or choose another --workdir.")
+        check(study.probes, preflight.check(program))
+    own = workdir.config.exists() or not jobs.of_jobs(workdir)
+    require(own, f"{workdir} holds a study of jobs: go on with launch/local.py, or choose another --workdir.")
 
 
 def _shared(config: Plain) -> Plain:
@@ -171,22 +186,29 @@ def _shared(config: Plain) -> Plain:
     return config | {"execution": execution}
 
 
-def report(directories: list[epath.Path]) -> int:
+def gather(workdir: Workdir) -> None:
+    """Joins what the probes of a workdir left into its tables of results and conditions."""
+    results.gather(workdir)
+    conditions.gather(workdir)
+
+
+def report(directories: Sequence[epath.PathLike]) -> int:
     """Joins the probes' rows of each workdir, tests the claims, writes one report into the first, prints both."""
     from jaxreg.report import data as reported
     from jaxreg.report import page, text  # draws: not for a plan
     from jaxreg.report.tables import MAIN, calibration, verdicts
 
-    for directory in directories:
-        own = (directory / "provenance.json").exists()
-        require(own or jobs.of_jobs(directory), f"{directory} holds no study: name the --workdir of one.")
+    studies = [Workdir(directory) for directory in directories]
+    for study in studies:
+        own = study.provenance.exists()
+        require(own or jobs.of_jobs(study), f"{study} holds no study: name the --workdir of one.")
         if own:
-            results.gather(directory)
-    found = reported.load(directories)
-    _name_unfinished(directories)
+            gather(study)
+    found = reported.load(studies)
+    _name_unfinished(studies)
     tested = claims.evaluate(found.frame)
-    claims.save(tested, directories[0] / "report" / "tables")
-    path = page.build(directories, claims=claims.with_tests(tested), data=found)
+    claims.save(tested, studies[0].report / "tables")
+    path = page.build(studies, claims=claims.with_tests(tested), data=found)
     shown = found.limited()
     parts = [
         *(text.printed(table, shown.frame) for table in (MAIN, calibration.TABLES[0])),
@@ -199,26 +221,30 @@ def report(directories: list[epath.Path]) -> int:
     return 0
 
 
-def with_results(directory: epath.Path) -> list[epath.Path]:
+def with_results(directory: epath.PathLike) -> list[Workdir]:
     """The workdirs of a study that have results.
 
     Raises: SpecError: if none has.
     """
-    found = [w for w in jobs.workdirs(directory) if (w / "results.parquet").exists()]
+    found = [workdir for workdir in jobs.workdirs(directory) if workdir.results.exists()]
     require(bool(found), f"{directory} holds no results: name the --workdir of a study that was measured.")
     return found
 
 
-def _name_unfinished(directories: list[epath.Path]) -> None:
+def _name_unfinished(studies: Sequence[Workdir]) -> None:
     """Says which jobs a report lacks."""
-    for directory in filter(jobs.of_jobs, directories):
-        lacking = [workdir.name for workdir in jobs.workdirs(directory) if not jobs.is_done(workdir)]
+    for study in filter(jobs.of_jobs, studies):
+        lacking = [workdir.name for workdir in jobs.workdirs(study) if not jobs.is_done(workdir)]
         if lacking:
             some = ", ".join(lacking[:5]) + (", ..." if len(lacking) > 5 else "")
-            print(f"{directory}: {len(lacking)} jobs are not finished ({some}).", file=sys.stderr, flush=True)
+            print(f"{study}: {len(lacking)} jobs are not finished ({some}).", file=sys.stderr, flush=True)
 
 
 def _precision(study: StudySpec) -> str:
     dtypes = sorted({trial.model.dtype for trial in study.trials})
-    default = getattr(jax.config, "jax_default_matmul_precision") or "default"  # noqa: B009  (unknown to the type checker)
-    return f"compute {'/'.join(dtypes)}, matmul {default}, parameters and logits float32"
+    return f"compute {'/'.join(dtypes)}, matmul {_matmul()}, parameters and logits float32"
+
+
+def _matmul() -> str:
+    """The precision of matrix products that JAX is told to use."""
+    return getattr(jax.config, "jax_default_matmul_precision") or "default"  # noqa: B009  (unknown to the type checker)

@@ -48,17 +48,16 @@ class Trained(NamedTuple):
 
     def predictions(self, split: str) -> Predictions:
         """The saved logits and features of one split, stacked [T, N, ...]."""
-        return predictions.load(self.measured, self.run.directory, split)
+        return predictions.load(self.measured, self.run.workdir, split)
 
     @property
     def head(self) -> Head:
         """The last layers, stacked [T, ...]."""
-        return predictions.load_head(self.measured, self.run.directory)
+        return predictions.load_head(self.measured, self.run.workdir)
 
     def arrays(self, probe: str) -> list[dict[str, np.ndarray]]:
         """What an earlier probe saved of every trial."""
-        folder = self.run.directory / "probes" / probe
-        return [read_arrays(folder / f"{trial.id}.npz") for trial in self.measured]
+        return [read_arrays(self.run.workdir.arrays(probe, trial.id)) for trial in self.measured]
 
     @property
     def baselines(self) -> list[int | None]:

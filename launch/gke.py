@@ -22,7 +22,7 @@ import jinja2
 from absl import flags
 
 from jaxreg import commands
-from jaxreg.runtime.preemption import REQUEUE
+from jaxreg.runtime import START_AGAIN
 from jaxreg.spec import require
 
 TEMPLATES = Path(__file__).parent / "gke"
@@ -70,7 +70,7 @@ def manifest(asked: cloud.Asked, values: flags.FlagValues) -> str:
         name=asked.name,
         command=escaped,
         environment=asked.environment,
-        requeue=REQUEUE,
+        requeue=START_AGAIN,
         nodes=nodes,
         **{key: values[key].value for key in ("image", "namespace", "service_account", "max_restarts", "spot")},
     )

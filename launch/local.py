@@ -9,7 +9,6 @@ for the new trials alone. Ctrl-C lets every job save a checkpoint first; a secon
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import processes
 from absl import flags
@@ -37,10 +36,10 @@ def launch(argv: Sequence[str]) -> int:
     slots = processes.slots(values.jobs, asked.spec.launch.devices)
     if values.dry_run:
         return commands.dry_run(asked)
-    with claim(asked.workdir / "jobs"):
+    with claim(asked.workdir.jobs):
         workdirs = launching.prepare(asked.spec, asked.config, asked.sweep, asked.workdir, values.measure)
         pool = processes.Pool(lambda workdir: launching.command(workdir, asked.spec), slots, values.retries)
-        code = pool.run([Path(workdir) for workdir in workdirs])
+        code = pool.run(workdirs)
     if code:
         print(f"not all is done: {shlex.join(['python', *argv])} goes on from here.", file=sys.stderr)
         return code

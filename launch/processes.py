@@ -12,11 +12,10 @@ from types import FrameType
 from typing import NamedTuple
 
 from jaxreg.jobs import directory
-from jaxreg.runtime.preemption import REQUEUE
-from jaxreg.runtime.workdir import IN_USE, is_claimed
+from jaxreg.runtime import BAD_USE, START_AGAIN
+from jaxreg.runtime.workdir import IN_USE, Workdir, is_claimed
 from jaxreg.spec import require
 
-BAD_USE = 2  # the same command would fail again
 PAUSE = 0.1  # seconds between two looks
 
 
@@ -30,7 +29,7 @@ class Slot(NamedTuple):
 class Running(NamedTuple):
     """A job's process."""
 
-    workdir: Path
+    workdir: Workdir
     process: subprocess.Popen[bytes]
     slot: Slot
     started: float
@@ -45,14 +44,14 @@ class Pool:
     are passed on as SIGTERM, and waited for; the second one kills.
     """
 
-    def __init__(self, command: Callable[[Path], list[str]], slots: Sequence[Slot], retries: int) -> None:
+    def __init__(self, command: Callable[[Workdir], list[str]], slots: Sequence[Slot], retries: int) -> None:
         self.command, self.retries, self.free = command, retries, list(slots)
         self.running: list[Running] = []
-        self.deaths: Counter[Path] = Counter()
-        self.failed: list[Path] = []
+        self.deaths: Counter[Workdir] = Counter()
+        self.failed: list[Workdir] = []
         self.stops = 0
 
-    def run(self, workdirs: Sequence[Path]) -> int:
+    def run(self, workdirs: Sequence[Workdir]) -> int:
         """Runs all that is not done: 0 if all is, 1 if a job failed for good, 75 if a stop was asked for."""
         before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         waiting = deque(workdir for workdir in workdirs if not directory.is_done(workdir))
@@ -68,12 +67,12 @@ class Pool:
                 one.process.kill()
             for number, handler in before.items():
                 signal.signal(number, handler)
-        return 1 if self.failed else REQUEUE if self.stops else 0
+        return 1 if self.failed else START_AGAIN if self.stops else 0
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.stops += 1
 
-    def _start(self, waiting: deque[Path]) -> None:
+    def _start(self, waiting: deque[Workdir]) -> None:
         for _ in range(len(waiting)):
             if not self.free or self.stops:
                 return
@@ -84,7 +83,7 @@ class Pool:
                 waiting.append(workdir)
             else:
                 slot = self.free.pop()
-                log = workdir / "log.txt"
+                log = Path(workdir.log)
                 said = log.stat().st_size if log.exists() else 0
                 process = _started(self.command(workdir), log, slot)
                 self.running.append(Running(workdir, process, slot, time.monotonic(), log, said))
@@ -97,7 +96,7 @@ class Pool:
             elif self.stops:
                 one.process.terminate()
 
-    def _ended(self) -> list[Path]:
+    def _ended(self) -> list[Workdir]:
         """Frees the slots of jobs that ended; returns those to start again."""
         again = []
         for one in [r for r in self.running if r.process.poll() is not None]:
@@ -118,7 +117,7 @@ class Pool:
         if code == BAD_USE and IN_USE in _words(one):  # by one that a killed launcher had started: wait for it
             _say(f"{name}: {_last_line(one)}")
             return True
-        self.deaths[one.workdir] += code != REQUEUE
+        self.deaths[one.workdir] += code != START_AGAIN
         if code == BAD_USE or self.deaths[one.workdir] > self.retries:
             self.failed.append(one.workdir)
             _say(f"{name}: failed, exit code {code}: {_last_line(one)}")

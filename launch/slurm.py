@@ -12,7 +12,6 @@ preemption (TERM) a job saves a checkpoint and is requeued; a cancelled one is n
 `--retries` times. Logs: WORKDIR/slurm.
 """
 
-import json
 import os
 import shutil
 import sys
@@ -23,15 +22,14 @@ from typing import Any
 import cloudpickle
 import slurm_task
 from absl import flags
-from slurm_task import DEATHS, SIGNAL, Task, queue
+from slurm_task import SIGNAL, Task, queue
 
 from jaxreg import commands
 from jaxreg.jobs import directory as jobs
 from jaxreg.jobs import launching
-from jaxreg.runtime.workdir import claim, write_json
+from jaxreg.runtime.files import read_json, write_json
+from jaxreg.runtime.workdir import Workdir, claim, is_claimed
 from jaxreg.spec import SpecError, StudySpec, require
-
-SUBMITTED = "slurm.json"  # in a job's workdir: the Slurm job that runs it
 
 
 def launch(argv: Sequence[str]) -> int:
@@ -47,17 +45,17 @@ def launch(argv: Sequence[str]) -> int:
         print(script(asked.spec, asked.workdir))
         return commands.dry_run(asked)
     require(shutil.which("sbatch") is not None, "there is no sbatch here: launch from a machine with Slurm's commands.")
-    with claim(asked.workdir / "jobs"):
+    with claim(asked.workdir.jobs):
         workdirs = launching.prepare(asked.spec, asked.config, asked.sweep, asked.workdir, values.measure)
         queued = queue()
-        left = [w for w in workdirs if not jobs.is_done(w) and not jobs.is_claimed(w) and submitted(w) not in queued]
+        left = [w for w in workdirs if not jobs.is_done(w) and not is_claimed(w) and submitted(w) not in queued]
         print(f"{len(workdirs)} jobs: {len(left)} to submit, the others are done or with Slurm")
         if left:
             submit(asked.spec, asked.workdir, left, values.retries)
     return 0
 
 
-def executor(study: StudySpec, directory: Path, dry_run: bool = False) -> Any:
+def executor(study: StudySpec, directory: Workdir, dry_run: bool = False) -> Any:
     """Submitit's executor with the options of the study's config; a `dry_run` needs no Slurm.
 
     Raises: SpecError: for an option that submitit does not know.
@@ -71,7 +69,7 @@ def executor(study: StudySpec, directory: Path, dry_run: bool = False) -> Any:
     setup = [f"export SUBMITIT_PREEMPT_SIGNAL={SIGNAL}", *given.pop("setup", ())]
     additional = {"requeue": True, **given.pop("additional_parameters", {})}
     defaults = {"job_name": study.name, "cpus_per_task": study.launch.devices, "time": 60}
-    made = type("SlurmExecutor", (SlurmExecutor,), anywhere)(folder=directory / "slurm" / "%j")
+    made = type("SlurmExecutor", (SlurmExecutor,), anywhere)(folder=Path(directory.slurm_logs) / "%j")
     try:
         made.update_parameters(**{**defaults, **given}, setup=setup, additional_parameters=additional)
     except ValueError as error:
@@ -79,30 +77,29 @@ def executor(study: StudySpec, directory: Path, dry_run: bool = False) -> Any:
     return made
 
 
-def script(study: StudySpec, directory: Path) -> str:
+def script(study: StudySpec, directory: Workdir) -> str:
     """The batch script that would be submitted, for one job of the array."""
     made = executor(study, directory, dry_run=True)
     return made._make_submission_file_text(made._submitit_command_str, "0")
 
 
-def submit(study: StudySpec, directory: Path, workdirs: Sequence[Path], retries: int) -> None:
+def submit(study: StudySpec, directory: Workdir, workdirs: Sequence[Workdir], retries: int) -> None:
     """Submits one array for `workdirs` and notes in each which task it is."""
     cloudpickle.register_pickle_by_value(slurm_task)  # a node need not be able to import this folder
-    tasks = [Task(launching.command(workdir, study), str(workdir / DEATHS), retries) for workdir in workdirs]
+    tasks = [Task(launching.command(workdir, study), str(workdir.deaths), retries) for workdir in workdirs]
     for task in tasks:
         Path(task.deaths).unlink(missing_ok=True)  # they count from every submission anew
     made = executor(study, directory)
     with made.batch():
         submissions = [made.submit(task) for task in tasks]
     for workdir, job in zip(workdirs, submissions):
-        write_json(workdir / SUBMITTED, {"job": job.job_id})
+        write_json(workdir.slurm_job, {"job": job.job_id})
         print(f"{workdir.name}: Slurm job {job.job_id}, log {job.paths.stderr}")
 
 
-def submitted(workdir: Path) -> str:
+def submitted(workdir: Workdir) -> str:
     """The Slurm job that last had the workdir; empty if there was none."""
-    path = workdir / SUBMITTED
-    return json.loads(path.read_text())["job"] if path.exists() else ""
+    return read_json(workdir.slurm_job)["job"] if workdir.slurm_job.exists() else ""
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from types import FrameType
 from typing import Any
 
 SIGNAL = "USR1"  # what Slurm sends ahead of the time limit
-DEATHS = "deaths"  # in a job's workdir: a byte for each time that its process died since it was submitted
 REQUEUE, BAD_USE = 75, 2  # start it again; the same command would fail again
 PAUSE = 0.2  # seconds between two looks at the process
 

@@ -21,7 +21,7 @@ import cloud
 from absl import flags
 
 from jaxreg import commands
-from jaxreg.runtime.preemption import REQUEUE
+from jaxreg.runtime import START_AGAIN
 from jaxreg.spec import require
 
 GONE = ("SUSPENDING", "SUSPENDED", "FAILED")  # of a queued resource: only deleting it helps
@@ -118,7 +118,7 @@ def launch(argv: Sequence[str]) -> int:
             code = until_done(pod, create, install(pod, path), script(asked), values.retries)
         except KeyboardInterrupt:
             _say(f"stopped; the slice goes on costing until: {shlex.join(pod.delete())}")
-            return REQUEUE
+            return START_AGAIN
     if not values.keep:
         _do(pod.delete())
     return code
@@ -154,7 +154,7 @@ def until_done(pod: Pod, create: list[str], before: list[list[str]], run: str, r
         if lost:
             _say(f"{pod.name} was taken away: asking for another slice")
             _do(pod.delete())
-        elif code == REQUEUE:
+        elif code == START_AGAIN:
             _say(f"{pod.name}: the study stopped to be started again")
         else:
             deaths += 1

@@ -7,9 +7,9 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "jaxreg"
 ORDER = [
-    *("rng", "setting", "spec", "sweeps", "names", "measured", "data", "models", "regularizers", "config", "runtime"),
-    *("checks", "statistics", "training", "results", "calibration", "robustness", "geometry", "trained", "claims"),
-    *("probes", "jobs", "report", "study", "commands", "__main__"),
+    *("rng", "setting", "spec", "sweeps", "names", "measured", "data", "models", "regularizers", "runtime", "checks"),
+    *("statistics", "training", "results", "conditions", "calibration", "robustness", "geometry", "trained"),
+    *("claims", "probes", "config", "jobs", "report", "study", "commands", "__main__"),
 ]
 
 

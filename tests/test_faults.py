@@ -30,6 +30,7 @@ from jaxreg.probes import Probe
 from jaxreg.robustness.finished_calls import remembered
 from jaxreg.robustness.loop import Found
 from jaxreg.runtime.preemption import Preemption
+from jaxreg.runtime.workdir import Workdir
 from jaxreg.training.curves import Curves
 from jaxreg.training.program import programs_of
 from jaxreg.training.step import Metrics
@@ -220,7 +221,7 @@ def test_a_full_disk(config, finished, small_disk, capsys):
 
 def test_curves_on_a_full_disk_do_not_wait_for_ever(small_disk):
     program = programs_of(resolve(small_config()))[0]
-    curves = Curves(small_disk, program, 0)
+    curves = Curves(Workdir(small_disk), program, 0)
     fill(small_disk, 0)
 
     def add_more_than_a_buffer_holds():

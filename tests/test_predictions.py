@@ -2,16 +2,15 @@ import types
 
 import numpy as np
 import pytest
-from etils import epath
 
+from jaxreg.runtime.files import write_arrays
+from jaxreg.runtime.workdir import Workdir
 from jaxreg.training import predictions
 
 
 def save(folder, trial, **changes):
     arrays = {"logits": np.zeros((4, 3)), "features": np.zeros((4, 2)), "labels": np.arange(4), "ids": np.arange(4)}
-    path = folder / "predictions" / trial / "test.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    predictions.write_arrays(path, arrays | changes)
+    write_arrays(folder.predictions(trial, "test"), arrays | changes)
 
 
 @pytest.mark.parametrize(
@@ -23,7 +22,7 @@ def save(folder, trial, **changes):
     ],
 )
 def test_trials_of_other_examples_are_named(tmp_path, changes, message):
-    folder, trials = epath.Path(tmp_path), [types.SimpleNamespace(id=name) for name in "ab"]
+    folder, trials = Workdir(tmp_path), [types.SimpleNamespace(id=name) for name in "ab"]
     save(folder, "a")
     save(folder, "b")
     assert predictions.load(trials, folder, "test").logits.shape == (2, 4, 3)

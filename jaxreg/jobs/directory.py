@@ -9,61 +9,63 @@ grows by seeds or settings and trains nothing twice, and jobs of several machine
 """
 
 import dataclasses
-import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from etils import epath
 
 from jaxreg import config as configs
 from jaxreg.config import Plain
 from jaxreg.jobs import packing
-from jaxreg.runtime.workdir import FREE, differences, flat, is_claimed, write_json
+from jaxreg.jobs.record import FREE, differences, flat
+from jaxreg.runtime.files import read_json, write_json
+from jaxreg.runtime.workdir import Workdir, is_claimed
 from jaxreg.spec import StudySpec, digest, require
 from jaxreg.training.program import programs_of
 
-DONE = "done.json"  # written last, by a run that finished everything: the probes that it measured
 
-
-class State(NamedTuple):
+class JobState(NamedTuple):
     """How far a job is."""
 
-    directory: epath.Path
+    workdir: Workdir
     trials: int
     word: str  # done, running, stopped or waiting
     note: str  # the steps that are trained and saved, by program
 
 
-def workdirs(study: epath.Path) -> list[epath.Path]:
+def workdirs(study: epath.PathLike) -> list[Workdir]:
     """The workdirs that make up a study: its jobs in the order in which they were made, after the study's own."""
-    own = [study] if (study / "config.json").exists() else []
-    return own + sorted(path.parent for path in study.glob("jobs/*/config.json"))
+    own = Workdir(study)
+    return ([own] if own.config.exists() else []) + own.members()
 
 
-def of_jobs(study: epath.Path) -> bool:
+def of_jobs(study: epath.PathLike) -> bool:
     """Whether the study has jobs; one that was only planned has none."""
-    return any(study.glob("jobs/*/config.json"))
+    return bool(Workdir(study).members())
 
 
-def saved(directory: epath.Path, launched: bool = True) -> Plain | None:
+def saved(study: epath.PathLike, launched: bool = True) -> Plain | None:
     """The config and sweep of a study of jobs or of a workdir, None where there is neither.
 
     A directory that is both, a workdir that grew, has those that were `launched` last, and its own.
     """
-    for name in ("plan.json", "config.json") if launched else ("config.json", "plan.json"):
-        if (directory / name).exists():
-            return json.loads((directory / name).read_text())
+    own = Workdir(study)
+    for path in (own.plan, own.config) if launched else (own.config, own.plan):
+        if path.exists():
+            found: Plain = read_json(path)
+            return found
     return None
 
 
-def trials_in(workdir: epath.Path) -> list[str]:
+def trials_in(workdir: Workdir) -> list[str]:
     """The ids of the trials of one workdir."""
-    held = json.loads((workdir / "config.json").read_text())
-    named = held["config"].get("trials")
+    held = workdir.read_config()
+    named: list[str] | None = held["config"].get("trials")
     return named if named is not None else [t.id for t in configs.resolve(held["config"], held["sweep"]).trials]
 
 
-def missing(study: StudySpec, directory: epath.Path | None) -> StudySpec:
+def missing(study: StudySpec, directory: epath.PathLike | None) -> StudySpec:
     """The study with those of its trials alone that no workdir in `directory` has."""
     there = {name for workdir in (workdirs(directory) if directory else []) for name in trials_in(workdir)}
     return dataclasses.replace(study, trials=tuple(t for t in study.trials if t.id not in there))
@@ -75,14 +77,14 @@ def base(config: Plain) -> Plain:
     return flat(kept | {"dataset": {k: v for k, v in config.get("dataset", {}).items() if k != "data_dir"}})
 
 
-def check_grows(directory: epath.Path, config: Plain) -> None:
+def check_grows(directory: epath.PathLike, config: Plain) -> None:
     """Checks that a study may grow to what `config` describes: by seeds, regularizers and settings of a sweep alone.
 
     Raises: SpecError: with every difference to what was launched before: trials would differ by what no label tells.
     """
-    paths = [directory / "plan.json", *(workdir / "config.json" for workdir in workdirs(directory))]
+    paths = [Workdir(directory).plan, *(workdir.config for workdir in workdirs(directory))]
     for path in (path for path in paths if path.exists()):
-        held = json.loads(path.read_text())["config"]
+        held = read_json(path)["config"]
         name, new = held["study"], config["study"]
         require(name == new, f"{directory} holds the study {name!r}: choose another --workdir for {new!r}.")
         different = differences(base(held), base(config))
@@ -91,68 +93,58 @@ def check_grows(directory: epath.Path, config: Plain) -> None:
 
 
 def settle(
-    directory: epath.Path, study: StudySpec, config: Plain, sweep: Sequence[Plain], packed: Iterable[packing.Job]
-) -> list[epath.Path]:
+    directory: epath.PathLike, study: StudySpec, config: Plain, sweep: Sequence[Plain], packed: Iterable[packing.Job]
+) -> list[Workdir]:
     """Writes `packed` as new jobs, tells every workdir the study's present probes, and returns all workdirs."""
-    (directory / "jobs").mkdir(parents=True, exist_ok=True)
-    write_json(directory / "plan.json", {"config": config, "sweep": list(sweep)})
+    own = Workdir(directory)
+    write_json(own.plan, {"config": config, "sweep": list(sweep)})
     owners: dict[str, int] = {}
     for place, overrides in enumerate(sweep):
         for trial in configs.trials_of(config, overrides):
             owners.setdefault(trial.id, place)
     for job in packed:
-        _write(directory / "jobs", [t.id for t in job.trials], config, sweep, owners)
+        _write(own, [t.id for t in job.trials], config, sweep, owners)
     execution = dataclasses.asdict(study.execution)
     free = {"probes": config["probes"], "launch": config.get("launch", {}), "execution": execution}
-    for workdir in workdirs(directory):
-        held = json.loads((workdir / "config.json").read_text())
-        write_json(workdir / "config.json", held | {"config": held["config"] | free})
-    return workdirs(directory)
+    for workdir in workdirs(own):
+        held = workdir.read_config()
+        write_json(workdir.config, held | {"config": held["config"] | free})
+    return workdirs(own)
 
 
-def _write(folder: epath.Path, names: list[str], config: Plain, sweep: Sequence[Plain], owners: dict[str, int]) -> None:
-    number = 1 + max((int(path.name.split("-")[0]) for path in folder.glob("[0-9]*-*")), default=-1)
-    path = folder / f"{number:03d}-{digest(sorted(names))}"
-    path.mkdir(exist_ok=True)
-    places = sorted({owners[name] for name in names})
-    write_json(path / "config.json", {"config": config | {"trials": names}, "sweep": [sweep[i] for i in places]})
+def _write(study: Workdir, names: list[str], config: Plain, sweep: Sequence[Plain], owners: dict[str, int]) -> None:
+    number = 1 + max((int(job.name.split("-")[0]) for job in study.members()), default=-1)
+    job, places = Workdir(study.jobs / f"{number:03d}-{digest(sorted(names))}"), sorted({owners[n] for n in names})
+    write_json(job.config, {"config": config | {"trials": names}, "sweep": [sweep[i] for i in places]})
 
 
-def finish(workdir: epath.Path, config: Plain) -> None:
+def finish(workdir: Workdir, config: Plain) -> None:
     """Notes that everything the config asks for is there."""
-    write_json(workdir / DONE, config["probes"])
+    write_json(workdir.done, config["probes"])
 
 
-def is_done(workdir: epath.Path) -> bool:
+def is_done(workdir: Workdir) -> bool:
     """Whether everything that the workdir's present config asks for is there."""
-    path = workdir / DONE
-    present = json.loads((workdir / "config.json").read_text())["config"]["probes"]
-    return path.exists() and json.loads(path.read_text()) == present
+    present = workdir.read_config()["config"]["probes"]
+    return workdir.done.exists() and read_json(workdir.done) == present
 
 
-def state(workdir: epath.Path) -> State:
+def state(workdir: Workdir) -> JobState:
     """How far one job is, from its files alone."""
-    started = (workdir / "provenance.json").exists()
+    started = workdir.provenance.exists()
     word = "running" if is_claimed(workdir) else "done" if is_done(workdir) else "stopped" if started else "waiting"
-    return State(workdir, len(trials_in(workdir)), word, _trained(workdir) if started else "")
+    return JobState(workdir, len(trials_in(workdir)), word, _trained(workdir) if started else "")
 
 
-def _trained(workdir: epath.Path) -> str:
-    held = json.loads((workdir / "config.json").read_text())
+def _trained(workdir: Workdir) -> str:
+    held = workdir.read_config()
     programs = programs_of(configs.resolve(held["config"], held["sweep"]))
-    return ", ".join(f"step {_last_step(workdir / 'checkpoints' / p.id)} of {p.steps}" for p in programs)
+    return ", ".join(f"step {workdir.step(p.id)} of {p.steps}" for p in programs)
 
 
-def _last_step(checkpoints: epath.Path) -> int:
-    steps = [int(path.name) for path in checkpoints.iterdir() if path.name.isdigit()] if checkpoints.exists() else []
-    return max(steps, default=0)
-
-
-def status(study: epath.Path) -> str:
+def status(study: epath.PathLike) -> str:
     """A line a job, and how many are done."""
     states = [state(workdir) for workdir in workdirs(study)]
-    lines = [f"{s.directory.name}  {s.trials:4d} trials  {s.word:8s} {s.note}".rstrip() for s in states]
-    counts: dict[str, Any] = {}
-    for s in states:
-        counts[s.word] = counts.get(s.word, 0) + 1
+    lines = [f"{s.workdir.name}  {s.trials:4d} trials  {s.word:8s} {s.note}".rstrip() for s in states]
+    counts = Counter(s.word for s in states)
     return "\n".join([*lines, f"{len(states)} jobs: " + ", ".join(f"{n} {word}" for word, n in sorted(counts.items()))])

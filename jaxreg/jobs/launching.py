@@ -13,6 +13,7 @@ from jaxreg.jobs import packing, preflight, timing
 from jaxreg.jobs.packing import HOUR, Job, Price
 from jaxreg.probes import check as check_probes
 from jaxreg.runtime import parallel
+from jaxreg.runtime.workdir import Workdir
 from jaxreg.spec import StudySpec
 from jaxreg.training.program import Program, programs_of
 
@@ -66,11 +67,11 @@ def planned(study: StudySpec, directory: epath.Path | None, measure: bool) -> Pl
     Raises: SpecError: whatever would stop a job later.
     """
     new = jobs.missing(study, directory)
-    cache = str(directory / "jobs" / "data_cache") if directory else None
+    cache = str(Workdir(directory).jobs_cache) if directory else None
     prices = {}
     for program in programs_of(new):
         about = preflight.check(program)
-        check_probes(study.probes, about.num_classes)
+        check_probes(study.probes, about)
         prices[program.id] = packing.estimate(program, new, about)
         if measure:
             prices[program.id] = timing.measured(program, new, cache, prices[program.id])

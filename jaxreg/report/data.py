@@ -12,8 +12,9 @@ import pandas as pd
 import pyarrow as pa
 from etils import epath
 
-from jaxreg import results
+from jaxreg import conditions, results
 from jaxreg.jobs import directory
+from jaxreg.runtime.workdir import Workdir
 from jaxreg.setting import Setting
 from jaxreg.spec import SpecError
 
@@ -34,10 +35,17 @@ class StudyData:
 
     frame: pd.DataFrame  # rows of results.parquet, with the columns `label` and `setting`; texts are categorical
     curves: pd.DataFrame  # rows of training curves, with the columns `study`, `label`, `setting`; empty without any
-    homes: Mapping[tuple[str, str, str], epath.Path]  # the workdir with what a probe found, by (study, trial, probe)
+    homes: Mapping[tuple[str, str, str], Workdir]  # the workdir with what a probe found, by (study, trial, probe)
     config: Mapping[str, dict[str, Any]]  # by study, as what follows
     provenance: Mapping[str, dict[str, Any]]
     failed: Sequence[Failed] = ()
+
+    @functools.cached_property
+    def conditions(self) -> pd.DataFrame:
+        """Returns what each probe of each trial ran with: study, trial, probe, condition, value."""
+        names = {(workdir, study): None for (study, _, _), workdir in self.homes.items()}
+        parts = [conditions.read([workdir]).assign(study=study) for workdir, study in names]
+        return pd.concat(parts, ignore_index=True) if parts else conditions.read([])
 
     @functools.cached_property
     def keys(self) -> pd.DataFrame:
@@ -85,7 +93,7 @@ class StudyData:
     def arrays(self, probe: str, study: str, trial: str) -> Mapping[str, np.ndarray]:
         """Returns the arrays that a probe saved of a trial, each read when asked for; none where it saved nothing."""
         home = self.homes.get((study, trial, probe))
-        path = home / "probes" / probe / f"{trial}.npz" if home else None
+        path = home.arrays(probe, trial) if home else None
         return np.load(io.BytesIO(path.read_bytes())) if path and path.exists() else {}
 
     def by_setting(self, probe: str, *names: str) -> dict[str, list[tuple[np.ndarray, ...]]]:
@@ -104,9 +112,9 @@ class StudyData:
         return rows[np.isfinite(rows["value"])]
 
 
-def saved_array(workdir: epath.Path, probe: str, trial: str, name: str) -> np.ndarray | None:
+def saved_array(workdir: Workdir, probe: str, trial: str, name: str) -> np.ndarray | None:
     """Returns one array of those that a probe saved of a trial, reading no other; None where there is none."""
-    path = workdir / "probes" / probe / f"{trial}.npz"
+    path = workdir.arrays(probe, trial)
     try:
         with path.open("rb") as file:
             return np.load(file).get(name)
@@ -123,7 +131,7 @@ def load(studies: Sequence[epath.PathLike]) -> StudyData:
     """
     if not studies:
         raise ValueError("a report needs at least one workdir, got none: name one.")
-    groups = _joined([epath.Path(study) for study in studies])
+    groups = _joined([Workdir(study) for study in studies])
     paths = [group[0] for group in groups]
     workdirs = [[workdir for path in group for workdir in _finished(path)] for group in groups]
     joined = [results.join(own) for own in workdirs]
@@ -149,9 +157,9 @@ def _of_study(table: pa.Table, name: str) -> pa.Table:
     return table.set_column(results.CODED.get_field_index("study"), results.CODED.field("study"), names)
 
 
-def _joined(paths: Sequence[epath.Path]) -> list[list[epath.Path]]:
+def _joined(paths: Sequence[Workdir]) -> list[list[Workdir]]:
     """The studies, those together whose trials differ by what their labels and seeds tell alone."""
-    found: dict[str, list[epath.Path]] = {}
+    found: dict[str, list[Workdir]] = {}
     for path in paths:
         held = directory.saved(directory.workdirs(path)[0]) if directory.workdirs(path) else None
         config = (held or {}).get("config")
@@ -159,19 +167,19 @@ def _joined(paths: Sequence[epath.Path]) -> list[list[epath.Path]]:
     return list(found.values())
 
 
-def _finished(study: epath.Path) -> list[epath.Path]:
+def _finished(study: Workdir) -> list[Workdir]:
     """The workdirs of a study that have results."""
-    found = [w for w in directory.workdirs(study) or [study] if (w / "results.parquet").exists()]
+    found = [w for w in directory.workdirs(study) or [study] if w.results.exists()]
     if not found:
         cure = "wait until a job is finished, or run the probes first"
         raise SpecError(f"a report needs results.parquet in its workdir, got none in {study}: {cure}.")
     return found
 
 
-def _provenance(studies: Sequence[epath.Path]) -> dict[str, Any]:
+def _provenance(studies: Sequence[Workdir]) -> dict[str, Any]:
     """The provenance of a workdir; of jobs that of the last one, with the runs and the seconds of all."""
     workdirs = [workdir for study in studies for workdir in directory.workdirs(study) or [study]]
-    facts = [_read_json(workdir / "provenance.json") for workdir in workdirs]
+    facts = [_read_json(workdir.provenance) for workdir in workdirs]
     seconds: dict[str, float] = {}
     for stage, spent in (item for one in facts for item in one.get("wall_seconds", {}).items()):
         seconds[stage] = round(seconds.get(stage, 0.0) + spent, 3)
@@ -179,7 +187,7 @@ def _provenance(studies: Sequence[epath.Path]) -> dict[str, Any]:
     return {**facts[-1], "wall_seconds": seconds, "runs": runs} if any(facts) else {}
 
 
-def _study_names(tables: list[pa.Table], paths: list[epath.Path]) -> list[str]:
+def _study_names(tables: list[pa.Table], paths: list[Workdir]) -> list[str]:
     names = [table["study"][0].as_py() if len(table) else path.name for table, path in zip(tables, paths)]
     told = [name if names.count(name) == 1 else f"{name} [{path.name}]" for name, path in zip(names, paths)]
     return [one if told.count(one) == 1 else f"{name} [{path}]" for one, name, path in zip(told, names, paths)]
@@ -202,11 +210,11 @@ def _coded(texts: list[str], code: np.ndarray) -> pd.Categorical:
     return pd.Categorical.from_codes(own[code], different)
 
 
-def _read_curves(workdirs: Sequence[epath.Path], homes: Mapping[tuple[str, str, str], epath.Path]) -> pd.DataFrame:
+def _read_curves(workdirs: Sequence[epath.Path], homes: Mapping[tuple[str, str, str], Workdir]) -> pd.DataFrame:
     """The curves of every trial, from one home of it; those of trials that froze are wherever they were trained."""
     tables, home = [], {trial: workdir for (_, trial, _), workdir in reversed(list(homes.items()))}
     for workdir in workdirs:
-        for path in sorted(workdir.glob("curves/*.parquet")):
+        for path in workdir.curves():
             table = pd.read_parquet(io.BytesIO(path.read_bytes()))
             own = {trial: home.get(trial, workdir) == workdir for trial in table["trial"].unique()}
             tables.append(table[table["trial"].map(own)])

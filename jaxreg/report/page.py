@@ -17,6 +17,7 @@ from jaxreg.report.tables import claims as claim_table
 from jaxreg.report.tables import interventions, verdicts
 from jaxreg.report.tables.columns import Column, Line
 from jaxreg.runtime.files import write_whole
+from jaxreg.runtime.workdir import Workdir
 
 SECTIONS = {
     "accuracy": ("Accuracy and calibration", "no accuracy, calibration metric or confidence was saved"),
@@ -43,7 +44,7 @@ def build(
     Raises: ValueError: if a workdir holds no results.
     """
     data = load(workdirs) if data is None else data
-    folder = epath.Path(out) if out is not None else epath.Path(workdirs[0]) / "report"
+    folder = epath.Path(out) if out is not None else Workdir(workdirs[0]).report
     shown = data.limited()
     with figures.drawing(shown, folder / "figures") as drawn:
         files = tables.save(data, folder / "tables")  # while the last figures are printed

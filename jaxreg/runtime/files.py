@@ -3,8 +3,10 @@
 import contextlib
 import errno
 import io
+import json
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -48,6 +50,16 @@ def read_arrays(path: epath.Path) -> dict[str, np.ndarray]:
     """The arrays of an .npz."""
     with np.load(io.BytesIO(path.read_bytes())) as file:
         return dict(file)
+
+
+def write_json(path: epath.PathLike, value: Any) -> None:
+    """Writes JSON, whole or not at all."""
+    write_whole(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+
+
+def read_json(path: epath.PathLike) -> Any:
+    """The value of a JSON file."""
+    return json.loads(epath.Path(path).read_text())
 
 
 def explained(error: BaseException) -> str | None:

@@ -19,11 +19,11 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxreg.runtime import START_AGAIN
 from jaxreg.spec import SpecError, require
 
 T = TypeVar("T")
 START_FACTOR = 5  # how much longer than for a heartbeat the processes wait for each other at the start
-START_AGAIN = 75  # EX_TEMPFAIL of sysexits.h, as after a preemption
 _BLOCK = 4096  # bytes told to the others at once: one size compiles once
 _SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 _GIVEN = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")

@@ -8,8 +8,6 @@ from types import FrameType
 
 from jaxreg.runtime import hosts, parallel
 
-REQUEUE = 75  # EX_TEMPFAIL of sysexits.h: a scheduler may start the same command again
-
 
 class Preempted(Exception):
     """The run was asked to stop; all that was finished is saved, and the same command goes on from there."""

@@ -1,21 +1,18 @@
-"""A study's directory: one process at a time, one config for ever, and a record of what made its numbers."""
+"""A study's directory: every path in it by name, and one process at a time.
+
+Nothing else spells a path of a workdir, and nothing searches by patterns: any legal name of a folder works.
+"""
 
 import contextlib
-import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
-import jax
 from etils import epath
 
-from jaxreg.config import Plain
-from jaxreg.runtime.files import unwritable, write_whole
+from jaxreg.runtime.files import read_json, unwritable
 from jaxreg.spec import SpecError
 
 try:
@@ -23,34 +20,197 @@ try:
 except ImportError:  # Windows: no advisory locks, so no second process is refused
     fcntl = None  # type: ignore[assignment]
 
-FREE = (
-    "execution",
-    "probes",
-    "launch",
-)  # what may change between two runs of one workdir: neither trains anything anew
 IN_USE = "is in use by process"
-_PACKAGES = ("jaxreg", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "tensorflow-datasets")
+LOCK = ".lock"
+
+
+class Workdir(os.PathLike[str]):
+    """The named paths of a workdir, or of a study of jobs, each of which is a workdir of its own."""
+
+    def __init__(self, root: epath.PathLike) -> None:
+        self.root = epath.Path(root)
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.root)
+
+    __str__ = __fspath__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Workdir) and other.root == self.root
+
+    def __hash__(self) -> int:
+        return hash(self.root)
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.root.name
+
+    @property
+    def config(self) -> epath.Path:
+        """The config and the sweep that are trained here."""
+        return self.root / "config.json"
+
+    @property
+    def plan(self) -> epath.Path:
+        """The config and the sweep that were launched last, of a study of jobs."""
+        return self.root / "plan.json"
+
+    @property
+    def provenance(self) -> epath.Path:
+        """What code, versions and devices made the numbers."""
+        return self.root / PROVENANCE
+
+    @property
+    def done(self) -> epath.Path:
+        """Written last, by a run that finished everything: the probes that it measured."""
+        return self.root / "done.json"
+
+    @property
+    def results(self) -> epath.Path:
+        """One row a number."""
+        return self.root / "results.parquet"
+
+    @property
+    def conditions(self) -> epath.Path:
+        """One row a trial, probe and condition: what the numbers were measured with."""
+        return self.root / "conditions.parquet"
+
+    @property
+    def report(self) -> epath.Path:
+        """The page; figures and tables lie in folders beside it."""
+        return self.root / "report"
+
+    @property
+    def data_cache(self) -> epath.Path:
+        """Decoded data, shared with the workdirs beside this one."""
+        return self.root.parent / "data_cache"
+
+    @property
+    def jobs(self) -> epath.Path:
+        """The folder of the jobs of a study."""
+        return self.root / "jobs"
+
+    @property
+    def log(self) -> epath.Path:
+        """What a job printed that a local launcher ran."""
+        return self.root / "log.txt"
+
+    @property
+    def slurm_job(self) -> epath.Path:
+        """The Slurm job that last had this one."""
+        return self.root / "slurm.json"
+
+    @property
+    def deaths(self) -> epath.Path:
+        """A byte for each time that its process died since Slurm was given it."""
+        return self.root / "deaths"
+
+    @property
+    def slurm_logs(self) -> epath.Path:
+        """The folder of what Slurm's jobs print."""
+        return self.root / "slurm"
+
+    @property
+    def jobs_cache(self) -> epath.Path:
+        """Decoded data, shared by the jobs of a study."""
+        return self.jobs / "data_cache"
+
+    def checkpoints(self, program: str) -> epath.Path:
+        """All trials of a program, by step."""
+        return self.root / "checkpoints" / program
+
+    def snapshots(self, program: str) -> epath.Path:
+        """Parameters of a program at a schedule of steps."""
+        return self.root / "snapshots" / program
+
+    def curve(self, program: str) -> epath.Path:
+        """The table of training curves of a program."""
+        return self.root / "curves" / f"{program}.parquet"
+
+    def events(self, trial: str) -> epath.Path:
+        """TensorBoard's folder of a trial."""
+        return self.root / "curves" / "tensorboard" / trial
+
+    def predictions(self, trial: str, split: str) -> epath.Path:
+        """Logits, features, labels and ids of a split; of `head` the last layer."""
+        return self.root / "predictions" / trial / f"{split}.npz"
+
+    def arrays(self, probe: str, trial: str) -> epath.Path:
+        """The per-example arrays that a probe leaves of a trial."""
+        return self.root / "probes" / probe / f"{trial}.npz"
+
+    def rows(self, probe: str, program: str) -> epath.Path:
+        """The rows that a probe leaves of a program."""
+        return self.root / "probes" / probe / f"{program}.parquet"
+
+    def marker(self, probe: str, program: str) -> epath.Path:
+        """Written last, of a probe that has measured a program: its settings and conditions."""
+        return self.root / "probes" / probe / f"{program}.json"
+
+    def calls(self, probe: str) -> epath.Path:
+        """The folder of finished calls of a probe that can be interrupted."""
+        return self.root / "probes" / probe / "finished"
+
+    def export(self, trial: str, name: str) -> epath.Path:
+        """Adversarial examples for another toolbox."""
+        return self.root / "exports" / trial / f"{name}.npz"
+
+    def curves(self) -> list[epath.Path]:
+        """The tables of training curves that are there."""
+        return [path for path in _files(self.root / "curves") if path.suffix == ".parquet"]
+
+    def probed(self, suffix: str) -> list[epath.Path]:
+        """The files of one kind that probes left, by probe and name."""
+        return [path for folder in _files(self.root / "probes") for path in _files(folder) if path.suffix == suffix]
+
+    def measured(self, probe: str) -> list[str]:
+        """The trials of which a probe left arrays."""
+        return [path.stem for path in _files(self.root / "probes" / probe) if path.suffix == ".npz"]
+
+    def members(self) -> list["Workdir"]:
+        """The jobs of a study that have a config, in the order in which they were made."""
+        return [Workdir(path) for path in _files(self.jobs) if Workdir(path).config.exists()]
+
+    def step(self, program: str) -> int:
+        """The last step of a program that is saved."""
+        return max((int(path.name) for path in _files(self.checkpoints(program)) if path.name.isdigit()), default=0)
+
+    def read_config(self) -> dict[str, Any]:
+        """The config and the sweep that are trained here, as `{"config": ..., "sweep": ...}`."""
+        found: dict[str, Any] = read_json(self.config)
+        return found
+
+
+PROVENANCE = "provenance.json"
+
+
+def _files(folder: epath.Path) -> list[epath.Path]:
+    """What lies in a folder, by name; nothing that is hidden, nothing where there is none."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted((path for path in found if not path.name.startswith(".")), key=lambda path: path.name)
 
 
 @contextlib.contextmanager
-def claim(workdir: epath.Path) -> Iterator[None]:
-    """Holds the workdir for this process; the operating system lets go of it however the process ends.
+def claim(folder: epath.PathLike) -> Iterator[None]:
+    """Holds a folder for this process; the operating system lets go of it however the process ends.
 
     Raises: SpecError: if another process holds it. Remote paths (gs://) have no such lock and are not checked.
     """
-    if fcntl is None or "://" in str(workdir):
+    folder = epath.Path(folder)
+    if fcntl is None or "://" in str(folder):
         yield
         return
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        opened = open(Path(workdir) / ".lock", "a+")  # noqa: PTH123, SIM115  (a lock needs a descriptor of this file)
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = open(Path(folder) / LOCK, "a+")  # noqa: PTH123, SIM115  (a lock needs a descriptor of this file)
     except OSError as error:
-        raise unwritable(workdir, error) from error
+        raise unwritable(folder, error) from error
     with opened as file:
         if not _locked(file):
             file.seek(0)
             holder = file.read().strip() or "unknown"
-            raise SpecError(f"{workdir} {IN_USE} {holder}: wait for it, or choose another --workdir.")
+            raise SpecError(f"{folder} {IN_USE} {holder}: wait for it, or choose another --workdir.")
         with contextlib.suppress(OSError):  # a full disk: nobody learns who holds it, held it is
             os.ftruncate(file.fileno(), 0)
             os.write(file.fileno(), str(os.getpid()).encode())
@@ -67,10 +227,10 @@ def _locked(file: IO[str]) -> bool:
     return False
 
 
-def is_claimed(workdir: epath.Path) -> bool:
-    """Whether a process holds the workdir; remote paths have no lock, and nobody is seen to."""
-    lock = workdir / ".lock"
-    if fcntl is None or "://" in str(workdir) or not lock.exists():
+def is_claimed(folder: epath.PathLike) -> bool:
+    """Whether a process holds the folder; remote paths have no lock, so nobody is seen to hold one."""
+    lock = epath.Path(folder) / LOCK
+    if fcntl is None or "://" in str(lock) or not lock.exists():
         return False
     with Path(lock).open() as file:
         try:
@@ -78,98 +238,3 @@ def is_claimed(workdir: epath.Path) -> bool:
         except BlockingIOError:
             return True
     return False
-
-
-def settle(workdir: epath.Path, config: Plain, sweep: list[Plain]) -> None:
-    """Writes config.json, or checks that it describes the same training as the one that is there.
-
-    That of one of the jobs of a study is its launcher's to write, who may have done so since this process read it.
-    Raises: SpecError: with every difference, if it does not.
-    """
-    path, new = workdir / "config.json", {"config": config, "sweep": sweep}
-    if path.exists():
-        old = json.loads(path.read_text())
-        found = [d for d in differences(flat(old), flat(new)) if d.split(".")[1].split(":")[0] not in FREE]
-        if found:
-            shown = "; ".join(found)
-            raise SpecError(f"{workdir} holds another study ({shown}): restore the config or choose another --workdir.")
-        if "trials" in config:
-            return
-    write_json(path, new)
-
-
-def differences(old: Plain, new: Plain) -> list[str]:
-    """Every key of two flat dicts whose values differ, with both."""
-    changed = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
-    return [f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}" for key in changed]
-
-
-def flat(tree: Any, prefix: str = "") -> Plain:
-    """Nested dicts and lists of dicts as one dict of dotted keys; `json` round trip first, as the file has it."""
-    tree = json.loads(json.dumps(tree))
-    if isinstance(tree, dict) and tree:
-        pairs = ((f"{prefix}{key}", value) for key, value in tree.items())
-    elif isinstance(tree, list) and any(isinstance(value, dict | list) for value in tree):
-        pairs = ((f"{prefix}{place}", value) for place, value in enumerate(tree))
-    else:
-        return {prefix.rstrip("."): tree}
-    return {k: v for key, value in pairs for k, v in flat(value, f"{key}.").items()}
-
-
-class Provenance:
-    """provenance.json: what code, versions and devices made the numbers, and how long each stage took."""
-
-    def __init__(self, workdir: epath.Path, precision: str) -> None:
-        self.path = workdir / "provenance.json"
-        before = json.loads(self.path.read_text()) if self.path.exists() else {"runs": [], "wall_seconds": {}}
-        now = _this_run() | {"precision": precision}
-        self.facts: Plain = {**now, "wall_seconds": before["wall_seconds"], "runs": [*before["runs"], now]}
-        write_json(self.path, self.facts)
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Adds the wall time of a stage, summed over the runs that it took."""
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            seconds = self.facts["wall_seconds"]
-            seconds[name] = round(seconds.get(name, 0.0) + time.monotonic() - started, 3)
-            write_json(self.path, self.facts)
-
-
-def _this_run() -> Plain:
-    devices = jax.devices()
-    return {
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": " ".join(["python -m jaxreg", *sys.argv[1:]]),
-        "git_commit": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "versions": {"python": sys.version.split()[0], **_versions()},
-        "device_kind": devices[0].device_kind,
-        "device_count": len(devices),
-        "process_count": jax.process_count(),
-    }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def _git(*words: str) -> str | None:
-    """What git says of the checkout that this package runs from; None where it runs from no checkout."""
-    folder = Path(__file__).parent
-    try:
-        told = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return told.stdout.strip() if told.returncode == 0 else None
-
-
-def write_json(path: epath.Path, value: Any) -> None:
-    """Writes JSON, whole or not at all."""
-    write_whole(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())

@@ -12,6 +12,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from jaxreg.runtime import hosts
 from jaxreg.runtime.files import write_whole
+from jaxreg.runtime.workdir import Workdir
 from jaxreg.spec import TrialSpec
 from jaxreg.training.program import Program
 from jaxreg.training.step import Metrics
@@ -22,13 +23,12 @@ METRICS = tuple(Metrics.__dataclass_fields__)
 class Curves:
     """The curves of one program: a row a trial and dispatch, each a mean over its steps; written by process 0."""
 
-    def __init__(self, directory: epath.PathLike, program: Program, start: int) -> None:
+    def __init__(self, workdir: Workdir, program: Program, start: int) -> None:
         """Goes on after step `start`; whatever an interrupted run wrote beyond it is dropped."""
-        self.directory, self.trials = epath.Path(directory), program.trials
-        self.path = self.directory / f"{program.id}.parquet"
+        self.path, self.trials = workdir.curve(program.id), program.trials
         self._frames = [frame[frame.step <= start] for frame in [read(self.path)] if start > 0 and frame is not None]
         written = self.trials if hosts.is_first() else ()
-        self._writers = [_writer(self.directory / "tensorboard" / t.id, start) for t in written]
+        self._writers = [_writer(workdir.events(t.id), start) for t in written]
 
     def add(self, step: int, metrics: Metrics) -> None:
         """Adds the metrics [T, S] of the steps that end with `step`."""

@@ -28,7 +28,7 @@ def train(program: Program, dataset: data.Dataset, fixed: Fixed, run: Run) -> An
 
     Raises: Preempted: after saving a checkpoint, if a stop was asked for.
     """
-    with Checkpoints(run.directory / "checkpoints" / program.id, run.execution.keep_checkpoints) as checkpoints:
+    with Checkpoints(run.workdir.checkpoints(program.id), run.execution.keep_checkpoints) as checkpoints:
         step, carry = start(program, fixed, run, checkpoints)
         if step < program.steps:
             with snapshots_of(program, run) as kept:
@@ -55,7 +55,7 @@ def start(program: Program, fixed: Fixed, run: Run, checkpoints: Checkpoints) ->
 def snapshots_of(program: Program, run: Run) -> Snapshots:
     """The program's snapshots, at the steps that its run asks for."""
     steps = schedule(run.snapshots, program.steps, run.execution.steps_per_dispatch)
-    return Snapshots(run.directory / "snapshots" / program.id, steps)
+    return Snapshots(run.workdir.snapshots(program.id), steps)
 
 
 def _train_on(
@@ -69,7 +69,7 @@ def _train_on(
 ) -> Carry:
     checkpoints, kept = files
     kept.take(step, carry[0].params, carry[0].stats)
-    curves = Curves(run.directory / "curves", program, step)
+    curves = Curves(run.workdir, program, step)
     pending: tuple[int, Metrics] | None = None
     unsaved, limit = 0, run.execution.dispatches_per_checkpoint
     with Progress("train", program.steps, "steps", step) as progress:

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from etils import epath
 from jax import Array
 
 from jaxreg.data import Split
@@ -16,6 +15,7 @@ from jaxreg.models import Head, head
 from jaxreg.runtime import hosts, parallel
 from jaxreg.runtime.files import read_arrays, write_arrays
 from jaxreg.runtime.progress import Progress
+from jaxreg.runtime.workdir import Workdir
 from jaxreg.spec import TrialSpec
 from jaxreg.training.program import Program, Run
 from jaxreg.training.step import Fixed, TrainState
@@ -33,18 +33,18 @@ class Predictions:
     ids: np.ndarray  # [N], as the dataset has them
 
 
-def is_done(program: Program, splits: Mapping[str, Split], directory: epath.Path) -> bool:
+def is_done(program: Program, splits: Mapping[str, Split], workdir: Workdir) -> bool:
     """Whether every file of every trial is there, with as many examples as its split has."""
     return hosts.on_first(
         lambda: (
-            all(_path(directory, trial, "head").exists() for trial in program.trials)
-            and all(_is_saved(program, name, split, directory) for name, split in splits.items())
+            all(workdir.predictions(trial.id, "head").exists() for trial in program.trials)
+            and all(_is_saved(program, name, split, workdir) for name, split in splits.items())
         )
     )
 
 
-def _is_saved(program: Program, name: str, split: Split, directory: epath.Path) -> bool:
-    paths = [_path(directory, trial, name) for trial in program.trials]
+def _is_saved(program: Program, name: str, split: Split, workdir: Workdir) -> bool:
+    paths = [workdir.predictions(trial.id, name) for trial in program.trials]
     # The last file is written last; all of them have its size.
     return all(path.exists() for path in paths) and len(read_arrays(paths[-1])["labels"]) == len(split)
 
@@ -52,30 +52,30 @@ def _is_saved(program: Program, name: str, split: Split, directory: epath.Path) 
 def predict(program: Program, splits: Mapping[str, Split], state: TrainState, fixed: Fixed, run: Run) -> None:
     """Runs every split through every trial in evaluation mode, un-augmented, and saves what comes out."""
     count = len(program.trials)
-    missing = missing_splits(program, splits, run.directory)
+    missing = missing_splits(program, splits, run.workdir)
     with Progress("predict", sum(map(len, missing.values())), "examples") as progress:
         for name, split in missing.items():
             logits, features = predict_split(name, split, (state.params, state.stats), count, fixed, run, progress)
             own = {"logits": logits, "features": features}
-            _save(program, name, own, {"labels": split.labels, "ids": split.ids}, run.directory)
+            _save(program, name, own, {"labels": split.labels, "ids": split.ids}, run.workdir)
     kernel, bias = parallel.fetch(head(state.params), count)
-    _save(program, "head", {"kernel": kernel, "bias": bias}, {}, run.directory)
+    _save(program, "head", {"kernel": kernel, "bias": bias}, {}, run.workdir)
 
 
-def missing_splits(program: Program, splits: Mapping[str, Split], directory: epath.Path) -> dict[str, Split]:
+def missing_splits(program: Program, splits: Mapping[str, Split], workdir: Workdir) -> dict[str, Split]:
     """The splits that some trial has no predictions of."""
-    names = hosts.on_first(lambda: [n for n, split in splits.items() if not _is_saved(program, n, split, directory)])
+    names = hosts.on_first(lambda: [n for n, split in splits.items() if not _is_saved(program, n, split, workdir)])
     return {name: splits[name] for name in names}
 
 
 def _save(
-    program: Program, name: str, own: dict[str, np.ndarray], shared: dict[str, np.ndarray], directory: epath.Path
+    program: Program, name: str, own: dict[str, np.ndarray], shared: dict[str, np.ndarray], workdir: Workdir
 ) -> None:
     """Writes a file a trial, with its part of the stacks [T, ...]; all processes wait until they are there."""
 
     def write() -> None:
         for i, trial in enumerate(program.trials):
-            write_arrays(_path(directory, trial, name), {k: stack[i] for k, stack in own.items()} | shared)
+            write_arrays(workdir.predictions(trial.id, name), {k: stack[i] for k, stack in own.items()} | shared)
 
     hosts.on_first(write)
 
@@ -134,12 +134,12 @@ def padded_batches(images: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, 
         yield np.pad(batch, [(0, missing)] + [(0, 0)] * (batch.ndim - 1)), len(batch)
 
 
-def load(trials: Sequence[TrialSpec], directory: epath.Path, split: str) -> Predictions:
+def load(trials: Sequence[TrialSpec], workdir: Workdir, split: str) -> Predictions:
     """The saved predictions of one split, stacked in the order of `trials`.
 
     Raises: ValueError: naming the first trial whose labels or ids are not those of the first one.
     """
-    parts = [read_arrays(_path(directory, trial, split)) for trial in trials]
+    parts = [read_arrays(workdir.predictions(trial.id, split)) for trial in trials]
     _check_alike(trials, parts, split)
     logits, features = (np.stack([part[name] for part in parts]) for name in ("logits", "features"))
     return Predictions(logits, features, parts[0]["labels"], parts[0]["ids"])
@@ -160,11 +160,7 @@ def _check_alike(trials: Sequence[TrialSpec], parts: Sequence[Mapping[str, np.nd
                 )
 
 
-def load_head(trials: Sequence[TrialSpec], directory: epath.Path) -> Head:
+def load_head(trials: Sequence[TrialSpec], workdir: Workdir) -> Head:
     """The saved last layers, stacked in the order of `trials`."""
-    parts = [read_arrays(_path(directory, trial, "head")) for trial in trials]
+    parts = [read_arrays(workdir.predictions(trial.id, "head")) for trial in trials]
     return Head(*(np.stack([part[name] for part in parts]) for name in ("kernel", "bias")))
-
-
-def _path(directory: epath.Path, trial: TrialSpec, name: str) -> epath.Path:
-    return directory / "predictions" / trial.id / f"{name}.npz"

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from etils import epath
 
 from jaxreg import data, models
 from jaxreg.data.augment import augment
 from jaxreg.regularizers import apply as regularizers
 from jaxreg.runtime import parallel
 from jaxreg.runtime.preemption import Preemption
+from jaxreg.runtime.workdir import Workdir
 from jaxreg.spec import DatasetSpec, ExecutionSpec, ModelSpec, StudySpec, TrialSpec, digest
 from jaxreg.training.checkpoint import Wanted
 from jaxreg.training.optimizer import make_optimizer, numbers_of, structure_of
@@ -67,7 +67,7 @@ def programs_of(study: StudySpec) -> list[Program]:
 class Run(NamedTuple):
     """Where and how a program runs."""
 
-    directory: epath.Path  # the workdir
+    workdir: Workdir
     mesh: parallel.Mesh
     execution: ExecutionSpec
     preemption: Preemption

@@ -63,11 +63,12 @@ def test_what_is_no_npz_is_named(tmp_path):
 def test_a_study_checks_votes_before_it_trains(tmp_path):
     path = save(tmp_path, id=np.array([-1]), counts=np.array([[1, 2]]))
     spec = resolve(small_config()).probes
-    spec = dataclasses.replace(spec, calibration=dataclasses.replace(spec.calibration, human_labels=str(path)))
+    asked = dataclasses.replace(spec.settings["calibration"], human_labels=str(path))
+    spec = dataclasses.replace(spec, settings={**spec.settings, "calibration": asked})
     with pytest.raises(SpecError, match="counts of 2 classes, the dataset 10"):
-        probes.check(spec, 10)
+        probes.check(spec, data.describe("digits"))
     with pytest.raises(SpecError, match="human labels match no example of validation or test"):
-        probes.check_examples(spec, data.load("digits"))
+        probes.check_data(spec, data.load("digits"))
 
 
 def test_missing_ids_and_other_classes_are_named(tmp_path):

@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg import data
+from jaxreg import data, probes
 from jaxreg.geometry import cosines, norms
-from jaxreg.probes import splits_of
-from jaxreg.spec import CalibrationSpec, GeometrySpec, ProbesSpec, RobustnessSpec, SpecError
+from jaxreg.probes.geometry import GeometrySettings, splits_of
+from jaxreg.spec import ProbesSpec, SpecError
 
 
 def test_lengths():
@@ -87,22 +87,23 @@ def test_a_class_without_examples_is_named():
         norms.check_classes(np.array([2, 0, 2]), 4)
 
 
-def looking(only=(), **looked):
-    rest = {
-        "calibration": CalibrationSpec(),
-        "robustness": RobustnessSpec(suite="pgd", norm="linf", epsilons=(0.1,), examples=9),
-    }
-    return ProbesSpec(geometry=GeometrySpec(**looked), only=only, **rest)
-
-
 def test_train_images_that_lack_a_class_are_refused_before_training():
     split = data.Split(np.zeros((40, 8, 8, 1), np.uint8), np.arange(40) % 4, np.arange(40))
     dataset = SimpleNamespace(splits={"train": split}, classes=("a", "b", "c", "d"))
-    assert len(splits_of(dataset, looking(train_examples=4))["train"]) == 4
+
+    def checked(only, **looked):
+        probes.check_data(ProbesSpec(settings={"geometry": GeometrySettings(**looked)}, only=(only,)), dataset)
+
+    checked("geometry", train_examples=4)
     with pytest.raises(SpecError, match=r"probes.geometry.train_examples: .*without class 3: raise it from 3"):
-        splits_of(dataset, looking(train_examples=3))
+        checked("geometry", train_examples=3)
     with pytest.raises(SpecError, match=r"probes.geometry.snapshot_examples: .* leave over_training out"):
-        splits_of(dataset, looking(snapshot_examples=2))
-    assert splits_of(dataset, looking(snapshot_examples=2, snapshots=0))
-    calibration = looking(("calibration",), train_examples=3)
-    assert len(splits_of(dataset, calibration)["train"]) == 3
+        checked("over_training", snapshot_examples=2)
+    checked("over_training", snapshot_examples=2, snapshots=0)
+
+
+def test_geometry_looks_at_as_many_train_images_as_it_is_told():
+    split = data.Split(np.zeros((40, 8, 8, 1), np.uint8), np.arange(40) % 4, np.arange(40))
+    dataset = SimpleNamespace(splits={"train": split})
+    assert len(splits_of(dataset, GeometrySettings(train_examples=3))["train"]) == 3
+    assert len(splits_of(dataset, GeometrySettings())["train"]) == 40

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import weakref
+from pathlib import Path
 
 import made_up_job
 import pytest
@@ -16,9 +17,10 @@ from jaxreg import results, study
 from jaxreg.__main__ import main
 from jaxreg.jobs import directory as jobs
 from jaxreg.jobs import launching
+from jaxreg.jobs.record import settle
 from jaxreg.report import data
 from jaxreg.runtime.preemption import Preemption
-from jaxreg.runtime.workdir import claim, is_claimed, settle
+from jaxreg.runtime.workdir import Workdir, claim, is_claimed
 from jaxreg.spec import SpecError
 
 SWEEP = [{}, {"optimizer.learning_rate": 0.2}]
@@ -50,7 +52,7 @@ def prepare(directory, seeds=2, sweep=SWEEP, count=2, **changes):
 
 
 def held(workdir):
-    return json.loads((workdir / "config.json").read_text())
+    return json.loads(Path(workdir, "config.json").read_text())
 
 
 def test_every_job_is_a_study_of_its_own(tmp_path):
@@ -89,7 +91,7 @@ def test_a_plain_workdir_grows_into_jobs(tmp_path, capsys):
     plain = configs.as_plain(small_config())
     (tmp_path / "config.json").write_text(json.dumps({"config": plain, "sweep": [{}]}))
     _, workdirs = prepare(tmp_path, seeds=3, sweep=[{}], count=1)
-    assert workdirs[0] == tmp_path
+    assert workdirs[0] == Workdir(tmp_path)
     assert sorted(t.split("-s")[1][0] for t in jobs.trials_in(workdirs[1])) == ["2", "2"]
     assert main(["jaxreg", "plan", f"--workdir={tmp_path}"]) == 0  # on its own it is still what it was
     assert "study small: 4 trials in 1 programs" in capsys.readouterr().out
@@ -200,9 +202,9 @@ def test_status_tells_each_jobs_state(tmp_path, capsys):
     _, (done, stopped, running, waiting) = prepare(tmp_path, count=4)
     jobs.finish(done, held(done)["config"])
     for workdir in (done, stopped, running):
-        (workdir / "provenance.json").write_text("{}")
+        workdir.provenance.write_text("{}")
     program = made_up_job.program_of(held(stopped))
-    (stopped / "checkpoints" / program / "20").mkdir(parents=True)
+    (stopped.checkpoints(program) / "20").mkdir(parents=True)
     with claim(running):
         assert main(["jaxreg", "status", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -218,11 +220,11 @@ def test_status_tells_each_jobs_state(tmp_path, capsys):
 
 
 def test_looking_at_a_lock_does_not_take_it(tmp_path):
-    workdir = epath.Path(tmp_path)
+    workdir = Workdir(tmp_path)
     assert not is_claimed(workdir)
     with claim(workdir):
         assert is_claimed(workdir)
-        hold = f"from jaxreg.runtime.workdir import *\nwith claim(epath.Path({str(tmp_path)!r})): pass"
+        hold = f"from jaxreg.runtime.workdir import *\nwith claim(Workdir({str(tmp_path)!r})): pass"
         done = subprocess.run([sys.executable, "-c", hold], capture_output=True, text=True, cwd=ROOT, check=False)
         assert "is in use by process" in done.stderr
     assert not is_claimed(workdir)
@@ -252,8 +254,8 @@ def test_equal_trials_of_two_studies_stay_apart_and_of_one_study_count_once(tmp_
         ("other", "b"): 2,
         ("other", "c"): 2,
     }
-    assert found.homes["made-up", "b", "calibration"].is_relative_to(one)
-    assert found.homes["other", "b", "calibration"].is_relative_to(other)
+    assert found.homes["made-up", "b", "calibration"].root.is_relative_to(one)
+    assert found.homes["other", "b", "calibration"].root.is_relative_to(other)
     assert len(found.curves) == 4
     assert len(found.provenance["made-up"]["runs"]) == 2
     everything = [w for study in (one, two, other) for w in jobs.workdirs(epath.Path(study))]

@@ -14,7 +14,7 @@ from processes import Pool, Slot, slots
 import local  # isort: skip
 
 from jaxreg import commands
-from jaxreg.runtime.workdir import claim
+from jaxreg.runtime.workdir import Workdir, claim
 from jaxreg.spec import SpecError
 
 TINY = ROOT / "tests" / "launch" / "tiny.py"
@@ -23,7 +23,7 @@ HERE = Slot(frozenset(os.sched_getaffinity(0)), {"SLOT": "0"})
 
 def run(script, workdirs, at_a_time=2, retries=2):
     pool = Pool(shell(script), [HERE] * at_a_time, retries)
-    return pool.run(workdirs), pool
+    return pool.run([Workdir(w) for w in workdirs]), pool
 
 
 def wait_until(holds, seconds=20):
@@ -61,7 +61,7 @@ def test_a_third_of_the_jobs_dies_once_and_nothing_is_lost(tmp_path):
     code, pool = run(die + FINISH, workdirs)
     assert code == 0
     assert [starts(w) for w in workdirs] == [2, 1, 1, 2, 1, 1]
-    assert pool.deaths == {workdirs[0]: 1, workdirs[3]: 1}
+    assert pool.deaths == {Workdir(workdirs[0]): 1, Workdir(workdirs[3]): 1}
 
 
 def test_the_requeue_code_is_started_again_however_often(tmp_path):

@@ -67,9 +67,10 @@ def _space(data: StudyData, row: Any) -> Space | None:
     centers_KD = data.array("geometry", row.study, row.trial, "class/center")
     if centers_KD is None:
         return None
-    folder = data.homes[row.study, row.trial, "geometry"] / "predictions" / row.trial
-    if not (folder / f"{data.split}.npz").exists():
+    home = data.homes[row.study, row.trial, "geometry"]
+    path = home.predictions(row.trial, data.split)
+    if not path.exists():
         return None
-    seen, head = read_arrays(folder / f"{data.split}.npz"), read_arrays(folder / "head.npz")
+    seen, head = read_arrays(path), read_arrays(home.predictions(row.trial, "head"))
     last = Head(jnp.asarray(head["kernel"]), jnp.asarray(head["bias"]))
     return Space(seen["features"], seen["labels"], last, centers_KD)

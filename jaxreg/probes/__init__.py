@@ -1,0 +1,58 @@
+"""PROBES: what a study measures on the trained trials of a program. A new one is a file, a line here and a test."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxreg import data
+from jaxreg.probes import calibration, corruptions, displacement, geometry, over_training, robustness
+from jaxreg.probes.probe import Probe, Section
+from jaxreg.spec import ProbesSpec, SpecError, require
+
+__all__ = ["PROBES", "Probe", "Section", "check", "check_data", "chosen", "settings_of"]
+
+PROBES: Mapping[str, Probe] = {
+    "calibration": calibration.PROBE,
+    "robustness": robustness.PROBE,
+    "geometry": geometry.PROBE,
+    "over_training": over_training.PROBE,
+    "corruptions": corruptions.PROBE,
+    "displacement": displacement.PROBE,
+}
+
+
+def chosen(spec: ProbesSpec) -> list[str]:
+    """The probes that a study runs, in the order of the table."""
+    return [name for name in PROBES if not spec.only or name in spec.only]
+
+
+def settings_of(name: str, spec: ProbesSpec) -> tuple[Any, ...]:
+    """The settings that a probe depends on: its own, then those that it reads."""
+    probe = PROBES[name]
+    return tuple(spec.settings[key] for key in (*([name] if probe.settings else []), *probe.reads))
+
+
+def check(spec: ProbesSpec, about: data.Description) -> None:
+    """Raises SpecError for settings that cannot be had on such a dataset, before anything trains."""
+    unknown = sorted(set(spec.only) - set(PROBES))
+    require(not unknown, f"Unknown probes.only {unknown}; known: {list(PROBES)}.")
+    for name in spec.only:
+        missing = [other for other in PROBES[name].needs if other not in spec.only]
+        require(not missing, f"probes.only names {name}, which needs {' and '.join(missing)}: name them too.")
+    for name in PROBES:
+        _checked(PROBES[name].check, name, spec, about)
+
+
+def check_data(spec: ProbesSpec, dataset: data.Dataset) -> None:
+    """Raises SpecError where a probe that runs cannot measure the examples of `dataset`, before anything trains."""
+    for name in chosen(spec):
+        _checked(PROBES[name].check_data, name, spec, dataset)
+
+
+def _checked(check_: Callable[[Any, Any], None], name: str, spec: ProbesSpec, known: Any) -> None:
+    settings = settings_of(name, spec)
+    try:
+        check_(settings[0] if settings else None, known)
+    except SpecError:
+        raise
+    except ValueError as error:
+        raise SpecError(str(error)) from None

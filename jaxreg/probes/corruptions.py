@@ -1,0 +1,59 @@
+"""Accuracy and calibration on corrupted test images, by family and severity."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from jaxreg import data
+from jaxreg.measured import Measured
+from jaxreg.probes import robustness
+from jaxreg.probes.probe import Probe
+from jaxreg.robustness import corruption_probe as corruptions
+from jaxreg.robustness.corruptions import CORRUPTIONS
+from jaxreg.runtime import parallel
+from jaxreg.spec import require
+from jaxreg.trained import Trained
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CorruptionSettings:
+    """Families of CIFAR-C on the first `examples` of test (0: all); off without any family."""
+
+    families: tuple[str, ...] = ()
+    severities: tuple[int, ...] = (1, 2, 3, 4, 5)
+    examples: int = 0
+
+    def __post_init__(self) -> None:
+        inside = all(1 <= severity <= 5 for severity in self.severities) and bool(self.severities)
+        require(inside, f"probes.corruptions.severities are numbers from 1 to 5, got {self.severities}.")
+        require(self.examples >= 0, f"probes.corruptions.examples must be 0 (all) or more, got {self.examples}.")
+
+
+def measure(trained: Trained, settings: CorruptionSettings) -> list[Measured]:
+    """Accuracy on corrupted test images, by family and severity."""
+    if not settings.families:
+        return []
+    test, scale, run = trained.dataset.splits["test"], np.float32(trained.dataset.scale), trained.run
+    test = test[: settings.examples or len(test)]
+    return corruptions.measure(
+        functools.partial(parallel.per_trial, mesh=run.mesh, local=run.execution.local_trials),
+        trained.fixed.model.apply,
+        *trained.weights,
+        np.asarray(test.images, np.float32) / scale,
+        test.labels,
+        test.key_ids,
+        names=settings.families,
+        severities=settings.severities,
+        trials=len(trained.program.trials),
+    )
+
+
+def check(settings: CorruptionSettings, about: data.Description) -> None:
+    """Raises ValueError for an unknown family."""
+    unknown = sorted(set(settings.families) - set(CORRUPTIONS))
+    if unknown:
+        raise ValueError(f"Unknown probes.corruptions.families {unknown}; known: {sorted(CORRUPTIONS)}.")
+
+
+PROBE = Probe(measure, robustness.SECTION, CorruptionSettings, check=check)

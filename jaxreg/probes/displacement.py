@@ -1,0 +1,65 @@
+"""Where the worst attack at the middle radius moved features, and on which path PGD takes the first of them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxreg.geometry import displacement
+from jaxreg.geometry.attack_path import measure_path
+from jaxreg.measured import Measured, Row
+from jaxreg.probes import geometry
+from jaxreg.probes.geometry import GeometrySettings
+from jaxreg.probes.probe import Probe
+from jaxreg.probes.robustness import RobustnessSettings
+from jaxreg.trained import Trained
+from jaxreg.training import predictions
+
+PATH_EXAMPLES = 100  # whose path under attack is followed step by step: only its mean is kept
+
+
+def measure(trained: Trained, attacks: RobustnessSettings, geometry_: GeometrySettings) -> list[Measured]:
+    """Parts of the displacement, the mean path, and how the cosine to the center goes with the smallest radius."""
+    del geometry_  # whose arrays are read: it is measured again when they are
+    radius = _middle_radius(attacks.epsilons)
+    saved = trained.arrays("robustness")
+    images = np.stack([arrays[_of_radius(arrays, "adversarial/worst/", radius)] for arrays in saved])
+    centers = np.stack([arrays["class/center"] for arrays in trained.arrays("geometry")])
+    attacked = predictions.own_features(trained.weights, images, trained.fixed, trained.run)
+    head, clean, count = trained.head, trained.predictions("test"), images.shape[1]
+    pair = (clean.features[:, :count], attacked, clean.labels[:count])
+    test = np.asarray(trained.dataset.splits["test"][:count].images, np.float32) / np.float32(trained.dataset.scale)
+    differs = np.any(images != test, axis=(2, 3, 4))
+    moved = displacement.measure_displacement(
+        *pair, head.kernel, head.bias, centers, differs_TN=differs, mesh=trained.run.mesh
+    )
+    paths = _paths(trained, centers, radius, attacks.norm)
+    at = Row("test", "adversarial_eps", radius, count)
+    cosines = [arrays["test/center_cosine"][:count] for arrays in trained.arrays("geometry")]
+    related = [
+        [displacement.relation(cosine_N, arrays["min_eps"])] if "min_eps" in arrays else []
+        for cosine_N, arrays in zip(cosines, saved)
+    ]
+    return [one._replace(rows=[*one.rows, at, *path, *own]) for one, path, own in zip(moved, paths, related)]
+
+
+def _middle_radius(epsilons: Sequence[float]) -> float:
+    """The middle one, the larger of two, of those that attack at all."""
+    radii = sorted({eps for eps in epsilons if eps > 0} or {0.0})
+    return radii[len(radii) // 2]
+
+
+def _paths(trained: Trained, centers: np.ndarray, radius: float, norm: Any) -> list[list[Row]]:
+    test, run = trained.dataset.splits["test"][:PATH_EXAMPLES], trained.run
+    images = np.asarray(test.images, np.float32) / np.float32(trained.dataset.scale)
+    how: dict[str, Any] = {"eps": radius, "norm": norm, "mesh": run.mesh, "local": run.execution.local_trials}
+    return measure_path(trained.fixed.model.apply, *trained.weights, images, test.labels, centers, **how)
+
+
+def _of_radius(arrays: Mapping[str, np.ndarray], prefix: str, radius: float) -> str:
+    """The name of the array at a radius: names print it as the attack rounded it."""
+    names = [name for name in arrays if name.startswith(prefix)]
+    return min(names, key=lambda name: abs(float(name.removeprefix(prefix)) - radius))
+
+
+PROBE = Probe(measure, geometry.SECTION, reads=("robustness", "geometry"), needs=("robustness", "geometry"))

@@ -1,0 +1,96 @@
+"""A suite of attacks on the test split at every radius, and how far to trust it."""
+
+import dataclasses
+import functools
+from typing import Literal
+
+import numpy as np
+
+from jaxreg import data
+from jaxreg.measured import Measured
+from jaxreg.probes.probe import Probe, Section
+from jaxreg.robustness import probe as robustness
+from jaxreg.robustness.attacks import check as check_attack
+from jaxreg.robustness.attacks import suite
+from jaxreg.robustness.verdict_checks import Effort
+from jaxreg.runtime import parallel
+from jaxreg.runtime.progress import Progress
+from jaxreg.spec import check_choice, require
+from jaxreg.trained import Trained
+
+SECTION = Section("robustness", "Robustness", "no trial was attacked")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RobustnessSettings:
+    """A named suite of attacks at several radii of one norm."""
+
+    suite: str
+    norm: Literal["linf", "l2"]
+    epsilons: tuple[float, ...]
+    examples: int  # of the test split, the first ones; 0 means all
+    verdict: bool = True  # whether to check how far the numbers can be relied on
+
+    def __post_init__(self) -> None:
+        check_choice("probes.robustness.norm", self.norm, ("linf", "l2"))
+        require(bool(self.epsilons), "probes.robustness.epsilons is empty: name at least one radius.")
+        for epsilon in self.epsilons:
+            require(epsilon >= 0, f"probes.robustness.epsilons must be 0 or more, got {epsilon}.")
+            inside = self.norm == "l2" or epsilon <= 1
+            require(inside, f"an linf radius must be in [0, 1], as the images are, got {epsilon}: 8/255, not 8?")
+        require(self.examples >= 0, f"probes.robustness.examples must be 0 (all) or more, got {self.examples}.")
+
+
+def measure(trained: Trained, settings: RobustnessSettings) -> list[Measured]:
+    """Robust accuracy of every attack, the worst case, minimal radii, confidence under attack, and the verdict."""
+    test, scale = trained.dataset.splits["test"], np.float32(trained.dataset.scale)
+    test = test[: settings.examples or len(test)]
+    run, count = trained.run, len(trained.program.trials)
+    sources = [i if b is None else b for i, b in enumerate(trained.baselines)]
+    sources += [count - 1] * (parallel.padded(count, run.mesh) - count)
+    with _AttackProgress(trained) as progress:
+        return robustness.measure(
+            functools.partial(parallel.per_trial, mesh=run.mesh, local=run.execution.local_trials),
+            trained.fixed.model.apply,
+            *trained.weights,
+            np.asarray(test.images, np.float32) / scale,
+            test.labels,
+            test.key_ids,
+            suite_name=settings.suite,
+            epsilons=settings.epsilons,
+            norm=settings.norm,
+            trials=count,
+            sources=np.array(sources),
+            effort=Effort() if settings.verdict else None,
+            finished=run.workdir.calls("robustness"),
+            progress=progress.show,
+        )
+
+
+class _AttackProgress(Progress):
+    """Calls of attacks done, and how much they have left standing."""
+
+    def __init__(self, trained: Trained) -> None:
+        super().__init__("attack", 1, "calls")
+        self._stop, self._trials = trained.run.preemption, len(trained.program.trials)
+
+    def show(self, now: robustness.Progress) -> None:
+        """Reports one finished call; lets a stop through between two."""
+        self._stop.check()
+        robust = now.robust / max(now.examples, 1)
+        left = (
+            f"{now.robust} of {now.examples} examples x trials left, robust so far {robust:.3f} at the largest radius"
+        )
+        self.reach(now.done, now.calls, f"{self._trials} trials, {now.attack}, {left}")
+
+
+def check(settings: RobustnessSettings, about: data.Description) -> None:
+    """Raises ValueError for an unknown suite, or an attack that cannot run on so many classes."""
+    try:
+        for attack in suite(settings.suite, about.num_classes).attacks.values():
+            check_attack(attack, settings.norm, about.num_classes)
+    except ValueError as error:
+        raise ValueError(f"probes.robustness: {error}") from None
+
+
+PROBE = Probe(measure, SECTION, RobustnessSettings, check=check)
