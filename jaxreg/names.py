@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
+import pandas as pd
 
 DIGITS = 4  # of a radius in a name
 
@@ -44,6 +45,17 @@ def those(names: Iterable[str], metric: str, parts: int) -> dict[str, MetricName
     """Of `names` those of one metric, of so many parts, taken apart."""
     found = {name: MetricName.parse(name) for name in names if name.startswith(metric)}
     return {name: one for name, one in found.items() if one.metric == metric and len(one.of) == parts}
+
+
+def rows_of(rows: pd.DataFrame, metric: str, *parts: str) -> pd.DataFrame:
+    """Returns the rows of one metric of so many parts, with a column for each of them (text) and the `step`."""
+    found = those(rows["metric"].unique(), metric, len(parts))
+    chosen = rows[rows["metric"].isin(list(found))]
+    names = chosen["metric"].astype(str)
+    columns = {
+        part: names.map({name: one.of[place] for name, one in found.items()}) for place, part in enumerate(parts)
+    }
+    return chosen.assign(**columns, step=names.map({name: one.step for name, one in found.items()}))
 
 
 def radius_texts(radii: Sequence[float] | np.ndarray) -> list[str]:

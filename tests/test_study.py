@@ -106,6 +106,17 @@ def test_the_table_and_the_report_are_there(place, whole):
     assert (frame["study"] == "small").all()
 
 
+def test_what_every_probe_ran_with_is_saved_beside_the_results(place, whole):
+    table = pd.read_parquet(place / "whole" / "conditions.parquet")
+    trials = set(results.read(place / "whole" / "results.parquet")["trial"])
+    told = table.set_index(["probe", "condition"])["value"].to_dict()
+    assert told["robustness", "suite"] == "pgd"
+    assert told["displacement", "epsilons"] == "[0.05, 0.1]"  # of what it reads
+    assert told["geometry", "train_examples"] == "600"
+    assert {value for (_, name), value in told.items() if name == "dtype"} == {"float32"}
+    assert all(set(own["trial"]) == trials for _, own in table.groupby(["probe", "condition"]))
+
+
 def test_saved_predictions_say_what_the_results_say(place, whole):
     frame = results.read(place / "whole" / "results.parquet")
     rows = frame[(frame["split"] == "test") & (frame["metric"] == "accuracy")]

@@ -1,6 +1,6 @@
 """The claims on attacks: robust accuracy at one radius, and where adversaries move features."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -8,6 +8,7 @@ import pandas as pd
 from jaxreg.claims import findings, words
 from jaxreg.claims.findings import Finding
 from jaxreg.claims.settings import Pair, Study, differences
+from jaxreg.names import MetricName, those
 
 MOVES = {"adversarial_radial_cosine": +1, "adversarial_norm_change": -1}  # which way the claim expects them
 CONTROLS = ("noise", "transfer")  # among the names of attacks
@@ -47,7 +48,7 @@ def _where(pair: Pair) -> str:
 
 def attack_of(metric: str) -> str:
     """The attack of a robust accuracy: robust_accuracy/ATTACK/EPS."""
-    return metric.split("/")[1]
+    return MetricName.parse(metric).of[0]
 
 
 def radius(study: Study) -> str:
@@ -55,31 +56,29 @@ def radius(study: Study) -> str:
     to half its clean accuracy, so that there is room on both sides. The soft labels have no say.
     """
     base = pd.concat([pair.base for pair in study.pairs]) if study.pairs else pd.DataFrame()
-    names = [name for name in base if _is_attack(name)]
-    radii = {name.split("/")[2] for name in names}
-    if not radii:
+    names = _attacks(base)
+    if not names:
         return ""
 
     def rank(eps: str) -> tuple[int, float]:
-        values = base[[name for name in names if name.split("/")[2] == eps]]
+        values = base[[name for name, (_, of) in names.items() if of == eps]]
         half = base["accuracy"].mean() / 2 if "accuracy" in base else 0.5
         return -values.shape[1], abs(float(values.to_numpy().mean()) - half)
 
-    return min(sorted(radii, key=float), key=rank)
+    return min(sorted({eps for _, eps in names.values()}, key=float), key=rank)
 
 
 def attacked(study: Study) -> list[str]:
     """The robust accuracies at `radius` that any setting has, by name."""
     chosen = radius(study)
     known = {name for values in study.settings.values() for name in values}
-    return sorted(name for name in known if _is_attack(name) and name.split("/")[2] == chosen)
+    return sorted(name for name, (_, eps) in _attacks(known).items() if eps == chosen)
 
 
-def _is_attack(metric: str) -> bool:
-    """Whether it is a robust accuracy under an attack: not under random noise or adversaries of another trial.
+def _attacks(metrics: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Attack and radius of robust accuracies under an attack: not under random noise or adversaries of another trial.
 
     Adversaries of the baseline fool the baseline itself by construction: the difference would prove nothing.
     """
-    parts = metric.split("/")
-    is_robust = len(parts) == 3 and parts[0] == "robust_accuracy" and float(parts[2]) > 0
-    return is_robust and parts[1] not in CONTROLS
+    found = {name: (one.of[0], one.of[1]) for name, one in those(metrics, "robust_accuracy", 2).items()}
+    return {name: of for name, of in found.items() if of[0] not in CONTROLS and float(of[1]) > 0}

@@ -14,7 +14,7 @@ import scipy.stats
 
 from jaxreg import statistics
 from jaxreg.claims import findings, words
-from jaxreg.claims.attacks import attacked
+from jaxreg.claims.attacks import attack_of, attacked
 from jaxreg.claims.findings import ALPHA, Finding
 from jaxreg.claims.settings import Study
 from jaxreg.claims.words import cosine
@@ -111,7 +111,7 @@ def relations(study: Study) -> list[tuple[str, str]]:
     """
     known = {name for values in study.settings.values() for name in values}
     robust = attacked(study)
-    robust = [name for name in robust if "/worst/" in name] or robust[:1]
+    robust = [name for name in robust if attack_of(name) == "worst"] or robust[:1]
     norm = "feature_rms" if _are_known(study, "feature_rms") else "feature_norm"
     wanted = (("center_cosine", robust[0] if robust else ""), (norm, "ece"))
     return [pair for pair in wanted if set(pair) <= known]

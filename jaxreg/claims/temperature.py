@@ -11,6 +11,7 @@ from jaxreg.claims.findings import Finding
 from jaxreg.claims.settings import Pair, Study, having
 from jaxreg.claims.words import ECE, POINTS
 from jaxreg.geometry.rows import CALIBRATION_NOISE
+from jaxreg.names import named, those
 
 SCALES, BEST, LENGTH = "all scales", "the best scale", "the length of the soft label"
 SAME = 0.01  # ECEs of two ways to scale that are closer than this are called the same
@@ -34,8 +35,8 @@ def _scales(study: Study) -> Iterator[Finding]:
     """How far the ECE of scaled features and that at the same temperature lie apart, on average over the scales."""
     apart, said = {}, []
     for name, values in study.settings.items():
-        scaled = [column for column in values if column.startswith("scaled_ece/")]
-        tempered = [column.replace("scaled", "tempered") for column in scaled]
+        scaled = list(those(values, "scaled_ece", 1))
+        tempered = [named("tempered_ece", *one.of) for one in those(values, "scaled_ece", 1).values()]
         if not scaled or not set(tempered) <= set(values):
             continue
         apart_S = np.abs(values[scaled].to_numpy() - values[tempered].to_numpy()).mean(1)

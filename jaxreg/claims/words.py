@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxreg.names import MetricName
+
 
 class Quantity(NamedTuple):
     """A metric in words; numbers are multiplied by `scale`; its values, and no differences, lie within `ends`."""
@@ -53,11 +55,12 @@ QUANTITIES = {
 
 def quantity(metric: str) -> Quantity:
     """The words for a metric; its own name where it has none."""
-    parts = metric.split("/")
-    if parts[0] != "robust_accuracy":
+    name = MetricName.parse(metric)
+    if name.metric != "robust_accuracy":
         return QUANTITIES.get(metric, Quantity(metric))
-    attack = "the worst case of all attacks" if parts[1] == "worst" else f"the attack {parts[1]}"
-    return share(f"accuracy under {attack} at radius {parts[2]}")
+    attack, eps = name.of
+    told = "the worst case of all attacks" if attack == "worst" else f"the attack {attack}"
+    return share(f"accuracy under {told} at radius {eps}")
 
 
 def against(quantity: Quantity, own: float, base: float) -> str:

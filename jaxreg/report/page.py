@@ -10,21 +10,16 @@ import jinja2
 import numpy as np
 from etils import epath
 
+from jaxreg.probes import PROBES, Section
 from jaxreg.report import figures, tables
 from jaxreg.report.data import StudyData, load
 from jaxreg.report.figures import counts
 from jaxreg.report.tables import claims as claim_table
-from jaxreg.report.tables import interventions, verdicts
-from jaxreg.report.tables.columns import Column, Line
 from jaxreg.runtime.files import write_whole
 from jaxreg.runtime.workdir import Workdir
 
-SECTIONS = {
-    "accuracy": ("Accuracy and calibration", "no accuracy, calibration metric or confidence was saved"),
-    "robustness": ("Robustness", "no trial was attacked"),
-    "geometry": ("Geometry of features", "no norm or cosine was saved for each example"),
-    "training": ("Training curves", "no curves were kept"),
-}
+TRAINING = Section("training", "Training curves", "no curves were kept")
+SECTIONS = (*dict.fromkeys(probe.section for probe in PROBES.values()), TRAINING)
 
 
 def build(
@@ -60,7 +55,6 @@ def render(
     limit: str = "",
 ) -> str:
     """Returns the page as HTML: every value escaped, every picture inside it; `limit` says what it leaves out."""
-    columns, lines = tables.MAIN.lines(data)
     return _template().render(
         title=" + ".join(data.config),
         css=_resource("style.css"),
@@ -71,32 +65,24 @@ def render(
         drawn=drawn,
         names={figure.name for figure in drawn},
         png=lambda figure: base64.b64encode(figure.png).decode(),
-        columns=columns,
-        lines=lines,
-        printed=_printed(data),
-        note=tables.MAIN.note(data.split, columns),
+        main=tables.MAIN.printed(data),
+        printed=tables.printed(data),
         trials=tables.trial_lines(data),
         claims=claims,
         claim_table=claim_table,
-        verdicts=verdicts.lines(data),
-        interventions=interventions,
-        intervened=interventions.lines(data),
         files=files,
         provenance={study: flat(_without(values, "command", "runs")) for study, values in data.provenance.items()},
         commands={study: values.get("command") for study, values in data.provenance.items()},
+        conditions=conditions(data),
         runs={study: _json(values.get("runs", [])) for study, values in data.provenance.items()},
         config={study: _json(config) for study, config in data.config.items()},
     )
 
 
-def _printed(data: StudyData) -> dict[str, list[tuple[tables.Table, list[Column], list[Line], str]]]:
-    """By section the tables of settings that have a column, with their columns, lines and notes."""
-    found: dict[str, list[tuple[tables.Table, list[Column], list[Line], str]]] = {section: [] for section in SECTIONS}
-    for table in tables.TABLES[1:]:
-        columns, lines = table.lines(data)
-        if columns:
-            found[table.section].append((table, columns, lines, table.note(data.split, columns)))
-    return found
+def conditions(data: StudyData) -> list[tuple[str, str]]:
+    """Returns as (probe and condition, values) what the probes ran with; of one that differs, every value."""
+    found = data.conditions.groupby(["probe", "condition"], sort=False)["value"].unique()
+    return [(f"{probe}: {condition}", ", ".join(values)) for (probe, condition), values in found.items()]
 
 
 def left_out(data: StudyData, shown: StudyData) -> str:

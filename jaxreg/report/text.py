@@ -5,14 +5,14 @@ import textwrap
 import pandas as pd
 
 from jaxreg import results
-from jaxreg.report.tables.columns import Column, Table, cells
+from jaxreg.report.tables.columns import Column, SettingTable, cells
 from jaxreg.setting import Setting
 
 WIDTH = 120  # columns of a terminal
 NARROWEST = 20  # of a setting's name, before it is wrapped tighter than it can be read
 
 
-def printed(table: Table, frame: pd.DataFrame) -> str:
+def printed(table: SettingTable, frame: pd.DataFrame) -> str:
     """Returns a table of the rows of results.parquet as text, 120 wide; empty without a column to show."""
     split = "test" if (frame["split"] == "test").any() or frame.empty else str(frame["split"].iloc[-1])
     columns = [column for column in table.columns(frame, split) if not column.wide]

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from jaxreg import results
+from jaxreg import conditions, results
 from jaxreg.measured import Row
+from jaxreg.runtime.files import write_json
+from jaxreg.runtime.workdir import Workdir
 from jaxreg.setting import Setting
 
 SETTINGS = (
@@ -20,6 +22,8 @@ SETTINGS = (
 EXAMPLES = 500
 ATTACKED = 250  # of these, by the attack that moves features
 PROBES = ("calibration", "robustness", "geometry", "displacement", "over_training")
+CONDITIONS = {probe: {"device": "cpu"} for probe in PROBES}
+CONDITIONS["robustness"] |= {"suite": "made_up_attacks", "norm": "linf"}
 CENTERS = 8 * np.eye(3, 5)
 PROVENANCE = {
     "git": {"commit": "0123456789abcdef", "dirty": True},
@@ -58,10 +62,12 @@ def write(
     for probe, parts in tables.items():
         joined = pa.concat_tables([results.SCHEMA.empty_table(), *parts])
         results.write(workdir / "probes" / probe / "program-0.parquet", joined)
+        write_json(Workdir(workdir).marker(probe, "program-0"), {"settings": [], "conditions": CONDITIONS[probe]})
     if curves:
         (workdir / "curves").mkdir()
         pd.concat(steps).to_parquet(workdir / "curves" / "program-0.parquet")
     results.gather(workdir)
+    conditions.gather(Workdir(workdir))
     return workdir
 
 

@@ -65,7 +65,7 @@ def seen(workdir):
 
 def test_verdicts_are_a_table_of_every_check(workdir, tmp_path):
     loaded = data.load([workdir])
-    assert verdicts.table(loaded).empty  # nothing was checked
+    assert verdicts.numbers(loaded).empty  # nothing was checked
     first = loaded.frame.drop_duplicates(["study", "trial"])
     numbers = {"verdict/steps": 0.2, "verdict/zero_radius": 0.0}
     judged = [first.assign(probe="robustness", metric=name, value=value) for name, value in numbers.items()]
@@ -77,7 +77,40 @@ def test_verdicts_are_a_table_of_every_check(workdir, tmp_path):
     assert table["reason"].str.startswith("twice the steps break another 20 %").all()
     assert set(table["steps"]) == {0.2}
     assert set(table.columns) == {"study", "trial", "setting", "seed", "verdict", "reason", *CHECKS}
-    assert 'href="tables/verdicts.csv"' in page.render(checked, [], ["verdicts.csv"], [])
+    shown = page.render(checked, [], ["verdicts.csv"], [])
+    assert 'href="tables/verdicts.csv"' in shown
+    assert "3 suspect" in shown
+
+
+def test_reliable_trials_need_no_reason(workdir):
+    loaded = data.load([workdir])
+    first = loaded.frame.drop_duplicates(["study", "trial"])
+    frame = pd.concat([loaded.frame, first.assign(probe="robustness", metric="verdict/steps", value=0.0)])
+    shown = page.render(dataclasses.replace(loaded, frame=frame), [], [], [])
+    assert "3 reliable" in shown
+    assert "suspect" not in shown
+
+
+def test_what_the_probes_ran_with_is_in_the_tables_and_on_the_page(workdir, seen):
+    table = pd.read_csv(workdir / "report" / "tables" / "conditions.csv", dtype=str)
+    trials = len(data.load([workdir]).trials)
+    wanted = {(probe, *pair) for probe, own in made_up.CONDITIONS.items() for pair in own.items()}
+    told = table.groupby(["probe", "condition", "value"]).size()
+    assert dict(told) == dict.fromkeys(wanted, trials)
+    assert "robustness: suite" in seen.text
+    assert "made_up_attacks" in seen.text
+
+
+def test_names_of_figures_and_tables_are_told_apart():
+    modules = [getattr(figures, name) for name in dir(figures)]
+    own = [name for module in modules for name in getattr(module, "FIGURES", ())]
+    assert sorted(own) == sorted(figures.FIGURES)
+    names = [table.name for table in tables.TABLES]
+    assert len(set(names)) == len(names)
+    sections = {section.key for section in page.SECTIONS}
+    assert {maker.section for maker in figures.FIGURES.values()} | {
+        table.section for table in tables.TABLES[1:]
+    } <= sections
 
 
 def test_every_section_is_there(seen):
@@ -153,7 +186,7 @@ def test_csv_numbers_equal_the_results(workdir):
     folder, frame = workdir / "report" / "tables", data.load([workdir]).frame
     assert {p.name for p in folder.iterdir()} == {
         *(f"{name}.csv" for name in ("main", "calibration", "differences", "summary", "trials", "interventions")),
-        *("errors.csv", "regime.csv", "directions.csv", "cones.csv"),
+        *("errors.csv", "regime.csv", "directions.csv", "cones.csv", "conditions.csv"),
     }
     main = pd.read_csv(folder / "main.csv", keep_default_na=False)
     line = main[(main["hyperparameters"] == '{"epsilon": 0.3}') & (main["metric"] == "nll")].iloc[0]

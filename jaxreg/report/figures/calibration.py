@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from jaxreg.calibration import figures
 from jaxreg.calibration.figures import Points, Seen
 from jaxreg.report.data import StudyData
+from jaxreg.report.figures.maker import Maker
 from jaxreg.report.palette import looks
 from jaxreg.report.tables import differences
 
@@ -47,3 +48,29 @@ def ece_against_accuracy(data: StudyData) -> Figure | None:
             points[setting] = Points(*(values.loc[trials].to_numpy() for values in own), *marks)
     colours = {name: one.colour for name, one in look.items()}
     return figures.ece_against_accuracy(points, colours) if points else None
+
+
+FIGURES = {
+    "reliability": Maker(
+        "accuracy",
+        reliability,
+        "Reliability diagrams, seeds pooled. Circles: accuracy in 15 equal-width bins of confidence, their area the "
+        "share of examples. Lines: the same without bins, before temperature scaling with its 95 % band over examples, "
+        "and after it. On the diagonal confidence is deserved, below it the network is over-confident, above it "
+        "under-confident. Below: the share of the predictions of all seeds together that have which confidence, before "
+        "(filled, with their number) and after (dashed).",
+    ),
+    "confidence": Maker(
+        "accuracy",
+        histograms,
+        "How many right and how many wrong predictions have which confidence, before temperature scaling, seeds "
+        "pooled; the scale is logarithmic from one prediction upwards.",
+    ),
+    "ece_accuracy": Maker(
+        "accuracy",
+        ece_against_accuracy,
+        "ECE against accuracy, before and after temperature scaling: small marks are seeds, large ones the mean of "
+        "their setting. Dashes: the upper end of the 95 % range of the ECE that a perfectly calibrated network with "
+        "the confidences of this setting shows at this n; open marks: the difference to the baseline lies inside it.",
+    ),
+}

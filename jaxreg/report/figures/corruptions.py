@@ -8,7 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxreg import results
+from jaxreg.names import rows_of
 from jaxreg.report.data import StudyData
+from jaxreg.report.figures import counts
+from jaxreg.report.figures.maker import Maker
 from jaxreg.report.palette import Look, canvas, grid, looks
 from jaxreg.report.tables import differences
 
@@ -20,7 +23,7 @@ FLOOR = "ece_floor"  # beside the ECE, with low and high
 def figure(data: StudyData) -> Figure | None:
     """Draws accuracy and ECE by family (mean over severities), seeds as dots; None where nothing was corrupted."""
     found = _by_family(data)
-    measured = found[found["metric"].str.startswith(f"{PREFIX}accuracy/")]
+    measured = found[found["kind"] == f"{PREFIX}accuracy"]
     if measured.empty:
         return None
     look, families = looks(data), list(dict.fromkeys(measured["family"]))
@@ -44,16 +47,13 @@ def _shifts(look: Mapping[str, Look]) -> dict[str, float]:
 
 
 def _by_family(data: StudyData) -> pd.DataFrame:
-    """Rows as in results, with `family`, of metrics named corruption_METRIC/FAMILY: means over severities."""
+    """Means over severities of corruption_METRIC/FAMILY/SEVERITY: `kind` and `family` are its first two parts."""
     wanted = [f"{PREFIX}{metric}" for metric in (*(name for name, _ in PANELS), FLOOR)]
-    parts = {name: name.split("/") for name in data.frame["metric"].unique() if name.split("/")[0] in wanted}
-    parts = {name: of for name, of in parts.items() if len(of) == 3}  # METRIC/FAMILY/SEVERITY
-    shown = (data.frame["split"] == data.split) & data.frame["metric"].isin(list(parts))
-    rows = data.frame[shown & np.isfinite(data.frame["value"])]
-    names = rows["metric"].astype(str)
-    metric, family = {name: "/".join(of[:2]) for name, of in parts.items()}, {name: of[1] for name, of in parts.items()}
-    rows = rows.assign(metric=names.map(metric).astype(str), family=names.map(family))
-    by = ["setting", *results.SETTING, "trial", "seed", "split", "metric", "family"]
+    shown = data.frame[(data.frame["split"] == data.split) & np.isfinite(data.frame["value"])]
+    parts = [rows_of(shown, metric, "family", "severity").assign(kind=metric) for metric in wanted]
+    rows = pd.concat(parts)
+    rows = rows.assign(metric=rows["kind"] + "/" + rows["family"])
+    by = ["setting", *results.SETTING, "trial", "seed", "split", "metric", "kind", "family"]
     return rows.groupby(by, sort=False, as_index=False, observed=True)[["value", "low", "high"]].mean()
 
 
@@ -61,7 +61,7 @@ def _values(
     rows: pd.DataFrame, setting: str, metric: str, families: list[str], column: str = "value"
 ) -> list[np.ndarray]:
     """In %, of every trial of a setting, by family."""
-    own = rows[(rows["setting"] == setting) & rows["metric"].str.startswith(f"{PREFIX}{metric}/")]
+    own = rows[(rows["setting"] == setting) & (rows["kind"] == f"{PREFIX}{metric}")]
     return [100 * own.loc[own["family"] == family, column].to_numpy() for family in families]
 
 
@@ -79,9 +79,22 @@ def _floors(axis: Axes, ends: list[np.ndarray], look: Look, shift: float) -> Non
 
 def _mark(axis: Axes, rows: pd.DataFrame, data: StudyData, families: list[str]) -> None:
     """Writes `differences.MARK` over a setting whose ECE differs from its baseline's by less than the noise floor."""
-    ece = rows[rows["metric"].str.startswith(f"{PREFIX}ece/")]
+    ece = rows[rows["kind"] == f"{PREFIX}ece"]
     inside, shifts = differences.noisy(data, ece["metric"].unique(), rows), _shifts(looks(data))
     for (setting, metric), own in ece.groupby(["setting", "metric"], observed=True):
         if (setting, metric) in inside:
             at = families.index(own["family"].iloc[0]) + shifts[setting], 100 * own["value"].max()
             axis.annotate(differences.MARK, at, (0, 2), textcoords="offset points", ha="center", fontsize=8)
+
+
+FIGURES = {
+    "corruptions": Maker(
+        "robustness",
+        figure,
+        "Accuracy and ECE (raw logits) on corrupted test images, by family, mean over the severities measured: dots "
+        "are seeds, bars their mean. Thin dashes: the upper end of the 95 % range of the ECE that a perfectly "
+        "calibrated network with these confidences shows at this n, mean over severities; ≈: the difference to the "
+        "baseline lies inside it.",
+        told=counts.over("corruption_accuracy/"),
+    ),
+}

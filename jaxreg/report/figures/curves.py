@@ -6,6 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxreg.report.data import StudyData
+from jaxreg.report.figures import counts
+from jaxreg.report.figures.maker import Maker
 from jaxreg.report.palette import Look, band, canvas, grid, logarithmic, looks
 
 QUANTITIES = {
@@ -40,3 +42,15 @@ def figure(data: StudyData) -> Figure | None:
 def _band(axis: Axes, curves: pd.DataFrame, name: str, look: Look) -> None:
     finite = curves[np.isfinite(curves[name])]
     band(axis, finite.groupby("step")[name], look, scale=100 if name == "accuracy" else 1)
+
+
+FIGURES = {
+    "curves": Maker(
+        "training",
+        figure,
+        "Training: mean over seeds, in a band from the lowest to the highest seed. Losses of different "
+        "regularizers have different floors and must not be compared; accuracy under mixing is measured on the "
+        "dominant label.",
+        told=counts.over(""),
+    ),
+}

@@ -5,12 +5,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from jaxreg.names import rows_of
 from jaxreg.report.data import StudyData
 from jaxreg.report.figures import counts
+from jaxreg.report.figures.maker import Maker
 from jaxreg.report.palette import Look, canvas, grid, looks
 
 PARTS = {"radial": "radial", "label": "own\ncenter", "rival": "rival's\ncenter", "rest": "rest"}
-PATH = "adversarial_path_"
 
 
 def figure(data: StudyData) -> Figure | None:
@@ -81,10 +82,8 @@ def _bar(axis: Axes, center: float, width: float, values: pd.Series, look: Look)
 
 def _path(axis: Axes, rows: pd.DataFrame, look: Look) -> None:
     """Each seed thin, their mean thick from a ring, the clean images, to a filled dot, the last step."""
-    chosen = rows[rows["metric"].str.startswith(PATH)]
-    parts = chosen["metric"].str.removeprefix(PATH).str.split("@", expand=True).reindex(columns=[0, 1])
-    chosen = chosen.assign(axis=parts[0], step=pd.to_numeric(parts[1]))
-    points = chosen.pivot(index=["study", "trial", "step"], columns="axis", values="value")
+    sides = {name: rows_of(rows, f"adversarial_path_{name}") for name in ("norm", "angle")}
+    points = pd.DataFrame({name: own.set_index(["study", "trial", "step"])["value"] for name, own in sides.items()})
     if points.empty:
         return
     points["angle"] = np.degrees(points["angle"])
@@ -95,3 +94,18 @@ def _path(axis: Axes, rows: pd.DataFrame, look: Look) -> None:
     for place, fill in ((0, "white"), (-1, look.colour)):
         end = mean.iloc[place]
         axis.plot(end["norm"], end["angle"], look.marker, mfc=fill, mec=look.colour, markersize=5)
+
+
+FIGURES = {
+    "displacement": Maker(
+        "geometry",
+        figure,
+        "Where the worst attack moved features h (d: the displacement), of examples that are right without attack and "
+        "whose image it changed. Left: the share of |d|² along the ray to the origin, along the label's center, along "
+        "the center of the strongest rival (each less the ones before), and the rest. Middle: the same with their "
+        "sign, in % of the mean norm of the same examples. Bars are means, dots are seeds. Right: the mean path of PGD "
+        "on the first test images, mistakes included, from the clean images (open) to its last step (filled), thin "
+        "lines are seeds; left is toward the origin, up is away from the label's center.",
+        told=told,
+    ),
+}

@@ -4,6 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jaxreg.report.data import StudyData
+from jaxreg.report.figures import counts
+from jaxreg.report.figures.maker import Maker
 from jaxreg.report.palette import canvas, grid, looks
 
 NAMES = {"norm": "feature norm", "center_cosine": "cosine to the center of the label's class"}
@@ -42,3 +44,15 @@ def _pooled(data: StudyData, name: str) -> dict[str, np.ndarray]:
     pooled = {setting: np.concatenate([array for (array,) in trials]) for setting, trials in found.items()}
     finite = {setting: value_N[np.isfinite(value_N)] for setting, value_N in pooled.items()}
     return {setting: value_N for setting, value_N in finite.items() if len(value_N)}
+
+
+FIGURES = {
+    "geometry": Maker(
+        "geometry",
+        histograms,
+        "Features before the last layer, as densities over examples with seeds pooled; thin vertical lines are "
+        "means. Norm: the length of the feature. Cosine: between the feature and the point of least loss for its "
+        "label (1 where it points straight at the center); a feature that is zero has none.",
+        told=counts.over("feature_norm$"),
+    ),
+}

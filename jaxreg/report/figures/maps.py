@@ -15,6 +15,8 @@ from jaxreg.geometry import over_training as snapshots
 from jaxreg.geometry.maps import Space
 from jaxreg.models.functional import Head
 from jaxreg.report.data import StudyData
+from jaxreg.report.figures import counts
+from jaxreg.report.figures.maker import Maker
 from jaxreg.runtime.files import read_arrays
 
 SHOWN = 6  # settings side by side: more cannot be read
@@ -74,3 +76,27 @@ def _space(data: StudyData, row: Any) -> Space | None:
     seen, head = read_arrays(path), read_arrays(home.predictions(row.trial, "head"))
     last = Head(jnp.asarray(head["kernel"]), jnp.asarray(head["bias"]))
     return Space(seen["features"], seen["labels"], last, centers_KD)
+
+
+FIGURES = {
+    "maps": Maker(
+        "geometry",
+        figure,
+        "Decision regions on planes of the space of features, of the first seed of each setting whose features are not "
+        "all zero, every row on one scale: through the origin and two class centers; through three centers; along the "
+        "two directions of most variance; through the origin in random directions. Colours are predicted classes, "
+        "paler where the network is less sure; arrows point up the slope of the loss of the predicted class, where an "
+        "attack pushes. Regions that are cones meet at the origin. Dots are examples of the plane's classes, "
+        "projected. From class 10 on colours come again: numbers tell regions, markers tell examples apart.",
+        told=counts.maps,
+    ),
+    "maps_over_training": Maker(
+        "geometry",
+        over_training,
+        "Decision regions on the plane through the origin and the centers of classes 0 and 1 at steps of the training "
+        "of one seed of each setting, drawn as above, with train images. Maps of one step have one scale, so that "
+        "settings compare; each step has its own, told by its ticks. Where the bias is zero, as at step 0, regions "
+        "are cones by construction.",
+        told=counts.maps,
+    ),
+}

@@ -5,7 +5,10 @@ from matplotlib.figure import Figure
 
 from jaxreg import claims
 from jaxreg.calibration import floors
+from jaxreg.names import MetricName
 from jaxreg.report.data import StudyData
+from jaxreg.report.figures import counts
+from jaxreg.report.figures.maker import Maker
 from jaxreg.report.palette import Look, canvas, grid, looks
 
 NAMES = {
@@ -55,5 +58,18 @@ def _scatter(axis: Axes, data: StudyData, one: str, other: str, look: dict[str, 
 
 
 def _robust(metric: str) -> str:
-    _, attack, eps = metric.split("/")
+    attack, eps = MetricName.parse(metric).of
     return f"robust accuracy %, {attack} at {eps}"
+
+
+FIGURES = {
+    "mechanism": Maker(
+        "geometry",
+        figure,
+        "What goes with what over trials: robust accuracy against the mean cosine to the class center, ECE before "
+        "temperature scaling against the mean norm over the root of the width. Dots are seeds, rings the mean of their "
+        "setting, dashes the upper end of the noise floor of its ECE. Seeds of one setting lie together for many "
+        "reasons: a relation between settings is not one within them.",
+        told=counts.parts(clean="(?:center_cosine|feature_norm|ece)$", under_attack="robust_accuracy/"),
+    ),
+}

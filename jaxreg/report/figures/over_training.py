@@ -7,8 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from jaxreg.geometry.over_training import PREFIX
+from jaxreg.names import MetricName
 from jaxreg.report.data import StudyData
+from jaxreg.report.figures import counts
+from jaxreg.report.figures.maker import Maker
 from jaxreg.report.palette import band, canvas, grid, logarithmic, looks
 
 SHOWN = {
@@ -23,6 +25,7 @@ SHOWN = {
     "nc3": "NC3",
 }
 LOGARITHMIC = ("nc1",)
+METRIC = "over_training"
 
 
 def figure(data: StudyData) -> Figure | None:
@@ -46,9 +49,11 @@ def figure(data: StudyData) -> Figure | None:
 
 def curves(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of snapshots, with their `step`, under the names that the metrics have elsewhere."""
-    rows = frame[frame["metric"].str.startswith(PREFIX)]
-    parts = rows["metric"].str.removeprefix(PREFIX).str.rsplit("@", n=1, expand=True).reindex(columns=[0, 1])
-    return rows.assign(metric=parts[0], step=pd.to_numeric(parts[1]))
+    known = {name: MetricName.parse(name) for name in frame["metric"].unique()}
+    inner = {name: "/".join(one.of) for name, one in known.items() if one.metric == METRIC}
+    rows = frame[frame["metric"].isin(list(inner))]
+    names = rows["metric"].astype(str)
+    return rows.assign(metric=names.map(inner), step=names.map({name: known[name].step for name in inner}).astype(int))
 
 
 def _steps(axes: list[Axes], steps: list[int]) -> None:
@@ -63,3 +68,16 @@ def _steps(axes: list[Axes], steps: list[int]) -> None:
         axis.xaxis.set_minor_locator(NullLocator())
     for axis in axes[-3:]:
         axis.set_xlabel("step")
+
+
+FIGURES = {
+    "over_training": Maker(
+        "geometry",
+        figure,
+        "How the geometry of un-augmented train images comes about: mean over seeds, in a band from the lowest to the "
+        "highest seed. Cone fraction: share of examples whose prediction is final along their ray; t*: where along the "
+        "ray it becomes final (1 is the feature itself, 0 the origin). A last layer whose bias is still zero, as at "
+        "step 0, has cones by construction: fraction 1, t* 0. NC: neural collapse, 0 when complete.",
+        told=counts.over("over_training/"),
+    ),
+}

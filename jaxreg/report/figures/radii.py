@@ -6,6 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jaxreg.report.data import StudyData
+from jaxreg.report.figures import counts
+from jaxreg.report.figures.maker import Maker
 from jaxreg.report.palette import Look, canvas, looks
 from jaxreg.robustness.curve import robustness_curve
 
@@ -81,3 +83,20 @@ def _saved(data: StudyData) -> dict[str, np.ndarray]:
 def _at(min_eps: np.ndarray, radii: np.ndarray) -> np.ndarray:
     steps, shares = robustness_curve(min_eps)
     return shares[np.searchsorted(steps, radii, side="right") - 1]
+
+
+FIGURES = {
+    "radii": Maker(
+        "robustness",
+        curves,
+        "The whole robustness curve, from the smallest radius that was seen to fool each example: mean over seeds, in "
+        "a band from the lowest to the highest seed.",
+        told=counts.over("min_eps"),
+    ),
+    "radii_histogram": Maker(
+        "robustness",
+        histograms,
+        "How many examples fall at which radius, seeds pooled.",
+        told=counts.over("min_eps"),
+    ),
+}

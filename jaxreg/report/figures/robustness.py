@@ -5,7 +5,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from jaxreg.names import MetricName, rows_of
 from jaxreg.report.data import StudyData
+from jaxreg.report.figures import counts
+from jaxreg.report.figures.maker import Maker
 from jaxreg.report.palette import Look, band, canvas, grid, looks
 from jaxreg.report.tables.main import headline_robust
 
@@ -16,9 +19,8 @@ BARS = 44  # beside one another in one row
 def robust_rows(data: StudyData) -> pd.DataFrame:
     """Returns the rows robust_accuracy/ATTACK/EPS of the report's split with the columns `attack` and `eps` (float)."""
     rows = data.frame[(data.frame["split"] == data.split) & np.isfinite(data.frame["value"])]
-    parts = rows["metric"].str.extract(r"^robust_accuracy/([^/]+)/([^/]+)$")
-    known = parts[0].notna()
-    return rows[known].assign(attack=parts[0][known], eps=parts[1][known].astype(float))
+    found = rows_of(rows, "robust_accuracy", "attack", "eps")
+    return found.assign(eps=found["eps"].astype(float))
 
 
 def bars(data: StudyData) -> Figure | None:
@@ -69,7 +71,7 @@ def _attacked(data: StudyData) -> pd.DataFrame:
     for (study, _), part in rows.groupby(["study", "attack"], sort=False):
         if part["eps"].nunique() >= MANY:
             first = headline_robust(data.frame[data.frame["study"] == study], data.split) or ""
-            part = part[part["eps"] == float(first.rsplit("/", 1)[-1])]
+            part = part[part["eps"] == float(MetricName.parse(first).of[1])]
         kept.append(part)
     return pd.concat([rows.iloc[:0], *kept]).sort_values(["order", "eps"], kind="stable")
 
@@ -90,3 +92,23 @@ def _bar(axis: Axes, center: float, width: float, value: np.ndarray, look: Look)
         axis.bar(center, value.mean(), 0.92 * width, color=look.colour, alpha=0.55, hatch=look.hatch, ec="white", lw=0)
         spread = center + 0.5 * width * ((np.arange(len(value)) + 0.5) / len(value) - 0.5)
         axis.plot(spread, value, "o", color=look.colour, markersize=2.8, mew=0.4, mec="white")
+
+
+FIGURES = {
+    "robust_bars": Maker(
+        "robustness",
+        bars,
+        "Accuracy without attack and under each attack at radius eps (input range [0, 1]): bars are means, dots "
+        "are seeds. An example counts as robust only if it is right and no step of the attack fools it; 'worst' "
+        "takes the worst of all attacks for each example.",
+        told=counts.parts(clean="accuracy$", under_attack="robust_accuracy/"),
+    ),
+    "robust_curves": Maker(
+        "robustness",
+        curves,
+        "Robust accuracy against the radius of the attack: mean over seeds, in a band from the lowest to the "
+        "highest seed. A curve that does not fall to 0 at a large radius is a sign of a failing attack, not of "
+        "robustness.",
+        told=counts.over("robust_accuracy/"),
+    ),
+}

@@ -5,7 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from jaxreg.names import rows_of
 from jaxreg.report.data import StudyData
+from jaxreg.report.figures.maker import Maker
 from jaxreg.report.palette import Look, band, canvas, grid, logarithmic, looks
 
 TICKS = (0.125, 0.25, 0.5, 1, 2, 4, 8)
@@ -15,7 +17,7 @@ TITLES = {"ece": "ECE %", "nll": "NLL"}
 
 def figure(data: StudyData) -> Figure | None:
     """Draws both curves of every setting, a dot at each trial's best s; None where they were not measured."""
-    if not data.frame["metric"].str.startswith("scaled_ece/").any():
+    if rows_of(data.frame, "scaled_ece", "scale").empty:
         return None
     look = looks(data)
     figure = canvas(3.2, look)
@@ -33,9 +35,8 @@ def figure(data: StudyData) -> Figure | None:
 def _curves(axis: Axes, rows: pd.DataFrame, name: str, look: Look) -> None:
     factor = 100 if name == "ece" else 1
     for kind, one in (("scaled", look), ("tempered", look._replace(line=":"))):
-        chosen = rows[rows["metric"].str.startswith(f"{kind}_{name}/")]
-        scale = chosen["metric"].str.split("/").str[1].astype(float)
-        band(axis, (factor * chosen["value"]).groupby(scale), one)
+        chosen = rows_of(rows, f"{kind}_{name}", "scale")
+        band(axis, (factor * chosen["value"]).groupby(chosen["scale"].astype(float)), one)
     best, value, ended = (
         rows[rows["metric"] == metric].set_index(["study", "trial"])["value"]
         for metric in ("best_scale", f"{name}_best_scale", "best_scale_at_bracket")
@@ -44,3 +45,15 @@ def _curves(axis: Axes, rows: pd.DataFrame, name: str, look: Look) -> None:
     axis.plot(best[~at_end], found[~at_end], look.marker, color=look.colour, markersize=4, mec="white")
     edge = best[at_end].clip(1.1 * LIMITS[0], LIMITS[1] / 1.1)
     axis.plot(edge, found[at_end], look.marker, mfc="none", mec=look.colour, markersize=6)
+
+
+FIGURES = {
+    "scaling": Maker(
+        "geometry",
+        figure,
+        "Calibration of features times s, mean over seeds in a band from the lowest to the highest seed; dotted: "
+        "logits times s, which is temperature 1/s. Where the two lie on each other, shrinking features is temperature "
+        "scaling. Markers: each trial's best s for NLL on validation, where it lies within the scale; open ones on its "
+        "edge: the search ended at its bracket, because validation has no mistake to learn from.",
+    ),
+}

@@ -6,6 +6,8 @@ from matplotlib.figure import Figure
 from jaxreg import statistics
 from jaxreg.claims.mechanism import WITHIN
 from jaxreg.report.data import StudyData
+from jaxreg.report.figures import counts
+from jaxreg.report.figures.maker import Maker
 from jaxreg.report.figures.seeds import names
 from jaxreg.report.palette import WIDTH, looks
 
@@ -35,3 +37,16 @@ def figure(data: StudyData) -> Figure | None:
     axis.set_xlim(max(left, -1.02), min(right, 1.02))  # the interval of few trials reaches beyond what can be
     axis.grid(False, axis="y")
     return figure_
+
+
+FIGURES = {
+    "within": Maker(
+        "geometry",
+        figure,
+        "What goes with what within a trial: the rank correlation, over its attacked examples that are right without "
+        "attack, between the cosine to the label's center and the smallest radius that was seen to fool the example "
+        "(above 0: the nearer to its center, the harder to fool). Small dots are trials; open marks the mean of their "
+        "setting, lines its 95 % interval (t over trials).",
+        told=counts.over("min_eps"),
+    ),
+}

@@ -1,4 +1,4 @@
-"""The tables of a report: TABLES of settings, and those with lines of their own; all of them as CSV files."""
+"""TABLES: what a report prints, section by section; all of them, and more, as CSV files."""
 
 import io
 import re
@@ -13,10 +13,12 @@ from jaxreg.calibration import floors
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import looks
 from jaxreg.report.tables import calibration, differences, geometry, interventions, verdicts
-from jaxreg.report.tables.columns import Line, Table, cells
+from jaxreg.report.tables.columns import cells
 from jaxreg.report.tables.main import MAIN
+from jaxreg.report.tables.table import Line, Printed, Table
 
-TABLES: tuple[Table, ...] = (MAIN, *calibration.TABLES, *geometry.TABLES)
+SETTINGS = (MAIN, *calibration.TABLES, *geometry.TABLES)
+TABLES: tuple[Table, ...] = (*SETTINGS, verdicts.TABLE, interventions.TABLE)
 CLAIMS = ("claims.csv", "claims.json", "claims.txt")  # a row a test; each claim with its tests; in words
 
 
@@ -28,6 +30,15 @@ def trial_lines(data: StudyData) -> list[Line]:
         Line(row.setting, look[row.setting].colour, [row.trial, str(row.seed), *found[row.study, row.trial]])
         for row in data.trials.itertuples()
     ]
+
+
+def printed(data: StudyData) -> dict[str, list[Printed]]:
+    """Returns by section the tables to show below the main one."""
+    found: dict[str, list[Printed]] = {}
+    for table in TABLES[1:]:
+        one = table.printed(data)
+        found.setdefault(table.section, []).extend([one] if one else [])
+    return found
 
 
 def wide(data: StudyData) -> pd.DataFrame:
@@ -45,15 +56,15 @@ def wide(data: StudyData) -> pd.DataFrame:
 
 
 def save(data: StudyData, folder: epath.Path) -> list[str]:
-    """Writes `TABLES`, differences, summary and trials as CSV, and what else was measured; returns their names.
+    """Writes `TABLES`, differences, summary, trials and conditions as CSV; returns the names of the files.
 
     The files of the claims, which `claims.save` has written before, are named too.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shown = {column.metric for table in TABLES for column in table.columns(data.frame, data.split)}
+    shown = {column.metric for table in SETTINGS for column in table.columns(data.frame, data.split)}
     marked = shown | {name for name in data.frame["metric"].unique() if _has_marks(name)}
     tables = {table.name: table.numbers(data) for table in TABLES}
-    tables |= {"interventions": interventions.numbers(data), "verdicts": verdicts.table(data)}
+    tables |= {"conditions": data.conditions}
     tables = {name: table for name, table in tables.items() if len(table)}
     tables |= {"summary": data.summary, "trials": wide(data)}
     tables |= {"differences": differences.paired(data.frame, data.split, marked)}

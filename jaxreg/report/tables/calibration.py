@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from jaxreg.report.tables.columns import Column, Doubt, Table
+from jaxreg.report.tables.columns import Column, Doubt, SettingTable
 
 NOTE = (
     "ECE, floor, gap in %; ECE: mean over seeds of the ECE and of the ends of its 95 % interval over examples: how far "
@@ -66,8 +66,8 @@ def of_others(frame: pd.DataFrame, split: str) -> list[Column]:
     return every
 
 
-def _table(name: str, title: str, columns: Callable[[pd.DataFrame, str], Sequence[Column]], note: str) -> Table:
-    return Table(name, title, "accuracy", columns, lambda split, shown: f"{split} split. {note}")
+def _table(name: str, title: str, columns: Callable[[pd.DataFrame, str], Sequence[Column]], note: str) -> SettingTable:
+    return SettingTable(name, title, "accuracy", columns, lambda split, shown: f"{split} split. {note}")
 
 
 TABLES = (

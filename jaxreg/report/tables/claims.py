@@ -12,7 +12,7 @@ NO_VERDICT = "no verdict"
 SHOWN_BY = {WITHIN: "within"}  # the figure of tests that the claim's own one does not show
 
 
-class Line(NamedTuple):
+class ClaimTest(NamedTuple):
     """One test: the printed cells, its verdict, which is one of them, and the name of its metric."""
 
     cells: list[str]
@@ -20,9 +20,9 @@ class Line(NamedTuple):
     metric: str
 
 
-def lines(claim: Mapping[str, Any]) -> list[Line]:
+def lines(claim: Mapping[str, Any]) -> list[ClaimTest]:
     """Returns a line a test of the claim, at most `SHOWN`; none where it was given without tests."""
-    return [Line(_cells(test), _verdict(test), test["metric"]) for test in claim.get("tests", ())[:SHOWN]]
+    return [ClaimTest(_cells(test), _verdict(test), test["metric"]) for test in claim.get("tests", ())[:SHOWN]]
 
 
 def figures(claim: Mapping[str, Any], drawn: Collection[str]) -> list[str]:

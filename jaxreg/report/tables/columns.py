@@ -9,10 +9,11 @@ from jaxreg import results
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import looks
 from jaxreg.report.tables import differences
+from jaxreg.report.tables.table import Line, Printed
 
 
-class Number(NamedTuple):
-    """A metric of a group of trials: mean, sd and count, the means of the ends of its interval, the largest value."""
+class Spread(NamedTuple):
+    """A metric over a group of trials: mean, sd and count, the means of the ends of its interval, the largest value."""
 
     mean: float
     sd: float
@@ -40,13 +41,13 @@ class Column(NamedTuple):
     scale: float = 1.0
     split: str | None = None  # None: the split that the report speaks of
     wide: bool = False  # left out of the terminal's table
-    form: str = "{mean} ± {sd}"  # what is printed of a `Number`
+    form: str = "{mean} ± {sd}"  # what is printed of a `Spread`
     kind: str = "f"  # "e": as powers of ten
     doubt: Doubt | None = None
     absent: str = "–"  # what stands for no number
     words: Mapping[str, str] = {}  # printed instead of some numbers
 
-    def text(self, number: Number) -> str:
+    def text(self, number: Spread) -> str:
         """Returns the number as printed; without an sd or an interval only its mean."""
         if pd.isna(number.mean):
             return self.absent
@@ -56,15 +57,7 @@ class Column(NamedTuple):
         return self.words.get(text, text)
 
 
-class Line(NamedTuple):
-    """A line of a printed table: the setting and its colour, then the printed cells."""
-
-    setting: str
-    colour: str
-    cells: list[str]
-
-
-class Table(NamedTuple):
+class SettingTable(NamedTuple):
     """A table with a line a setting and a column a metric: on the page, as a CSV file, maybe in the terminal."""
 
     name: str  # of its CSV file, and of its place on the page
@@ -86,6 +79,12 @@ class Table(NamedTuple):
             Line(name, look[name].colour, [str(trials[name]), *found[tuple(keys.loc[name])]]) for name in data.settings
         ]
 
+    def printed(self, data: StudyData) -> Printed | None:
+        """Returns what the page shows; None without a column to show."""
+        columns, lines = self.lines(data)
+        heads = ["setting", "n", *(column.title for column in columns)]
+        return Printed(self.name, self.title, heads, lines, self.note(data.split, columns)) if columns else None
+
     def numbers(self, data: StudyData) -> pd.DataFrame:
         """Returns the table in numbers: one line a setting and metric, in the units of results.parquet."""
         keys = {(column.split, column.metric) for column in self.columns(data.frame, data.split)}
@@ -105,7 +104,7 @@ def cells(frame: pd.DataFrame, columns: Sequence[Column], by: list[str]) -> dict
     groups = once.groupby([*by, "split", "metric"], sort=False)
     table = groups["value"].agg(["mean", "std", "count"]).join(groups[["low", "high"]].mean())
     table = table.assign(most=groups["value"].max())
-    numbers = {key: Number(*rest) for key, *rest in table.itertuples(name=None)}
+    numbers = {key: Spread(*rest) for key, *rest in table.itertuples(name=None)}
     trials = frame.drop_duplicates(["study", "trial"]).groupby(by, sort=False).size()
     sizes = {key if isinstance(key, tuple) else (key,): count for key, count in trials.items()}
     noise = {key for split in {c.split for c in columns if c.split} for key in differences.noise(frame, split)}
@@ -123,7 +122,7 @@ def cells(frame: pd.DataFrame, columns: Sequence[Column], by: list[str]) -> dict
     return {key: [cell(key, column) for column in columns] for key in sizes}
 
 
-def _cell(column: Column, number: Number | None, trials: int) -> str:
+def _cell(column: Column, number: Spread | None, trials: int) -> str:
     if number is None:
         return column.absent
     return column.text(number) + (f" (n={number.n})" if 0 < number.n < trials else "")

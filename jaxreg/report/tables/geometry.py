@@ -1,6 +1,6 @@
 """The tables of geometry: the regime of the trials, how directions agree, what cones and classes look like."""
 
-from jaxreg.report.tables.columns import Column, Doubt, Table
+from jaxreg.report.tables.columns import Column, Doubt, SettingTable
 
 TRAIN = "train"
 UNKNOWN = "n/a"  # a floor that the targets do not tell
@@ -10,8 +10,8 @@ FREE, INSIDE, SOFT, FAR = (
 )
 
 
-def _table(name: str, title: str, columns: tuple[Column, ...], note: str) -> Table:
-    return Table(name, title, "geometry", lambda frame, split: columns, lambda split, shown: note)
+def _table(name: str, title: str, columns: tuple[Column, ...], note: str) -> SettingTable:
+    return SettingTable(name, title, "geometry", lambda frame, split: columns, lambda split, shown: note)
 
 
 TABLES = (

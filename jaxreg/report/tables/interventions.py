@@ -13,6 +13,7 @@ from jaxreg.geometry.rows import CALIBRATION_NOISE, MARGIN_NOISE
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import looks
 from jaxreg.report.tables.differences import MARK
+from jaxreg.report.tables.table import Line, LinedTable
 from jaxreg.setting import Setting
 
 CHANGES = {"norm_swap": "its mean norm", "turn": "its mean angle to the center"}
@@ -32,7 +33,7 @@ GAPS = {
     "nll": Gap("scaled_nll/1", "NLL", 1, CALIBRATION_NOISE),
     "margin": Gap("label_margin", "margin", 1, MARGIN_NOISE),
 }
-COLUMNS = ("the baseline gets", "metric", "baseline", "changed baseline", "setting", "gap closed", "n")
+HEADS = ("setting", "the baseline gets", "metric", "baseline", "changed baseline", "setting", "gap closed", "n")
 NUMBERS = ["setting", "change", "metric", "baseline", "changed", "own", "closed", "least", "greatest", "n"]
 NUMBERS += ["inside_floor"]
 NOTE = (
@@ -43,14 +44,6 @@ NOTE = (
     "mark where none was measured, as of the changed baseline, whose difference may be noise as well. Margin: signed "
     "angular margin, rad."
 )
-
-
-class Line(NamedTuple):
-    """One line: the setting, its colour, the printed cells."""
-
-    setting: str
-    colour: str
-    cells: list[str]
 
 
 def lines(data: StudyData) -> list[Line]:
@@ -122,3 +115,6 @@ def _texts(row: Any) -> list[str]:
     sides[2] += MARK if pd.notna(row.inside_floor) and row.inside_floor else ""
     spread = "" if pd.isna(row.least) else f" [{row.least:z.0%}, {row.greatest:z.0%}]"
     return [*sides, "–" if pd.isna(row.closed) else f"{row.closed:z.0%}{spread}"]
+
+
+TABLE = LinedTable("interventions", "What length and direction explain", "geometry", HEADS, lines, numbers, NOTE)

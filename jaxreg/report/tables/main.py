@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from jaxreg.names import MetricName, named, rows_of, those
 from jaxreg.report.tables import differences
-from jaxreg.report.tables.columns import Column, Table
+from jaxreg.report.tables.columns import Column, SettingTable
 
 
 def columns(frame: pd.DataFrame, split: str) -> list[Column]:
@@ -42,12 +43,8 @@ def headline_robust(frame: pd.DataFrame, split: str) -> str | None:
     Of several such radii the middle one, the larger of two: neither all nor none of the examples should be fooled.
     Without a worst case, the attack with the lowest mean: of the PGD attacks, or if there are none, of all.
     """
-    names = frame["metric"].drop_duplicates()
-    robust = names[names.str.match(r"robust_accuracy/[^/]+/[^/]+$")]
-    chosen = frame[frame["metric"].isin(robust) & (frame["split"] == split)]
-    found = chosen.groupby("metric", sort=False)["value"].mean()
-    parts = found.index.str.split("/")
-    rows = pd.DataFrame({"attack": parts.str[1], "eps": parts.str[2], "value": found.to_numpy()})
+    robust = rows_of(frame[frame["split"] == split], "robust_accuracy", "attack", "eps")
+    rows = robust.groupby(["attack", "eps"], sort=False, as_index=False)["value"].mean()
     rows = rows[rows["eps"].astype(float) > 0]
     if rows.empty:
         return None
@@ -57,11 +54,11 @@ def headline_robust(frame: pd.DataFrame, split: str) -> str | None:
     means = rows[rows["eps"] == eps].set_index("attack")["value"]
     pgd = means[means.index.str.startswith("pgd")]
     attack = "worst" if "worst" in means.index else str((pgd if len(pgd) else means).idxmin())
-    return f"robust_accuracy/{attack}/{eps}"
+    return named("robust_accuracy", attack, eps)
 
 
 def _robust_title(metric: str, several: bool) -> str:
-    return f"robust % {metric.rsplit('/', 1)[1]}" if several else "robust %"
+    return f"robust % {MetricName.parse(metric).of[1]}" if several else "robust %"
 
 
 def note(split: str, columns: Sequence[Column]) -> str:
@@ -71,13 +68,13 @@ def note(split: str, columns: Sequence[Column]) -> str:
         "ece_ts": f"{differences.MARK}: ECE differs from the baseline's by less than the noise floor",
         "center_cosine": "cosine: to the class center",
     }
-    robust = [c.metric.split("/") for c in columns if c.metric.startswith("robust_accuracy/")]
+    robust = those([column.metric for column in columns], "robust_accuracy", 2).values()
     told = [meant[column.metric] for column in columns if column.metric in meant]
     told += [
         f"robust: {attack if attack != 'worst' else 'worst case of all attacks'}, eps {eps}"
-        for _, attack, eps in robust
+        for _, (attack, eps), _ in robust
     ]
     return f"{split} split, mean ± sd over n seeds" + "".join(f"; {one}" for one in told)
 
 
-MAIN = Table("main", "Main table", "main", columns, note)
+MAIN = SettingTable("main", "Main table", "main", columns, note)
