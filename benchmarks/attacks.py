@@ -122,6 +122,7 @@ def hardware(cores: list[int]) -> str:
 
 
 def main() -> None:
+    """Times every attack against its peers, and prints a row each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--worker", default="")
     parser.add_argument("--torch_python", default=sys.executable)

@@ -62,6 +62,7 @@ class Files(NamedTuple):
     labels: dict[str, np.ndarray]
 
     def load(self, split: str, trial: int) -> np.ndarray:
+        """The logits [N, K] of one trial."""
         return np.load(self.directory / f"{split}-{trial}.npy")
 
 
@@ -98,6 +99,7 @@ def save(directory: pathlib.Path, trials: int, examples: int, classes: int) -> F
 
 # --- jaxreg ---------------------------------------------------------------------------------------------------------
 def splits(files: Files) -> dict[str, Split]:
+    """The splits as the probe takes them, reading logits when asked for."""
     found, start = {}, 0
     for name, y in files.labels.items():
         found[name] = Split(Lazy(files, name), y, start + np.arange(len(y)))
@@ -106,10 +108,12 @@ def splits(files: Files) -> dict[str, Split]:
 
 
 def jaxreg(files: Files) -> Values:
+    """The values that this library gives, by name."""
     return {name: values.tolist() for name, values in evaluate(splits(files))["test"].items()}
 
 
 def whole_probe(files: Files) -> list[Measured]:
+    """What the probe gives: values, intervals, floors and arrays."""
     return measure(splits(files), replicates=REPLICATES)
 
 
@@ -130,6 +134,7 @@ def _width(metric: str) -> str:
 
 # --- the others -------------------------------------------------------------------------------------------------------
 def each_trial(files: Files, numbers: Callable[[np.ndarray, np.ndarray], dict[str, float]], fit: Callable) -> Values:
+    """The values that another library gives, trial by trial."""
     rows = []
     for trial in range(files.trials):
         t = fit(files.load("validation", trial), files.labels["validation"])
@@ -140,6 +145,7 @@ def each_trial(files: Files, numbers: Callable[[np.ndarray, np.ndarray], dict[st
 
 
 def whole_loop(files: Files) -> Values:
+    """The same as the whole probe, trial by trial in NumPy."""
     rows = []
     for trial in range(files.trials):
         logits = {split: files.load(split, trial) for split in files.labels}
@@ -205,6 +211,7 @@ class Spent(NamedTuple):
 
 
 def seconds(run: Callable[[], object], repeats: int) -> Spent:
+    """The least time of several runs."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter(), time.process_time()
@@ -238,6 +245,8 @@ def peak(options: argparse.Namespace, examples: int) -> dict[str, float]:
 
 
 def child(options: argparse.Namespace) -> None:
+    """Measures the memory of one kind of run, in a process of its own."""
+
     def used() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
@@ -249,6 +258,7 @@ def child(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    """Times this library against its peers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in {"trials": 64, "examples": 10_000, "classes": 100, "repeats": 3, "peer_trials": 2}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
@@ -309,6 +319,7 @@ def whole(files: Files, options: argparse.Namespace) -> None:
 
 
 def told(kind: str, name: str, spent: Spent, base: Spent, more: str) -> None:
+    """Prints one row."""
     ratios = "" if spent is base else f"{spent.wall / base.wall:6.1f} x {spent.cpu / base.cpu:6.1f} x"
     print(f"{kind:8s} {name:13s} {spent.wall:9.3f} s {spent.cpu:9.3f} s {ratios:18s}  {more}", flush=True)
 

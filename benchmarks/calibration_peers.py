@@ -66,6 +66,7 @@ def numpy_errors(confidence: np.ndarray, correct: np.ndarray, smooth: bool = Tru
 
 
 def relplot_numbers(confidence: np.ndarray, correct: np.ndarray) -> dict[str, float]:
+    """The smooth ECE of its authors; nothing where it is not installed."""
     if importlib.util.find_spec("relplot") is None:
         return {}
     import relplot
@@ -91,6 +92,7 @@ def numpy_classes(p: np.ndarray, y: np.ndarray, brier: float) -> dict[str, float
 
 
 def numpy_numbers(z: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """Every number of one network, in NumPy."""
     each = numpy_examples(z, y)
     top = numpy_top(each)
     return top | numpy_classes(each["p"], y, top["brier"])
@@ -129,6 +131,7 @@ def width(values: list[float], estimate: float, least: float) -> float:
 
 
 def of(rows: Sequence[Mapping[str, float]], name: str) -> list[float]:
+    """One number of every trial that has it."""
     return [row[name] for row in rows if name in row]
 
 
@@ -170,6 +173,7 @@ def numpy_vector(z: np.ndarray, y: np.ndarray, t: float, ridge: float = 1e-3) ->
 
 # --- torchmetrics and netcal ------------------------------------------------------------------------------------------
 def torchmetrics_numbers(z: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """What torchmetrics computes of the same."""
     import torch
     from torchmetrics.functional import classification
 
@@ -205,6 +209,7 @@ def torch_fit(z: np.ndarray, y: np.ndarray) -> float:
 
 
 def netcal_numbers(z: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """What netcal computes of the same."""
     from netcal.metrics import ECE, MCE
 
     p = scipy.special.softmax(z, -1)

@@ -35,6 +35,8 @@ CHANNELS = ((32, 16), (16, 32), (8, 64))  # of square images of a side, in and o
 
 
 class Case(NamedTuple):
+    """One convolution: the sides of the image, its channels, those of the result, the kernel, the stride."""
+
     side: int
     channels: int
     width: int
@@ -67,10 +69,12 @@ def arrays(case, batch):
 
 
 def strides(case):
+    """As lax takes them."""
     return (case.stride, case.stride)
 
 
 def pads(case):
+    """As lax takes them: half a kernel."""
     return ((case.kernel // 2, case.kernel // 2),) * 2
 
 
@@ -144,6 +148,7 @@ def hardware():
 
 
 def main():
+    """Times gradients of convolutions by several forms."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small batches and few repeats")
     parser.add_argument("--cores", action="store_true", help="one device of all cores against a device a core")

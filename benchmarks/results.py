@@ -52,6 +52,7 @@ def steps_of(directory):
 
 
 def main():
+    """Times what happens to the results of a large sweep, step by step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--rates", type=int, default=25, help="learning rates, each of 40 settings")
@@ -92,15 +93,18 @@ def seconds(step, repeats):
 
 
 def page_size(directory):
+    """Megabytes of the page; 0 without one."""
     path = directory / "report" / "index.html"
     return path.stat().length / 1e6 if path.exists() else 0.0
 
 
 def peak():
+    """Gigabytes that the process has used at most."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def profile(step):
+    """Prints where a step spends its time."""
     with cProfile.Profile() as found, contextlib.redirect_stdout(io.StringIO()):
         step()
     pstats.Stats(found).sort_stats("cumulative").print_stats(45)

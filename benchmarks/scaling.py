@@ -50,6 +50,7 @@ def program_of(trials, batch_size=64):
 
 @functools.cache
 def dataset():
+    """Small images, that all cases train on."""
     return data.load("digits")
 
 
@@ -78,6 +79,7 @@ def seconds(trials, mesh, given, batch_size=64):
 
 
 def mesh_of(devices, data_devices=1):
+    """A mesh of the first devices."""
     return parallel.make_mesh(data_devices, jax.devices()[:devices])
 
 
@@ -183,6 +185,7 @@ MEASURED = {
 
 
 def main():
+    """Measures how training scales with devices."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", choices=MEASURED)

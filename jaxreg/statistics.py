@@ -114,7 +114,8 @@ def _wilcoxon(difference_GN: np.ndarray) -> np.ndarray:
     p_G[exact_G] = [_exact(tuple(ranks), total) for ranks, total in zip(twice_GN[exact_G], positive_G[exact_G])]
     rest_G = ~exact_G & ~zero_GN.all(1)
     if rest_G.any():
-        p_G[rest_G] = scipy.stats.wilcoxon(difference_GN[rest_G], axis=1, method="asymptotic").pvalue
+        test: Any = scipy.stats.wilcoxon  # its stubs know no axis
+        p_G[rest_G] = test(difference_GN[rest_G], axis=1, method="asymptotic").pvalue
     return p_G
 
 
@@ -153,7 +154,7 @@ def rank_correlation(one_N: np.ndarray, other_N: np.ndarray) -> float:
     ranks = [scipy.stats.rankdata(values) for values in (one_N, other_N)]
     if len(one_N) < 2 or not all(np.ptp(rank) > 0 for rank in ranks):
         return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 def paired(
@@ -178,8 +179,8 @@ def paired(
     if baseline not in values.index.get_level_values("regularizer"):
         known = sorted(set(values.index.get_level_values("regularizer")))
         raise ValueError(f"no baseline {baseline!r} among {known}: add its trials, or name another baseline.")
-    known = values.index.droplevel("seed").unique().sort_values()
-    pairs = _pairs(tuple(map(Setting._make, known)), baseline)
+    lines = values.index.to_frame()[list(Setting._fields)].itertuples(index=False, name=None)
+    pairs = _pairs(tuple(sorted({Setting._make(line) for line in lines})), baseline)
     treated, control, both = _side_by_side(values, pairs)
     means = [pd.DataFrame(np.where(both, side, np.nan)).mean(axis=1) for side in (treated, control)]
     own, base = ([values[known] for values, known in zip(side, both)] for side in (treated, control))
@@ -199,7 +200,8 @@ def _pairs(settings: tuple[Setting, ...], baseline: str) -> list[tuple[Any, Any]
 def _side_by_side(values: pd.Series, pairs: Sequence[tuple[Any, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The values of both settings of each pair [pairs, seeds], and where both have a number."""
     table, there = values.unstack("seed"), pd.Series(True, values.index).unstack("seed", fill_value=False)
-    places = [table.index.get_indexer(pd.MultiIndex.from_tuples(side)) for side in zip(*pairs)] or [[], []]
+    nowhere = np.empty(0, int)
+    places = [table.index.get_indexer(pd.MultiIndex.from_tuples(side)) for side in zip(*pairs)] or [nowhere, nowhere]
     treated, control = (table.to_numpy(float)[place] for place in places)
     own, base = (there.to_numpy(bool)[place] for place in places)
     return treated, control, own & base & np.isfinite(treated) & np.isfinite(control)

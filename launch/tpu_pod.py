@@ -51,22 +51,28 @@ class Pod:
         self.name, self.where = name, [f"--project={project}", f"--zone={zone}"]
 
     def create(self, accelerator: str, spot: bool) -> list[str]:
+        """Asks for the slice."""
         kind = [f"--accelerator-type={accelerator}", f"--runtime-version={accelerators.runtime(accelerator)}"]
         return [*self._queued("create"), f"--node-id={self.name}", *kind, *(["--spot"] if spot else [])]
 
     def delete(self) -> list[str]:
+        """Gives it back, whatever it does."""
         return [*self._queued("delete"), "--force", "--quiet"]
 
     def state(self) -> list[str]:
+        """Tells how far the request is."""
         return [*self._queued("describe"), "--format=value(state.state)"]
 
     def node(self) -> list[str]:
+        """Tells the state of the machines."""
         return [*self._machine("describe", self.name), "--format=value(state)"]
 
     def copy(self, archive: str) -> list[str]:
+        """Copies a file to every machine."""
         return [*self._machine("scp", archive, f"{self.name}:{ARCHIVE}"), "--worker=all"]
 
     def ssh(self, script: str) -> list[str]:
+        """Runs a script on every machine."""
         return [*self._machine("ssh", self.name), "--worker=all", f"--command={script}"]
 
     def _queued(self, verb: str) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "jaxreg"
 ORDER = [
-    *("rng", "setting", "spec", "sweeps", "names", "measured", "data", "models", "regularizers", "runtime", "checks"),
+    *("rng", "setting", "spec", "sweeps", "names", "measured", "runtime", "data", "models", "regularizers", "checks"),
     *("statistics", "training", "results", "conditions", "calibration", "robustness", "geometry", "trained"),
     *("claims", "probes", "config", "jobs", "report", "study", "commands", "__main__"),
 ]

@@ -221,17 +221,16 @@ def test_a_full_disk(config, finished, small_disk, capsys):
 
 def test_curves_on_a_full_disk_do_not_wait_for_ever(small_disk):
     program = programs_of(resolve(small_config()))[0]
-    curves = Curves(Workdir(small_disk), program, 0)
-    fill(small_disk, 0)
 
-    def add_more_than_a_buffer_holds():
+    def add_more_than_a_buffer_holds(curves):
         for step in range(500):
             curves.add(step, Metrics(*np.ones((4, len(program.trials), 2))))
 
-    with pytest.raises(OSError, match="No space left"):
-        add_more_than_a_buffer_holds()
-    (small_disk / "filler").unlink()
-    curves.close()
+    with Curves(Workdir(small_disk), program, 0) as curves:
+        fill(small_disk, 0)
+        with pytest.raises(OSError, match="No space left"):
+            add_more_than_a_buffer_holds(curves)
+        (small_disk / "filler").unlink()
 
 
 def test_a_read_only_workdir(config, trained, finished, small_disk, capsys):

@@ -202,7 +202,7 @@ def test_votes_of_people_are_an_option_of_the_config(place, whole):
     asked = f"--config.probes.calibration.human_labels={place / 'votes.npz'}"
     assert main(command(place, "voted", asked, do="probe")[2:]) == 0
     results.gather(place / "voted")
-    frame = results.read(place / "voted" / "results.parquet").set_index(["trial", "split", "metric"])
+    frame = results.read(place / "voted" / "results.parquet").set_index(["trial", "split", "metric"]).sort_index()
     for trial in frame.index.get_level_values("trial").unique():
         here = frame.loc[trial, "test"]
         for human, label in (("cross_entropy_human", "nll"), ("ece_human", "ece"), ("ece_human_ts", "ece_ts")):

@@ -42,7 +42,7 @@ def origin(study: Study) -> Iterator[Finding]:
 
 
 def _where(pair: Pair) -> str:
-    at = pair.own["adversarial_eps"].dropna().unique() if "adversarial_eps" in pair.own else []
+    at = list(pair.own["adversarial_eps"].dropna().unique()) if "adversarial_eps" in pair.own else []
     return " under the worst attack" + (f" at radius {at[0]:.4g}" if len(at) == 1 else "")
 
 
@@ -56,7 +56,7 @@ def radius(study: Study) -> str:
     to half its clean accuracy, so that there is room on both sides. The soft labels have no say.
     """
     base = pd.concat([pair.base for pair in study.pairs]) if study.pairs else pd.DataFrame()
-    names = _attacks(base)
+    names = _attacks(map(str, base))
     if not names:
         return ""
 
@@ -71,7 +71,7 @@ def radius(study: Study) -> str:
 def attacked(study: Study) -> list[str]:
     """The robust accuracies at `radius` that any setting has, by name."""
     chosen = radius(study)
-    known = {name for values in study.settings.values() for name in values}
+    known = {str(name) for values in study.settings.values() for name in values}
     return sorted(name for name, (_, eps) in _attacks(known).items() if eps == chosen)
 
 

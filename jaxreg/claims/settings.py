@@ -78,7 +78,8 @@ def _kind(setting: Setting) -> tuple[str, str]:
 
 def _no_bias(rows: pd.DataFrame) -> dict[tuple[str, str], float]:
     known = rows[rows["metric"] == "cone_by_construction"]
-    return {(str(r), str(h)): value for (r, h), value in known.groupby(SETTING, observed=True)["value"].mean().items()}
+    means = known.groupby(SETTING, observed=True, as_index=False)["value"].mean()
+    return {(str(r), str(h)): value for r, h, value in means.itertuples(index=False, name=None)}
 
 
 def _steps(rows: pd.DataFrame) -> dict[str, float]:
@@ -107,7 +108,8 @@ def _tables(rows: pd.DataFrame) -> dict[Setting, pd.DataFrame]:
     for setting, own in keys.groupby(SETTING, sort=False)["seed"]:
         own = own.sort_values()
         has = there[own.index].any(0)
-        of = metrics.setdefault(has.tobytes(), pd.Index(names[has], object, name="metric"))  # one for many settings
+        columns = pd.Index(names[has], dtype="object", name="metric")
+        of = metrics.setdefault(has.tobytes(), columns)  # one for many settings
         tables[Setting(*map(str, setting))] = pd.DataFrame(values[own.index][:, has], pd.Index(own, name="seed"), of)
     return tables
 

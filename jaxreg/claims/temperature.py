@@ -35,8 +35,8 @@ def _scales(study: Study) -> Iterator[Finding]:
     """How far the ECE of scaled features and that at the same temperature lie apart, on average over the scales."""
     apart, said = {}, []
     for name, values in study.settings.items():
-        scaled = list(those(values, "scaled_ece", 1))
-        tempered = [named("tempered_ece", *one.of) for one in those(values, "scaled_ece", 1).values()]
+        known = those(map(str, values), "scaled_ece", 1)
+        scaled, tempered = list(known), [named("tempered_ece", *one.of) for one in known.values()]
         if not scaled or not set(tempered) <= set(values):
             continue
         apart_S = np.abs(values[scaled].to_numpy() - values[tempered].to_numpy()).mean(1)

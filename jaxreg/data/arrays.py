@@ -19,6 +19,7 @@ from etils import epath
 
 from jaxreg.data.cache import fingerprint
 from jaxreg.data.source import Source
+from jaxreg.runtime.files import open_bytes
 
 VALIDATION = 0.1
 SPLITS = ("train", "validation", "test")
@@ -28,7 +29,7 @@ def source(argument: str, data_dir: str | None = None) -> Source:
     """Opens the arrays of directory `argument` (or `data_dir` if that is empty)."""
     if not (argument or data_dir):
         raise ValueError("dataset 'arrays' must name its directory, got none: write arrays:DIR, or set data_dir.")
-    folder = epath.Path(argument or data_dir).expanduser()
+    folder = epath.Path(argument or data_dir or "").expanduser()
     files = sorted(folder.glob("*.np[yz]")) + sorted(folder.glob("classes.txt")) if folder.exists() else []
     found = [split for split in SPLITS if _has(folder, split)]
     if "train" not in found:
@@ -66,7 +67,7 @@ def _array(folder: epath.Path, split: str, key: str) -> np.ndarray | None:
     with _named(folder, path):
         if path == single and "://" not in os.fspath(path):
             return np.load(os.fspath(path), mmap_mode="r")
-        with path.open("rb") as file:
+        with open_bytes(path, "rb") as file:
             stored = np.load(file)
             return stored if path == single else stored.get(key)
 
@@ -86,9 +87,9 @@ def _header(folder: epath.Path, split: str) -> tuple[tuple[int, ...], np.dtype]:
     several = folder / f"{split}.npz"
     if not several.exists():
         single = folder / f"{split}_images.npy"
-        with _named(folder, single), single.open("rb") as file:
+        with _named(folder, single), open_bytes(single, "rb") as file:
             return _read_header(file)
-    with _named(folder, several), several.open("rb") as file, zipfile.ZipFile(file) as members:
+    with _named(folder, several), open_bytes(several, "rb") as file, zipfile.ZipFile(file) as members:
         if "images.npy" not in members.namelist():
             raise ValueError(f"no key 'images' in {members.namelist()}")
         with members.open("images.npy") as member:

@@ -22,6 +22,7 @@ from etils import epath
 
 from jaxreg.data.dataset import Split
 from jaxreg.data.source import Source, annotations, image_chunks
+from jaxreg.runtime.files import open_bytes
 
 
 def fingerprint(files: Sequence[epath.Path]) -> str:
@@ -98,7 +99,7 @@ def _save(path: epath.Path, shape: tuple[int, ...], dtype: np.dtype, chunks: Ite
     """Writes chunks one after another as one .npy file, never whole in memory; returns the checksum of its data."""
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     check, rows = 0, 0
-    with path.open("wb") as file:
+    with open_bytes(path, "wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for chunk in chunks:
             data = np.ascontiguousarray(chunk, dtype).tobytes()
@@ -138,7 +139,7 @@ def _read(folder: epath.Path, source: Source, checks: dict[str, int]) -> dict[st
 def _array(path: epath.Path) -> np.ndarray:
     if "://" not in os.fspath(path):
         return np.load(os.fspath(path), mmap_mode="r")
-    with path.open("rb") as file:
+    with open_bytes(path, "rb") as file:
         return np.load(file)
 
 

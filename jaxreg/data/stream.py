@@ -4,7 +4,7 @@ Step s is a function of (seed, s) alone: the stream starts anywhere at once, wit
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def batches(
         raise ValueError(
             f"batch_size must be in [1, {len(split)}], the examples there are, got {batch_size}: lower it."
         )
-    steps = grain.MapDataset.range(len(split)).shuffle(seed=seed).repeat().batch(batch_size)
+    steps: Any = grain.MapDataset.range(len(split)).shuffle(seed=seed).repeat().batch(batch_size)
     chunks = steps[start_step:].batch(steps_a_chunk).map(lambda rows_SB: _gather(split, rows_SB))
     return iter(chunks.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)))
 

@@ -11,13 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.typing import LineStyleType
 
 from jaxreg.geometry import maps
 
 # Paul Tol's "muted" set, 2021, personal.sron.nl/~pault: told apart by colour-blind readers; classes are named as well.
 COLOURS = ("#88CCEE", "#CC6677", "#DDCC77", "#332288", "#117733", "#44AA99", "#882255", "#999933", "#AA4499", "#BBBBBB")
 MARKERS = "os^Dv<>Pp"  # of examples: where the colours come again, each ten classes have another one
-STYLES = {0.5: ":", 0.9: "--", 0.99: "-"}  # lines of equal confidence
+STYLES: dict[float, LineStyleType] = {0.5: ":", 0.9: "--", 0.99: "-"}  # lines of equal confidence
 ARROWS = 11  # a side
 CELLS = 120  # a side
 LETTERS = 31  # of a title, in a line above a map

@@ -61,7 +61,7 @@ class Planned(NamedTuple):
     measured: bool  # whether prices are seconds
 
 
-def planned(study: StudySpec, directory: epath.Path | None, measure: bool) -> Planned:
+def planned(study: StudySpec, directory: epath.PathLike | None, measure: bool) -> Planned:
     """Prices and packs what is new in `study`; `measure` trains a few real steps of each program.
 
     Raises: SpecError: whatever would stop a job later.
@@ -80,7 +80,7 @@ def planned(study: StudySpec, directory: epath.Path | None, measure: bool) -> Pl
 
 def prepare(
     study: StudySpec, config: Plain, sweep: Sequence[Plain], directory: epath.Path, measure: bool
-) -> list[epath.Path]:
+) -> list[Workdir]:
     """Writes the jobs that the study still needs; returns every workdir of it.
 
     Raises: SpecError: if `directory` holds another study, or trials of another config, before anything is written.

@@ -4,12 +4,12 @@ import functools
 import time
 
 import jax
-from etils import epath
 
 from jaxreg import data
 from jaxreg.jobs import packing
 from jaxreg.runtime import parallel
 from jaxreg.runtime.preemption import Preemption
+from jaxreg.runtime.workdir import Workdir
 from jaxreg.spec import StudySpec
 from jaxreg.training.loop import dispatches
 from jaxreg.training.program import Program, Run, fixed_parts, settings_of
@@ -27,7 +27,7 @@ def measured(program: Program, study: StudySpec, directory: str | None, estimate
     loaded = data.load(spec.name, data_dir=spec.data_dir or None, validation=spec.validation, cache_dir=directory)
     mesh = parallel.make_mesh(study.execution.data_devices)
     few = Program(program.trials[: mesh.shape["trial"]])
-    run = Run(epath.Path(directory or "."), mesh, study.execution, Preemption())
+    run = Run(Workdir(directory or "."), mesh, study.execution, Preemption())
     count, (first, *others) = _seconds(few, loaded, run)
     quickest = min(others)
     return estimated._replace(training=quickest / count * program.steps, fixed=max(first - quickest, 0.0))

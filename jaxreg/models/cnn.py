@@ -20,6 +20,7 @@ class Cnn(nnx.Module):
         self.head = linear_head(widths[-1], classes, rngs)
 
     def __call__(self, x_BHWC: Array, *, train: bool) -> tuple[Array, Array]:
+        """Logits [B, K] and features [B, D] of images."""
         for conv, norm in zip(self.convs, self.norms):
             x_BHWC = max_pool(nnx.relu(norm(conv(x_BHWC), use_running_average=not train)))
         features_BD = pooled(x_BHWC)

@@ -27,7 +27,8 @@ Network = Callable[..., tuple[Array, Array]]
 class Apply(Protocol):
     """(params, stats, x_BHWC in [0, 1], train) -> (logits_BK float32, features_BD float32, stats)."""
 
-    def __call__(self, params: Tree, stats: Tree, x_BHWC: Array, *, train: bool) -> tuple[Array, Array, Tree]: ...
+    def __call__(self, params: Tree, stats: Tree, x_BHWC: Array, *, train: bool) -> tuple[Array, Array, Tree]:
+        """Logits [B, K], features [B, D] and new statistics of images."""
 
 
 class Head(NamedTuple):

@@ -23,6 +23,7 @@ class Shortcut(nnx.Module):
         self.norm = norm_layer(width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x_BHWC: Array, *, train: bool) -> Array:
+        """The feature maps after it."""
         return self.norm(self.conv(x_BHWC), use_running_average=not train)
 
 
@@ -38,6 +39,7 @@ class Block(nnx.Module):
         self.shortcut = nnx.data(Shortcut(channels, width, stride, dtype=dtype, rngs=rngs) if changes else None)
 
     def __call__(self, x_BHWC: Array, *, train: bool) -> Array:
+        """The feature maps after it."""
         y_BHWC = nnx.relu(self.norm1(self.conv1(x_BHWC), use_running_average=not train))
         y_BHWC = self.norm2(self.conv2(y_BHWC), use_running_average=not train)
         return nnx.relu(y_BHWC + (x_BHWC if self.shortcut is None else self.shortcut(x_BHWC, train=train)))
@@ -71,6 +73,7 @@ class ResNet(nnx.Module):
         self.head = linear_head(inputs, classes, rngs)
 
     def __call__(self, x_BHWC: Array, *, train: bool) -> tuple[Array, Array]:
+        """Logits [B, K] and features [B, D] of images."""
         x_BHWC = nnx.relu(self.norm(self.stem(x_BHWC), use_running_average=not train))
         for stage in self.stages:
             for block in stage:

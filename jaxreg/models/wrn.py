@@ -25,6 +25,7 @@ class WideBlock(nnx.Module):
         self.shortcut = nnx.data(conv_layer(channels, width, 1, stride, dtype=dtype, rngs=rngs) if changes else None)
 
     def __call__(self, x_BHWC: Array, *, train: bool) -> Array:
+        """The feature maps after it."""
         active_BHWC = nnx.relu(self.norm1(x_BHWC, use_running_average=not train))
         y_BHWC = self.conv2(nnx.relu(self.norm2(self.conv1(active_BHWC), use_running_average=not train)))
         return y_BHWC + (x_BHWC if self.shortcut is None else self.shortcut(active_BHWC))
@@ -48,6 +49,7 @@ class WideResNet(nnx.Module):
         self.head = linear_head(inputs, classes, rngs)
 
     def __call__(self, x_BHWC: Array, *, train: bool) -> tuple[Array, Array]:
+        """Logits [B, K] and features [B, D] of images."""
         x_BHWC = self.stem(x_BHWC)
         for stage in self.stages:
             for block in stage:

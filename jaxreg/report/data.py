@@ -14,11 +14,22 @@ from etils import epath
 
 from jaxreg import conditions, results
 from jaxreg.jobs import directory
+from jaxreg.runtime.files import open_bytes
 from jaxreg.runtime.workdir import Workdir
 from jaxreg.setting import Setting
 from jaxreg.spec import SpecError
 
 SHOWN = 12  # settings that can be told apart in a figure, and read in a table
+
+
+class Member(NamedTuple):
+    """A trial of a setting, in one study."""
+
+    study: str
+    trial: str
+    program: str
+    setting: str
+    seed: int
 
 
 class Failed(NamedTuple):
@@ -65,14 +76,19 @@ class StudyData:
         if len(names) <= most:
             return self
         turn = names.groupby(["study", "regularizer"], sort=False).cumcount().sort_values(kind="stable")
-        chosen = set(turn.index[:most])
-        parts = {"frame": self.frame, "curves": self.curves}
-        return dataclasses.replace(self, **{name: one[one["setting"].isin(chosen)] for name, one in parts.items()})
+        chosen = list(turn.index[:most])
+        frame, curves = (one[one["setting"].isin(chosen)] for one in (self.frame, self.curves))
+        return dataclasses.replace(self, frame=frame, curves=curves)
 
     @functools.cached_property
     def trials(self) -> pd.DataFrame:
         """Returns one line a trial: study, trial, program, setting, seed."""
         return self.frame[["study", "trial", "program", "setting", "seed"]].drop_duplicates(["study", "trial"])
+
+    @functools.cached_property
+    def members(self) -> list[Member]:
+        """Returns the same as records."""
+        return [Member._make(line) for line in self.trials.itertuples(index=False, name=None)]
 
     @functools.cached_property
     def split(self) -> str:
@@ -99,7 +115,7 @@ class StudyData:
     def by_setting(self, probe: str, *names: str) -> dict[str, list[tuple[np.ndarray, ...]]]:
         """Returns for every setting the named arrays of each of its trials, leaving out trials that lack one."""
         found: dict[str, list[tuple[np.ndarray, ...]]] = {setting: [] for setting in self.settings}
-        for row in self.trials.itertuples():
+        for row in self.members:
             arrays = [self.array(probe, row.study, row.trial, name) for name in names]
             saved = tuple(array for array in arrays if array is not None)
             if len(saved) == len(names):
@@ -116,7 +132,7 @@ def saved_array(workdir: Workdir, probe: str, trial: str, name: str) -> np.ndarr
     """Returns one array of those that a probe saved of a trial, reading no other; None where there is none."""
     path = workdir.arrays(probe, trial)
     try:
-        with path.open("rb") as file:
+        with open_bytes(path, "rb") as file:
             return np.load(file).get(name)
     except FileNotFoundError:
         return None
@@ -207,10 +223,10 @@ def _with_setting(frame: pd.DataFrame, several: bool) -> pd.DataFrame:
 def _coded(texts: list[str], code: np.ndarray) -> pd.Categorical:
     """The texts at the places `code`; equal texts are one category."""
     own, different = pd.factorize(np.array(texts, object))
-    return pd.Categorical.from_codes(own[code], different)
+    return pd.Categorical.from_codes(own[code].tolist(), pd.Index(different))
 
 
-def _read_curves(workdirs: Sequence[epath.Path], homes: Mapping[tuple[str, str, str], Workdir]) -> pd.DataFrame:
+def _read_curves(workdirs: Sequence[Workdir], homes: Mapping[tuple[str, str, str], Workdir]) -> pd.DataFrame:
     """The curves of every trial, from one home of it; those of trials that froze are wherever they were trained."""
     tables, home = [], {trial: workdir for (_, trial, _), workdir in reversed(list(homes.items()))}
     for workdir in workdirs:
@@ -231,7 +247,7 @@ def _failed(frame: pd.DataFrame, curves: pd.DataFrame) -> list[Failed]:
     for (study, trial), steps in lacking.groupby(["study", "trial"], sort=False):
         broken = steps[~np.isfinite(steps[["loss", "grad_norm"]]).all(axis=1)]
         reason = f"loss or gradient not finite by step {broken['step'].min()}" if len(broken) else "not measured"
-        found.append(Failed(study, trial, reason))
+        found.append(Failed(str(study), str(trial), reason))
     return found
 
 

@@ -81,8 +81,10 @@ def render(
 
 def conditions(data: StudyData) -> list[tuple[str, str]]:
     """Returns as (probe and condition, values) what the probes ran with; of one that differs, every value."""
-    found = data.conditions.groupby(["probe", "condition"], sort=False)["value"].unique()
-    return [(f"{probe}: {condition}", ", ".join(values)) for (probe, condition), values in found.items()]
+    found: dict[str, list[str]] = {}
+    for probe, condition, value in data.conditions[["probe", "condition", "value"]].drop_duplicates().to_numpy():
+        found.setdefault(f"{probe}: {condition}", []).append(value)
+    return [(name, ", ".join(values)) for name, values in found.items()]
 
 
 def left_out(data: StudyData, shown: StudyData) -> str:

@@ -5,25 +5,26 @@ replaced. Where colours come again, in a second study or from the ninth setting 
 """
 
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.typing import LineStyleType
+from pandas.api.typing import SeriesGroupBy
 
 from jaxreg.report.data import StudyData
 
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D31")
-LINES = ("-", "--", ":", "-.")
+LINES: tuple[LineStyleType, ...] = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D")
 HATCHES = ("", "///", "...", "xxx")
 WIDTH = 9.0  # inches: the text width of the page
 LEGEND_LETTERS = 125  # that fit beside one another at this width
 LEGEND_LINE = 0.2  # inches
 
-STYLE = {
+STYLE: Mapping[Any, Any] = {
     "font.size": 10,
     "font.family": "DejaVu Sans",
     "axes.spines.top": False,
@@ -46,7 +47,7 @@ class Look(NamedTuple):
     """How one setting is drawn."""
 
     colour: str
-    line: str
+    line: LineStyleType
     marker: str
     hatch: str
 
@@ -85,7 +86,7 @@ def grid(figure: Figure, number: int, columns: int, sharex: bool = False, sharey
     return list(every[:number])
 
 
-def band(axis: Axes, lines: "pd.core.groupby.SeriesGroupBy", look: Look, *, scale: float = 1, marker: int = 0) -> None:
+def band(axis: Axes, lines: "SeriesGroupBy[Any, Any]", look: Look, *, scale: float = 1, marker: int = 0) -> None:
     """Draws the mean of each group against its key, in a band from the least to the greatest, all times `scale`.
 
     `marker`: size of the setting's marker at each mean; 0: none.

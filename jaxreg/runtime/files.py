@@ -6,7 +6,7 @@ import io
 import json
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO, Literal, cast
 
 import numpy as np
 from etils import epath
@@ -55,6 +55,11 @@ def read_arrays(path: epath.Path) -> dict[str, np.ndarray]:
 def write_json(path: epath.PathLike, value: Any) -> None:
     """Writes JSON, whole or not at all."""
     write_whole(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+
+
+def open_bytes(path: epath.Path, mode: Literal["rb", "wb"]) -> BinaryIO:
+    """An open file of bytes, which a path of etils calls one of text."""
+    return cast(BinaryIO, path.open(mode))
 
 
 def read_json(path: epath.PathLike) -> Any:

@@ -112,7 +112,7 @@ class Checkpoints:
         """Opens the directory; of what is saved there only the last `keep` stay, None: all."""
         self.directory = epath.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
-        policy = ocp.training.preservation_policies.LatestN(keep)  # of None: all
+        policy: Any = ocp.training.preservation_policies.LatestN(keep)  # of None: all
         self._orbax = ocp.training.Checkpointer(
             self.directory, preservation_policy=policy, cleanup_tmp_directories=True
         )
@@ -182,8 +182,13 @@ class Checkpoints:
         except Exception as error:
             return None, str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
+    def _rows(self, step: int) -> int:
+        """How many trials a checkpoint holds."""
+        saved: Any = self._orbax.metadata(step).custom_metadata
+        return int(saved["rows"])
+
     def _load(self, step: int, one: Any) -> Any:
-        rows = self._orbax.metadata(step).custom_metadata["rows"]
+        rows = self._rows(step)
         wanted = jax.tree.map(lambda a: np.empty((rows, *a.shape), a.dtype), one)
         whole = self._orbax.load(step, {"state": wanted, "digest": np.empty((rows,), np.uint32)})
         if not np.array_equal(_digest(whole["state"], np), whole["digest"]):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ METRICS = tuple(Metrics.__dataclass_fields__)
 
 
 class Curves:
-    """The curves of one program: a row a trial and dispatch, each a mean over its steps; written by process 0."""
+    """The curves of a program: a row a trial and dispatch, each a mean over its steps; process 0 writes. A context."""
 
     def __init__(self, workdir: Workdir, program: Program, start: int) -> None:
         """Goes on after step `start`; whatever an interrupted run wrote beyond it is dropped."""
@@ -45,9 +46,11 @@ class Curves:
         for writer in self._writers:
             writer.flush()
 
-    def close(self) -> None:
-        """Saves, and closes the event files."""
-        self.save()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes the event files; the table is as it was saved last."""
         for writer in self._writers:
             writer.close()
 

@@ -69,10 +69,9 @@ def _train_on(
 ) -> Carry:
     checkpoints, kept = files
     kept.take(step, carry[0].params, carry[0].stats)
-    curves = Curves(run.workdir, program, step)
     pending: tuple[int, Metrics] | None = None
     unsaved, limit = 0, run.execution.dispatches_per_checkpoint
-    with Progress("train", program.steps, "steps", step) as progress:
+    with Curves(run.workdir, program, step) as curves, Progress("train", program.steps, "steps", step) as progress:
         for count, dispatch in dispatches(program, dataset, fixed, run, kept.scheduled, step):
             carry, metrics = dispatch(carry)
             kept.take(step + count, carry[0].params, carry[0].stats)
@@ -88,7 +87,6 @@ def _train_on(
                 checkpoints.save(step, carry[0])
             if is_due and step < program.steps:
                 raise Preempted
-    hosts.on_first(curves.close)
     return carry
 
 

@@ -64,7 +64,7 @@ class Drawn(NamedTuple):
 def drawing(data: StudyData, folder: epath.Path) -> Iterator[list[Drawn]]:
     """Draws every figure whose data are there; leaving it waits until all are saved, as PNG and PDF under `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context(STYLE), uncollected(), Printer(str(folder), STYLE) as printer:
+    with matplotlib.rc_context(dict(STYLE)), uncollected(), Printer(str(folder), STYLE) as printer:
         drawn = []
         for name, maker in FIGURES.items():
             figure = maker.make(data)

@@ -44,9 +44,9 @@ def _mark(axis: Axes, ece: pd.DataFrame, data: StudyData, look: Mapping[str, Loo
     for setting, one in look.items():
         ends = floors_[floors_["setting"] == setting].groupby("eps")["high"].mean()
         axis.plot(ends.index, 100 * ends, "_", color=one.colour, markersize=8, markeredgewidth=0.9)
-    for (setting, metric), own in ece.groupby(["setting", "metric"], observed=True):
-        if (setting, metric) in inside:
-            one, at = look[setting], (own["eps"].iloc[0], 100 * own["value"].mean())
+    for (name, metric), own in ece.groupby(["setting", "metric"], observed=True):
+        if (name, metric) in inside:
+            one, at = look[str(name)], (own["eps"].iloc[0], 100 * own["value"].mean())
             axis.plot(*at, one.marker, color=one.colour, markersize=5.5, markerfacecolor="white", zorder=4)
 
 

@@ -44,8 +44,8 @@ def ece_against_accuracy(data: StudyData) -> Figure | None:
         own = [column.loc[setting] if setting in column.index else column.iloc[:0] for column in columns.values()]
         trials = sorted(set.intersection(*(set(values.index) for values in own)))
         if trials:
-            marks = ((setting, metric) in noise for metric in ("ece", "ece_ts"))
-            points[setting] = Points(*(values.loc[trials].to_numpy() for values in own), *marks)
+            sides = (values.loc[trials].to_numpy() for values in own)
+            points[setting] = Points._make((*sides, *((setting, metric) in noise for metric in ("ece", "ece_ts"))))
     colours = {name: one.colour for name, one in look.items()}
     return figures.ece_against_accuracy(points, colours) if points else None
 

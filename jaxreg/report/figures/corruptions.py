@@ -83,7 +83,7 @@ def _mark(axis: Axes, rows: pd.DataFrame, data: StudyData, families: list[str]) 
     inside, shifts = differences.noisy(data, ece["metric"].unique(), rows), _shifts(looks(data))
     for (setting, metric), own in ece.groupby(["setting", "metric"], observed=True):
         if (setting, metric) in inside:
-            at = families.index(own["family"].iloc[0]) + shifts[setting], 100 * own["value"].max()
+            at = families.index(own["family"].iloc[0]) + shifts[str(setting)], 100 * own["value"].max()
             axis.annotate(differences.MARK, at, (0, 2), textcoords="offset points", ha="center", fontsize=8)
 
 

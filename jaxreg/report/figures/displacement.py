@@ -60,7 +60,7 @@ def told(data: StudyData) -> str:
 def _norms(data: StudyData) -> pd.Series:
     """The mean norm of each trial over the examples that were moved; without those whose arrays are not there."""
     found = {}
-    for row in data.trials.itertuples():
+    for row in data.members:
         counted_N = data.array("displacement", row.study, row.trial, f"{data.split}/adversarial_counted")
         norm_N = data.array("geometry", row.study, row.trial, f"{data.split}/norm")
         if counted_N is not None and norm_N is not None and norm_N[: len(counted_N)][counted_N].any():

@@ -3,8 +3,7 @@
 Of every setting the first trial whose features are alive: others have no directions to draw.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +13,7 @@ from jaxreg.geometry import map_figure, maps
 from jaxreg.geometry import over_training as snapshots
 from jaxreg.geometry.maps import Space
 from jaxreg.models.functional import Head
-from jaxreg.report.data import StudyData
+from jaxreg.report.data import Member, StudyData
 from jaxreg.report.figures import counts
 from jaxreg.report.figures.maker import Maker
 from jaxreg.runtime.files import read_arrays
@@ -48,8 +47,8 @@ def figure(data: StudyData) -> Figure | None:
     return map_figure.draw(dict(list(shown.items())[:SHOWN])) if shown else None
 
 
-def _trials(data: StudyData) -> Iterator[Any]:
-    return data.trials.sort_values("seed", kind="stable").itertuples()
+def _trials(data: StudyData) -> list[Member]:
+    return sorted(data.members, key=lambda member: member.seed)
 
 
 def _alive(spaces: Iterable[Space]) -> bool:
@@ -65,7 +64,7 @@ def _snapshots(arrays: Mapping[str, np.ndarray]) -> dict[str, Space]:
     return {f"step {steps[i]:,}": snapshots.space(arrays, steps[i]) for i in places}
 
 
-def _space(data: StudyData, row: Any) -> Space | None:
+def _space(data: StudyData, row: Member) -> Space | None:
     centers_KD = data.array("geometry", row.study, row.trial, "class/center")
     if centers_KD is None:
         return None

@@ -40,7 +40,7 @@ def _scatter(axis: Axes, data: StudyData, one: str, other: str, look: dict[str, 
     both = across[["setting", "value"]].join(upward["value"].rename("upward") * 100, how="inner")
     ends = data.values(floors.floor_of(other)).groupby("setting", observed=True)["high"].mean()
     for setting, own in both.groupby("setting", sort=False):
-        shape = look[setting]
+        shape = look[str(setting)]
         if setting in ends:
             at = own["value"].mean(), 100 * ends[setting]
             axis.plot(*at, "_", color=shape.colour, markersize=14, markeredgewidth=1.2)

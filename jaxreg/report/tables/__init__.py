@@ -28,7 +28,7 @@ def trial_lines(data: StudyData) -> list[Line]:
     found = cells(data.frame, MAIN.columns(data.frame, data.split), ["study", "trial"])
     return [
         Line(row.setting, look[row.setting].colour, [row.trial, str(row.seed), *found[row.study, row.trial]])
-        for row in data.trials.itertuples()
+        for row in data.members
     ]
 
 

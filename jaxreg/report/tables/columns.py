@@ -76,7 +76,8 @@ class SettingTable(NamedTuple):
         keys = data.frame.drop_duplicates("setting").set_index("setting")[results.SETTING]
         found = cells(data.frame, columns, results.SETTING)
         return columns, [
-            Line(name, look[name].colour, [str(trials[name]), *found[tuple(keys.loc[name])]]) for name in data.settings
+            Line(name, look[name].colour, [str(trials[name]), *found[tuple(map(str, keys.loc[name]))]])
+            for name in data.settings
         ]
 
     def printed(self, data: StudyData) -> Printed | None:

@@ -25,7 +25,7 @@ def paired(frame: pd.DataFrame, split: str, metrics: Collection[str]) -> pd.Data
     found = [pd.DataFrame(columns=[*COLUMNS, "p_holm"])]
     for (study, metric), own in rows[rows["metric"].isin(metrics)].groupby(["study", "metric"], sort=False):
         if BASELINE in set(own["regularizer"]):
-            found.append(statistics.paired(own, metric, split=split).assign(study=study))
+            found.append(statistics.paired(own, str(metric), split=split).assign(study=str(study)))
     table = pd.concat([one for one in found if len(one)] or found, ignore_index=True)[[*COLUMNS, "p_holm"]]
     ends = _floor_ends(rows)
     floor = [_floor(ends, *line) for line in table[[*results.SETTING, "metric"]].itertuples(index=False, name=None)]

@@ -34,8 +34,6 @@ GAPS = {
     "margin": Gap("label_margin", "margin", 1, MARGIN_NOISE),
 }
 HEADS = ("setting", "the baseline gets", "metric", "baseline", "changed baseline", "setting", "gap closed", "n")
-NUMBERS = ["setting", "change", "metric", "baseline", "changed", "own", "closed", "least", "greatest", "n"]
-NUMBERS += ["inside_floor"]
 NOTE = (
     "The baseline at the same seed and overrides is given the mean norm of a setting, or turned to its mean angle to "
     "the class centers. Means over seeds; gap closed: (baseline - changed) / (baseline - setting) of these means, with "
@@ -46,26 +44,40 @@ NOTE = (
 )
 
 
+class Closing(NamedTuple):
+    """How much of a gap an intervention closes, in the units of the table; least and greatest over seeds."""
+
+    setting: str
+    change: str
+    metric: str
+    baseline: float
+    changed: float
+    own: float
+    closed: float
+    least: float
+    greatest: float
+    n: int
+    inside_floor: bool | None  # of own - baseline; None where no floor is known
+
+
 def lines(data: StudyData) -> list[Line]:
     """Returns a line a setting, intervention and gap; none where no trial had a baseline."""
     look, table = looks(data), numbers(data)
     return [
         Line(row.setting, look[row.setting].colour, [row.change, row.metric, *_texts(row), str(row.n)])
-        for row in table.itertuples()
+        for row in (Closing(*values) for values in table.itertuples(index=False, name=None))
     ]
 
 
 def numbers(data: StudyData) -> pd.DataFrame:
-    """Returns the same in numbers: setting, change, metric, baseline, changed, own, closed, least, greatest, n,
-    inside_floor (of own - baseline; none where no floor is known).
-    """
+    """Returns the same in numbers: a row a `Closing`."""
     wanted = [gap.metric for gap in GAPS.values()] + [f"{change}_{gap}" for change in CHANGES for gap in GAPS]
     rows = data.frame[(data.frame["split"] == data.split) & data.frame["metric"].isin([*wanted, floors.FLOORS["ece"]])]
     changed = set(rows.loc[rows["metric"].str.startswith(tuple(CHANGES)), "setting"])
     table = rows.pivot(index=["setting", "seed"], columns="metric", values="value").reindex(columns=wanted)
-    tables = {name: own.droplevel("setting") for name, own in table.groupby(level="setting", sort=False)}
+    tables = {str(name): own.droplevel("setting") for name, own in table.groupby(level="setting", sort=False)}
     ends = floors.ends(rows, ["setting"])
-    found = []
+    found: list[Closing] = []
     for setting, base in _pairs(data, changed):
         known = [ends[key] for side in (setting, base) if (key := (side, floors.FLOORS["ece"])) in ends]
         floor = floors.reach("ece", known)
@@ -75,8 +87,8 @@ def numbers(data: StudyData) -> pd.DataFrame:
                 reach = floor if name == "ece" else np.nan
                 sides = (before[gap.metric], own[f"{change}_{name}"], own[gap.metric])
                 numbers_ = _numbers(np.stack(sides, 1), gap, reach)
-                found += [(setting, told, gap.title, *numbers_)] if numbers_ else []
-    return pd.DataFrame(found, columns=NUMBERS).astype({"inside_floor": "boolean"})
+                found += [Closing(setting, told, gap.title, *numbers_)] if numbers_ else []
+    return pd.DataFrame(found, columns=list(Closing._fields)).astype({"inside_floor": "boolean"})
 
 
 def _pairs(data: StudyData, settings: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -110,7 +122,7 @@ def _numbers(sides_S3: np.ndarray, gap: Gap, floor: float) -> tuple[Any, ...] | 
     return (*(gap.scale * means), closed, *range_, len(sides_S3), inside)
 
 
-def _texts(row: Any) -> list[str]:
+def _texts(row: Closing) -> list[str]:
     sides = [f"{side:z.3f}" for side in (row.baseline, row.changed, row.own)]
     sides[2] += MARK if pd.notna(row.inside_floor) and row.inside_floor else ""
     spread = "" if pd.isna(row.least) else f" [{row.least:z.0%}, {row.greatest:z.0%}]"

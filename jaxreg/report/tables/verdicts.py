@@ -31,7 +31,7 @@ def _checks(frame: pd.DataFrame) -> dict[tuple[str, str], dict[str, float]]:
 def numbers(data: StudyData) -> pd.DataFrame:
     """Returns a line a trial: its verdict, the reason, and the number of every check; empty without verdicts."""
     checked, found = _checks(data.frame), []
-    for row in data.trials.itertuples():
+    for row in data.members:
         own = checked.get((row.study, row.trial))
         if own is not None:
             verdict = judge(own)
@@ -44,7 +44,7 @@ def numbers(data: StudyData) -> pd.DataFrame:
 def lines(data: StudyData) -> list[Line]:
     """Returns a line a setting: how many trials of each word, and the worst one's reason."""
     by_setting: dict[str, list[Verdict]] = {}
-    settings = {(row.study, row.trial): row.setting for row in data.trials.itertuples()}
+    settings = {(row.study, row.trial): row.setting for row in data.members}
     for trial, verdict in of_trials(data.frame).items():
         by_setting.setdefault(settings[trial], []).append(verdict)
     found, look = [], looks(data)
