@@ -1,0 +1,241 @@
+"""What a study hands to each measurement: one small trained program, every probe, images held and streamed."""
+
+import functools
+import inspect
+import math
+import re
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from sklearn.datasets import load_digits
+
+from jaxreg import config as configs
+from jaxreg import data, results, study
+from jaxreg.calibration import probe as calibration
+from jaxreg.geometry import displacement, over_training
+from jaxreg.geometry import probe as geometry
+from jaxreg.robustness import attacks
+from jaxreg.robustness import corruption_probe as corruptions
+from jaxreg.robustness import probe as robustness
+from jaxreg.runtime.files import read_arrays
+from jaxreg.runtime.preemption import Preemption
+from jaxreg.runtime.workdir import Workdir
+
+SMOOTHING = 0.2
+REGULARIZERS = (("none", {}), ("label_smoothing", {"epsilon": SMOOTHING}), ("mixup", {"alpha": 0.5}))
+SEEDS = 2
+EPSILONS = (0.02, 0.05, 0.1)
+ATTACKED, CORRUPTED, SNAPPED = 60, 50, 300  # examples
+STEPS, SNAPSHOTS = 20, (0, 10, 20)
+HEARD = {
+    "calibration": (calibration, "measure"),
+    "robustness": (robustness, "measure"),
+    "corruptions": (corruptions, "measure"),
+    "geometry": (geometry, "measure"),
+    "over_training": (over_training, "measure_snapshots"),
+    "displacement": (displacement, "measure_displacement"),
+    "path": ("jaxreg.probes.displacement", "measure_path"),
+}
+
+
+def config_of(residency):
+    return ConfigDict(
+        {
+            "study": "wires",
+            "dataset": {"name": "digits", "validation": 100, "residency": residency},
+            "model": {"name": "cnn", "widths": (4,)},
+            "regularizers": REGULARIZERS,
+            "seeds": SEEDS,
+            "batch_size": 32,
+            "steps": STEPS,
+            "optimizer": {"name": "sgd", "learning_rate": 0.1, "weight_decay": 0.0},
+            "probes": {
+                "calibration": {"bootstrap": 7},
+                "robustness": {
+                    "suite": "tiny",
+                    "norm": "linf",
+                    "epsilons": EPSILONS,
+                    "examples": ATTACKED,
+                    "verdict": residency == "device",  # once: it takes half of the time
+                },
+                "corruptions": {"families": ("gaussian_noise", "fog"), "severities": (3,), "examples": CORRUPTED},
+                "geometry": {"radius": 2.5, "snapshots": SNAPSHOTS, "snapshot_examples": SNAPPED},
+            },
+            "execution": {"steps_per_dispatch": 10},
+        }
+    )
+
+
+class Wires:
+    """A finished study and what its probes were called with, by name of the argument."""
+
+    def __init__(self, root, residency, patch):
+        self.workdir, self.heard, self.checked = Workdir(root), {}, residency == "device"
+        for probe, (module, name) in HEARD.items():
+            module = __import__(module, fromlist=["_"]) if isinstance(module, str) else module
+            patch.setattr(module, name, functools.partial(self._call, probe, getattr(module, name)))
+        patch.setitem(
+            attacks.SUITES, "tiny", attacks.Suite({"pgd_ce": attacks.Attack("gradient", steps=5)}, minimal_steps=5)
+        )
+        config = config_of(residency)
+        spec = configs.resolve(config)
+        assert study.run("study", spec, configs.as_plain(config), [{}], root, Preemption()) == 0
+        self.trials = spec.trials
+        self.frame = results.read(self.workdir.results)
+        self.test = data.load("digits", validation=100).splits["test"]
+        self.images = load_digits().images[self.test.ids, :, :, None].astype(np.float32) / 16
+
+    def _call(self, probe, measure, *args, **named):
+        given = inspect.signature(measure).bind(*args, **named).arguments
+        self.heard[probe] = {re.sub("_[A-Z]+$", "", name): value for name, value in given.items()}  # without axes
+        return measure(*args, **named)
+
+    def predicted(self, name, split="test"):
+        return np.stack([read_arrays(self.workdir.predictions(t.id, split))[name] for t in self.trials])
+
+    def saved(self, probe, name):
+        return [read_arrays(self.workdir.arrays(probe, t.id)).get(name) for t in self.trials]
+
+    def value(self, metric, split="test"):
+        rows = self.frame[(self.frame["metric"] == metric) & (self.frame["split"] == split)]
+        return [rows.set_index("trial")["value"].to_dict().get(t.id) for t in self.trials]
+
+
+@pytest.fixture(scope="module", params=["device", "stream"])
+def wires(request, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        yield Wires(tmp_path_factory.mktemp(request.param), request.param, patch)
+
+
+def names(wires):
+    return [trial.regularizer.name for trial in wires.trials]
+
+
+def base_of(wires):
+    """The place of each trial's baseline: the one of the same seed that is not regularized."""
+    places = {t.seed: i for i, t in enumerate(wires.trials) if t.regularizer.name == "none"}
+    return [None if t.regularizer.name == "none" else places[t.seed] for t in wires.trials]
+
+
+def test_every_probe_ran_on_every_trial(wires):
+    assert set(wires.heard) == set(HEARD)
+    assert sorted(names(wires)) == sorted([name for name, _ in REGULARIZERS] * SEEDS)
+    told = wires.frame.groupby("probe", observed=True)["trial"].nunique()
+    probes = ("calibration", "robustness", "corruptions", "geometry", "over_training", "displacement")
+    assert dict(told) == dict.fromkeys(probes, len(wires.trials))
+
+
+def test_calibration_gets_the_saved_logits_of_both_splits(wires):
+    given = wires.heard["calibration"]
+    assert list(given["splits"]) == ["validation", "test"]
+    for name, split in given["splits"].items():
+        np.testing.assert_array_equal(np.stack(list(split[0])), wires.predicted("logits", name))
+        np.testing.assert_array_equal(split[1], wires.predicted("labels", name)[0])
+        np.testing.assert_array_equal(split[2], wires.predicted("ids", name)[0])
+    assert list(given["trials"]) == [trial.id for trial in wires.trials]
+    assert given["replicates"] == 7
+    assert given["human"] is None
+
+
+def test_attacks_get_the_first_test_images_and_the_baseline_of_every_trial(wires):
+    given = wires.heard["robustness"]
+    np.testing.assert_array_equal(given["images"], wires.images[:ATTACKED])
+    np.testing.assert_array_equal(given["labels"], wires.test.labels[:ATTACKED])
+    np.testing.assert_array_equal(given["key_ids"], wires.test.key_ids[:ATTACKED])
+    assert (given["suite_name"], tuple(given["epsilons"]), given["norm"]) == ("tiny", EPSILONS, "linf")
+    assert given["trials"] == len(wires.trials)
+    own = [i if base is None else base for i, base in enumerate(base_of(wires))]
+    np.testing.assert_array_equal(np.asarray(given["sources"])[: len(own)], own)
+    assert (given["effort"] is not None) == wires.checked
+    assert given["finished"] == wires.workdir.calls("robustness")
+
+
+def test_a_trial_without_a_baseline_has_no_transfer(wires):
+    lacking = [value is None for value in wires.value("robust_accuracy/transfer/0.05")]
+    assert lacking == [base is None for base in base_of(wires)]
+
+
+def test_corruptions_get_the_first_test_images(wires):
+    given = wires.heard["corruptions"]
+    np.testing.assert_array_equal(given["images"], wires.images[:CORRUPTED])
+    np.testing.assert_array_equal(given["labels"], wires.test.labels[:CORRUPTED])
+    np.testing.assert_array_equal(given["key_ids"], wires.test.key_ids[:CORRUPTED])
+    assert (tuple(given["names"]), tuple(given["severities"])) == (("gaussian_noise", "fog"), (3,))
+    assert given["trials"] == len(wires.trials)
+    assert None not in wires.value("corruption_accuracy/fog/3")
+
+
+def test_geometry_gets_the_saved_features_and_what_each_loss_is(wires):
+    given = wires.heard["geometry"]
+    assert list(given["splits"]) == ["train", "validation", "test"]
+    for name, split in given["splits"].items():
+        np.testing.assert_array_equal(np.stack(list(split[0])), wires.predicted("features", name))
+        np.testing.assert_array_equal(split[1], wires.predicted("labels", name)[0])
+    np.testing.assert_array_equal(given["kernel"], wires.predicted("kernel", "head"))
+    np.testing.assert_array_equal(given["bias"], wires.predicted("bias", "head"))
+    assert given["radius"] == 2.5
+    assert list(given["smoothing"]) == [SMOOTHING * (name == "label_smoothing") for name in names(wires)]
+    assert list(given["floor_known"]) == [name != "mixup" for name in names(wires)]
+    assert list(given["baselines"]) == base_of(wires)
+
+
+def test_the_floor_of_each_loss_is_the_entropy_of_its_targets(wires):
+    target = np.full(10, SMOOTHING / 10)
+    target[0] += 1 - SMOOTHING
+    expected = {"none": 0.0, "label_smoothing": -(target * np.log(target)).sum(), "mixup": math.nan}
+    found = wires.value("train_loss_floor", "train")
+    np.testing.assert_allclose(found, [expected[name] for name in names(wires)], atol=1e-5)
+    np.testing.assert_allclose(wires.value("center_radius", "train"), 2.5, rtol=1e-6)
+
+
+def test_snapshots_are_those_of_the_schedule_and_the_last_is_the_trained_network(wires):
+    given = wires.heard["over_training"]
+    train = data.load("digits", validation=100).splits["train"]
+    np.testing.assert_array_equal(given["labels"], train.labels[:SNAPPED])
+    assert given["features"].shape[:3] == (len(wires.trials), len(SNAPSHOTS), SNAPPED)
+    np.testing.assert_array_equal(given["kernel"][:, -1], wires.predicted("kernel", "head"))
+    np.testing.assert_array_equal(given["bias"][:, -1], wires.predicted("bias", "head"))
+    np.testing.assert_allclose(
+        given["features"][:, -1], wires.predicted("features", "train")[:, :SNAPPED], rtol=2e-5, atol=2e-5
+    )
+    assert all(None not in wires.value(f"over_training/feature_norm@{step}", "train") for step in SNAPSHOTS)
+
+
+def test_maps_over_training_are_of_the_first_seed_of_each_setting(wires):
+    for step in SNAPSHOTS:
+        mapped = [found is not None for found in wires.saved("over_training", f"features@{step}")]
+        assert mapped == [trial.seed == 0 for trial in wires.trials]
+
+
+def test_displacement_is_that_of_the_worst_adversaries_at_the_middle_radius(wires):
+    given = wires.heard["displacement"]
+    clean, attacked = given["clean"], given["attacked"]
+    np.testing.assert_array_equal(clean, wires.predicted("features")[:, :ATTACKED])
+    logits = np.stack(wires.saved("robustness", "adversarial_logits/worst/0.05"))
+    kernel, bias = wires.predicted("kernel", "head"), wires.predicted("bias", "head")
+    np.testing.assert_allclose(np.asarray(attacked) @ kernel + bias[:, None], logits, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(given["labels"], wires.test.labels[:ATTACKED])
+    np.testing.assert_array_equal(given["kernel"], kernel)
+    np.testing.assert_array_equal(given["bias"], bias)
+    np.testing.assert_array_equal(given["centers"], np.stack(wires.saved("geometry", "class/center")))
+    adversaries = np.stack(wires.saved("robustness", "adversarial/worst/0.05"))
+    np.testing.assert_array_equal(given["differs"], (adversaries != wires.images[:ATTACKED]).any((2, 3, 4)))
+    assert wires.value("adversarial_eps") == [0.05] * len(wires.trials)
+
+
+def test_the_path_of_an_attack_begins_at_the_images(wires):
+    given = wires.heard["path"]
+    np.testing.assert_array_equal(given["images"], wires.images[:100])
+    np.testing.assert_array_equal(given["labels"], wires.test.labels[:100])
+    np.testing.assert_array_equal(given["centers"], np.stack(wires.saved("geometry", "class/center")))
+    assert (given["eps"], given["norm"]) == (0.05, "linf")
+    lengths = np.linalg.norm(wires.predicted("features")[:, :100], axis=-1).mean(1)
+    np.testing.assert_allclose(wires.value("adversarial_path_norm@0"), lengths, rtol=1e-4)
+
+
+def test_the_correlation_within_a_trial_is_that_of_its_own_arrays(wires):
+    found = wires.value("cosine_radius_correlation")
+    cosines, radii = wires.saved("geometry", "test/center_cosine"), wires.saved("robustness", "min_eps")
+    expected = [displacement.relation(c[:ATTACKED], r).value for c, r in zip(cosines, radii)]
+    assert found == expected
