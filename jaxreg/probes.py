@@ -66,7 +66,7 @@ def splits_of(dataset: data.Dataset, spec: ProbesSpec) -> dict[str, data.Split]:
 def measure_calibration(trained: Trained, spec: CalibrationSpec) -> list[Measured]:
     """Calibration of validation and test, before and after what validation alone can mend."""
     found = {name: trained.predictions(name) for name in ("validation", "test")}
-    splits = {name: calibration.Split(p.logits, p.labels, p.ids) for name, p in found.items()}
+    splits = {name: calibration.Logits(p.logits, p.labels, p.ids) for name, p in found.items()}
     names, mesh = [t.id for t in trained.program.trials], trained.run.mesh
     people = human.load(spec.human_labels) if spec.human_labels else None
     return calibration.measure(splits, trials=names, replicates=spec.bootstrap, human=people, mesh=mesh)
@@ -137,7 +137,7 @@ def measure_corruptions(trained: Trained, spec: CorruptionsSpec) -> list[Measure
 def measure_geometry(trained: Trained, spec: GeometrySpec) -> list[Measured]:
     """Norms, class centers, cones, margins, collapse, scaling and interventions on the features of every split."""
     found = {name: trained.predictions(name) for name in SPLITS}
-    splits = {name: geometry.Split(p.features, p.labels) for name, p in found.items()}
+    splits = {name: geometry.Features(p.features, p.labels) for name, p in found.items()}
     chosen_T = [t.regularizer for t in trained.measured]
     smoothing = [smoothing_of(r.name, dict(r.hyperparameters)) or 0.0 for r in chosen_T]
     floor_known = [has_floor(r.name) for r in chosen_T]

@@ -30,8 +30,8 @@ class Slope:
         return jax.tree.map(jnp.add, self, other)
 
 
-class Search(NamedTuple):
-    """A bracket of log b, the place to look at next, the last step, and 0 or that step where it was Newton's."""
+class Bracket(NamedTuple):
+    """Where a search stands: the bracket of log b, the next place, the last step, and 0 or that step if Newton's."""
 
     low: Array  # scalars, or [T] for all trials at once
     high: Array
@@ -64,13 +64,13 @@ def slope(log_b: Array, logits_NK: Array, labels_N: Array, mask_N: Array) -> Slo
     return Slope(jnp.sum(gradient_N), jnp.sum(gradient_N**2), jnp.sum(variance_N), jnp.sum(mask_N))
 
 
-def start(log_b: Array) -> Search:
+def start(log_b: Array) -> Bracket:
     """Returns the search from `log_b`, inside the bracket."""
     zero = log_b.astype(jnp.float32) * 0
-    return Search(zero + LOG_LOW, zero + LOG_HIGH, log_b, zero + (LOG_HIGH - LOG_LOW), zero)
+    return Bracket(zero + LOG_LOW, zero + LOG_HIGH, log_b, zero + (LOG_HIGH - LOG_LOW), zero)
 
 
-def advance(search: Search, at: Slope) -> Search:
+def advance(search: Bracket, at: Slope) -> Bracket:
     """Moves by Newton in log b; by bisection where Newton leaves the bracket or does not halve its step."""
     too_high = at.gradient > 0
     low = jnp.where(too_high, search.low, search.log_b)
@@ -83,16 +83,16 @@ def advance(search: Search, at: Slope) -> Search:
     before, now = jnp.abs(search.newton), jnp.abs(jnp.where(trusted, newton, 0.0))
     following = now**2 * jnp.maximum(now / before**2, 1.0)
     done = trusted & (before > 0) & (before < 1) & (following < TOLERANCE)
-    moved = Search(low, high, search.log_b + step, jnp.where(done, 0.0, step), now)
+    moved = Bracket(low, high, search.log_b + step, jnp.where(done, 0.0, step), now)
     return jax.tree.map(lambda new, old: jnp.where(converged(search), old, new), moved, search)
 
 
-def converged(search: Search) -> Array:
+def converged(search: Bracket) -> Array:
     """True where the next step would no longer change T."""
     return jnp.abs(search.step) < TOLERANCE
 
 
-def finish(search: Search, at: Slope) -> Temperature:
+def finish(search: Bracket, at: Slope) -> Temperature:
     """Returns T = 1/b; the interval is T exp(+-1.96 s), s the sandwich error of log b, and NaN at an end.
 
     `at` is the slope at the last place but one: the interval moves with it by less than 1 in 1000.
@@ -107,10 +107,10 @@ def finish(search: Search, at: Slope) -> Temperature:
 def solve(look: Callable[[Array], Slope], begin: Array) -> Temperature:
     """Searches from the log b `begin` with `look`, which returns the summed slope of all examples at any."""
 
-    def unfinished(state: tuple[Array, Search, Slope]) -> Array:
+    def unfinished(state: tuple[Array, Bracket, Slope]) -> Array:
         return (state[0] < STEPS) & ~jnp.all(converged(state[1]))
 
-    def move(state: tuple[Array, Search, Slope]) -> tuple[Array, Search, Slope]:
+    def move(state: tuple[Array, Bracket, Slope]) -> tuple[Array, Bracket, Slope]:
         at = look(state[1].log_b)
         return state[0] + 1, advance(state[1], at), at
 

@@ -18,11 +18,11 @@ from jaxreg.geometry.margins import angular_margin, rival_angles
 from jaxreg.geometry.network import Network, measure_network, neural_collapse
 from jaxreg.geometry.norms import class_means, common_mode, norm, rms
 from jaxreg.geometry.over_training import measure_snapshots
-from jaxreg.geometry.probe import Split, measure
+from jaxreg.geometry.probe import Features, measure
 
 __all__ = [
+    "Features",
     "Network",
-    "Split",
     "angle",
     "angular_margin",
     "class_means",

@@ -61,7 +61,7 @@ def measure_path(
     *,
     eps: float,
     norm: Norm,
-    mesh: Any = None,
+    mesh: parallel.Mesh | None = None,
     local: parallel.Local = "map",
     split: str = "test",
 ) -> list[list[Row]]:

@@ -79,7 +79,7 @@ class Problem(NamedTuple):
     nonnegative: Array  # bool []: also x >= 0
 
 
-class Look(NamedTuple):
+class Standing(NamedTuple):
     """Where a search stands: its point [D], the best one so far and its residual, what logits are multiplied with."""
 
     point: Array
@@ -124,7 +124,7 @@ def polish(
         step = _step(problem, matrix_DK, bias_K, scale)
         count = 0 * residual.astype(jnp.int32)
         sharpness = jnp.minimum(1, EASY / scale) + 0 * residual
-        start = Look(point_D, point_D, residual, sharpness, residual > tolerance, count, count)
+        start = Standing(point_D, point_D, residual, sharpness, residual > tolerance, count, count)
         found = lax.while_loop(
             lambda look: look.moves & (look.steps < STEPS), lambda look: step(look, tolerance), start
         )
@@ -164,10 +164,10 @@ class _Loss(NamedTuple):
         return jnp.where(free_D, _within_ball(hessian_DD, slope_D * free_D, point_D * free_D), -point_D)
 
 
-def _step(problem: Problem, matrix_DK: Array, bias_K: Array, scale: Array) -> Callable[[Look, Any], Look]:
+def _step(problem: Problem, matrix_DK: Array, bias_K: Array, scale: Array) -> Callable[[Standing, Any], Standing]:
     nonnegative = problem.nonnegative
 
-    def step(look: Look, tolerance: Any) -> Look:
+    def step(look: Standing, tolerance: Any) -> Standing:
         loss = _Loss(problem, matrix_DK, look.sharpness * bias_K, look.sharpness * scale)
         logits_K = loss.logits(look.point)
         push_D = loss.push(look.point, logits_K)
@@ -186,7 +186,9 @@ def _step(problem: Problem, matrix_DK: Array, bias_K: Array, scale: Array) -> Ca
     return step
 
 
-def _after(look: Look, tolerance: Any, point_D: Array, lower: Array, tried_2D: Array, residuals_2: Array) -> Look:
+def _after(
+    look: Standing, tolerance: Any, point_D: Array, lower: Array, tried_2D: Array, residuals_2: Array
+) -> Standing:
     """Goes on to the point; keeps the better one of those tried; flattened problems count as stages only."""
     least, full = jnp.argmin(residuals_2), look.sharpness == 1
     better = full & (residuals_2[least] < look.residual)
@@ -194,7 +196,9 @@ def _after(look: Look, tolerance: Any, point_D: Array, lower: Array, tried_2D: A
     sharpness = jnp.where(residuals_2[least] < 0.01, jnp.minimum(4 * look.sharpness, 1), look.sharpness)
     idle = jnp.where(full & ~better, look.idle + 1, 0)
     moves = ~full | (lower & (kept > tolerance) & (idle < IDLE))
-    return Look(point_D, jnp.where(better, tried_2D[least], look.best), kept, sharpness, moves, look.steps + 1, idle)
+    return Standing(
+        point_D, jnp.where(better, tried_2D[least], look.best), kept, sharpness, moves, look.steps + 1, idle
+    )
 
 
 def _within_ball(hessian_DD: Array, slope_D: Array, point_D: Array) -> Array:

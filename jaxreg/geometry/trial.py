@@ -1,19 +1,156 @@
-"""Everything that geometry says of one trial, as one function to compile."""
+"""The device program of one trial: what is measured of each example (`EXAMPLES`), and of the trial (`SCALARS`)."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxreg.calibration.metrics import predicted
-from jaxreg.geometry import centers, collapse, cosines, norms, scaling
-from jaxreg.geometry.examples import measure_examples
+from jaxreg.geometry import centers, collapse, cones, cosines, margins, norms, scaling
 from jaxreg.models.functional import Head
-from jaxreg.runtime.passes import Placed, Rows, total
+from jaxreg.runtime import passes
+from jaxreg.runtime.passes import Placed, Rows, Tree, total
 
-Tree = Any
+CANDIDATES = ("center", "weight", "mean", "soft_center", "nonnegative_center")  # for the center of a class
+KEPT = "train"  # the split that class means and collapse come from
+
+
+class Piece(NamedTuple):
+    """B examples of a trial, and what is known of them: what a number of each is computed from."""
+
+    features: Array  # [B, D]
+    labels: Array
+    predictions: Array
+    head: Head
+    vectors: cosines.ClassVectors
+    distances: Array  # [K, K] of the rows of the last layer
+    cone: cones.Cone
+    cosines: dict[str, Array]
+
+
+class PerExample(NamedTuple):
+    """A number of each example [B], and the rows that are made of it: see `rows.OF_EXAMPLES`."""
+
+    of: Callable[[Piece], Array]
+    rows: Literal["mean", "share", "quantiles", "none"] = "mean"
+
+
+def _near(name: str) -> Callable[[Piece], Array]:
+    return lambda at: at.cosines[name]
+
+
+def _margin(at: Piece, classes_B: Array) -> Array:
+    return margins.angular_margin(at.features, *at.head, classes_B, at.distances)
+
+
+# Arrays and rows of every split follow from this table. Angles in radians.
+EXAMPLES: dict[str, PerExample] = {
+    "feature_norm": PerExample(lambda at: norms.norm(at.features)),
+    "feature_rms": PerExample(lambda at: norms.rms(at.features)),
+    **{f"{name}_cosine": PerExample(_near(f"{name}_cosine")) for name in CANDIDATES},
+    **{f"{name}_cosine_centred": PerExample(_near(f"{name}_cosine_centred")) for name in CANDIDATES},
+    "center_angle": PerExample(lambda at: cosines.angle(at.features, at.vectors.center[at.labels])),
+    "angular_margin": PerExample(lambda at: _margin(at, at.predictions)),
+    "label_margin": PerExample(lambda at: _margin(at, at.labels)),
+    "cone_fraction": PerExample(lambda at: at.cone.final(), "share"),
+    "cone_breakpoint": PerExample(lambda at: at.cone.breakpoint, "quantiles"),
+    "cone_radius": PerExample(lambda at: at.cone.radius, "quantiles"),
+    "prediction": PerExample(lambda at: at.predictions, "none"),
+    "correct": PerExample(lambda at: at.predictions == at.labels, "none"),
+}
+
+
+def measure_examples(
+    splits: Mapping[str, tuple[Rows, Array]],
+    head: Head,
+    vectors: cosines.ClassVectors,
+    names: Collection[str] | None = None,
+) -> dict[str, dict[str, Array]]:
+    """Numbers of every example, by default all of `EXAMPLES`: arrays [N] by split.
+
+    Args: splits: features [N, D] and labels [N] by name.
+    """
+    head, vectors = jax.tree.map(jnp.asarray, (head, vectors))
+    apart_KK = margins.distances(head.kernel)
+
+    def of_piece(features_BD: Array, labels_B: Array) -> dict[str, Array]:
+        with jax.default_matmul_precision("highest"):
+            predictions_B = predicted(features_BD @ head.kernel + head.bias)
+        near = cosines.label_cosines(features_BD, labels_B, vectors)
+        cone = cones.cone(features_BD, *head)
+        at = Piece(features_BD, labels_B, predictions_B, head, vectors, apart_KK, cone, near)
+        return {name: number.of(at) for name, number in EXAMPLES.items() if names is None or name in names}
+
+    return passes.each(of_piece, splits)
+
+
+class Known(NamedTuple):
+    """What is known of a trial once its centers are solved: what a number of the trial is computed from."""
+
+    features: Rows  # of `KEPT`, [N, D]
+    labels: Array
+    predictions: Array
+    head: Head
+    smoothing: Array
+    radius: Array
+    solved: centers.Three
+    vectors: cosines.ClassVectors
+
+
+def _collapse(of: Known) -> dict[str, Array]:
+    return collapse.collapse(of.features, of.labels, of.head.kernel, of.predictions, of.vectors.mean)._asdict()
+
+
+def _centers(of: Known) -> dict[str, Array]:
+    """How exact the centers are, how they relate to rows and means, to other radii and to the positive orthant."""
+    free, inside, soft = of.solved
+    far = centers.max_margin_directions(of.head.kernel)
+    return {
+        "center_radius": of.radius,
+        "center_residual": jnp.max(free.residual),
+        "center_residual_nonnegative": jnp.max(inside.residual),
+        "center_residual_soft": jnp.max(soft.residual),
+        "center_residual_far": jnp.max(far.residual),
+        "center_far_agreement": _mean_where(far.points.any(1), cosines.cosine(free.points, far.points)),
+        "center_nonnegative_agreement": cosines.cosine(free.points, inside.points).mean(),
+        "center_soft_agreement": cosines.cosine(free.points, soft.points).mean(),
+        "soft_center_norm": norms.norm(soft.points).mean(),
+        **cosines.agreement(of.vectors),
+    }
+
+
+def _mean_where(counted_K: Array, values_K: Array) -> Array:
+    """Over the classes that some direction lets win; nan for none."""
+    return jnp.sum(jnp.where(counted_K, values_K, 0)) / jnp.sum(counted_K)
+
+
+def _cone_by_construction(of: Known) -> dict[str, Array]:
+    return {"cone_by_construction": jnp.ptp(of.head.bias) == 0}
+
+
+def _regime(of: Known) -> dict[str, Array]:
+    """Accuracy and NLL on un-augmented train images; the loss, CE to the smoothed label, and its floor, the entropy.
+
+    loss = -sum_k t_k log p_k, loss_floor = -sum_k t_k log t_k, t = (1 - smoothing) y + smoothing / K; nats.
+    """
+
+    def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> tuple[Array, Array, Array]:
+        log_p_BK = jax.nn.log_softmax(features_BD @ of.head.kernel + of.head.bias)
+        nll_B = -jnp.take_along_axis(log_p_BK, labels_B[:, None], 1)[:, 0]
+        right_B = predicted(log_p_BK) == labels_B
+        return jnp.sum(counts_B * right_B), jnp.sum(counts_B * nll_B), -jnp.sum(counts_B * log_p_BK.mean(1))
+
+    right, nll, uniform = (one / len(of.labels) for one in total(sums, of.features, of.labels))
+    target_K = centers.soft_targets(of.head.bias.shape[0], of.smoothing)[0]
+    floor = jnp.sum(jax.scipy.special.entr(target_K))
+    loss = (1 - of.smoothing) * nll + of.smoothing * uniform
+    return {"train_accuracy": right, "train_nll": nll, "train_loss": loss, "train_loss_floor": floor}
+
+
+# Scalars of a trial by name, each a row of `KEPT`.
+SCALARS: tuple[Callable[[Known], dict[str, Array]], ...] = (_collapse, _centers, _cone_by_construction, _regime)
 
 
 def measure_placed(stacks: tuple[Tree, Array], shared: tuple[Mapping[str, Array], Array]) -> Tree:
@@ -26,72 +163,27 @@ def measure_placed(stacks: tuple[Tree, Array], shared: tuple[Mapping[str, Array]
 def measure_trial(trial: tuple[Mapping[str, Rows], Head, Array], shared: tuple[Mapping[str, Array], Array]) -> Tree:
     """Numbers of one trial from its features by split, its last layer and its label smoothing.
 
-    Returns: "examples" (by split, arrays [N]), "common_mode" (by split), "collapse", "centers", "scaling" (scalars,
-    arrays over `scaling.SCALES`), "vectors" (the class vectors), "regime" (how far training went), "no_bias".
+    Returns: "examples" (by split, arrays [N]), "common_mode" (by split), "scalars" (of each of `SCALARS`), "scaling"
+    (scalars, and arrays over `scaling.SCALES`), "vectors" (the class vectors).
     """
     (features, head, smoothing), (labels, radius) = trial, shared
     with jax.default_matmul_precision("highest"):
-        train = features["train"]
-        means_KD = norms.class_means(train, labels["train"], head.bias.shape[0])
-        moments = norms.moments(train)
+        means_KD = norms.class_means(features[KEPT], labels[KEPT], head.bias.shape[0])
+        moments = norms.moments(features[KEPT])
         radius = jnp.where(radius > 0, radius, moments.norm)
         solved = centers.three_minimal_loss_points(*head, radius, smoothing)
         free_KD, inside_KD, soft_KD = (one.points for one in solved)
         vectors = cosines.ClassVectors(free_KD, head.kernel.T, means_KD, soft_KD, moments.mean_D, inside_KD)
         examples = measure_examples({name: (features[name], labels[name]) for name in features}, head, vectors)
-        of_train = (train, labels["train"], head.kernel, examples["train"]["prediction"], means_KD)
+        of_kept = features[KEPT], labels[KEPT], examples[KEPT]["prediction"]
+        known = Known(*of_kept, head, smoothing, radius, solved, vectors)
         return {
             "examples": examples,
             "common_mode": {name: norms.common_mode(features[name]) for name in features},
-            "collapse": collapse.collapse(*of_train)._asdict(),
-            "centers": _about_centers(head, radius, solved, vectors),
+            "scalars": [of(known) for of in SCALARS],
             "scaling": _scaling(features, labels, head),
             "vectors": vectors._asdict(),
-            "regime": _regime(train, labels["train"], head, smoothing),
-            "no_bias": jnp.ptp(head.bias) == 0,
         }
-
-
-def _about_centers(head: Head, radius: Array, solved: centers.Three, vectors: cosines.ClassVectors) -> Tree:
-    """How exact the centers are, how they relate to rows and means, to other radii and to the positive orthant."""
-    free = solved.free.points
-    far = centers.max_margin_directions(head.kernel)
-    return {
-        "center_radius": radius,
-        "center_residual": jnp.max(solved.free.residual),
-        "center_residual_nonnegative": jnp.max(solved.nonnegative.residual),
-        "center_residual_soft": jnp.max(solved.soft.residual),
-        "center_residual_far": jnp.max(far.residual),
-        "center_far_agreement": _mean_where(far.points.any(1), cosines.cosine(free, far.points)),
-        "center_nonnegative_agreement": cosines.cosine(free, solved.nonnegative.points).mean(),
-        "center_soft_agreement": cosines.cosine(free, solved.soft.points).mean(),
-        "soft_center_norm": norms.norm(solved.soft.points).mean(),
-        **cosines.agreement(vectors),
-    }
-
-
-def _mean_where(counted_K: Array, values_K: Array) -> Array:
-    """Over the classes that some direction lets win; nan for none."""
-    return jnp.sum(jnp.where(counted_K, values_K, 0)) / jnp.sum(counted_K)
-
-
-def _regime(features_ND: Rows, labels_N: Array, head: Head, smoothing: Array) -> dict[str, Array]:
-    """Accuracy and NLL on un-augmented train images; the loss, CE to the smoothed label, and its floor, the entropy.
-
-    loss = -sum_k t_k log p_k, loss_floor = -sum_k t_k log t_k, t = (1 - smoothing) y + smoothing / K; nats.
-    """
-
-    def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> tuple[Array, Array, Array]:
-        log_p_BK = jax.nn.log_softmax(features_BD @ head.kernel + head.bias)
-        nll_B = -jnp.take_along_axis(log_p_BK, labels_B[:, None], 1)[:, 0]
-        right_B = predicted(log_p_BK) == labels_B
-        return jnp.sum(counts_B * right_B), jnp.sum(counts_B * nll_B), -jnp.sum(counts_B * log_p_BK.mean(1))
-
-    right, nll, uniform = (one / len(labels_N) for one in total(sums, features_ND, labels_N))
-    target_K = centers.soft_targets(head.bias.shape[0], smoothing)[0]
-    floor = jnp.sum(jax.scipy.special.entr(target_K))
-    loss = (1 - smoothing) * nll + smoothing * uniform
-    return {"train_accuracy": right, "train_nll": nll, "train_loss": loss, "train_loss_floor": floor}
 
 
 def _scaling(features: Mapping[str, Rows], labels: Mapping[str, Array], head: Head) -> dict[str, Array]:
