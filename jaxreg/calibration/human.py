@@ -1,4 +1,4 @@
-"""Soft human labels: how far confidence agrees with how many people saw what."""
+"""Soft human labels: how confidence agrees with the votes of people."""
 
 import io
 import os
@@ -121,8 +121,14 @@ def has_votes(table: Votes, ids_N: np.ndarray) -> bool:
     return any(one in table for one in ids_N.tolist())
 
 
-def asked(table: Votes, ids_N: np.ndarray, replicates: int, seed: int) -> Asked:
-    """What the noise floor of a split needs. An example has as many votes as its counts sum to, one at least."""
+def asked(table: Votes, ids: Mapping[str, np.ndarray], replicates: int, seed: int) -> dict[str, Asked]:
+    """What the noise floor needs of every split that people saw. Raises ValueError: as `check_ids`."""
+    check_ids(table, ids)
+    return {name: _asked(table, own, replicates, seed) for name, own in ids.items() if has_votes(table, own)}
+
+
+def _asked(table: Votes, ids_N: np.ndarray, replicates: int, seed: int) -> Asked:
+    """An example has as many votes as its counts sum to, one at least."""
     counts_N = np.maximum(np.round([np.sum(table[one]) for one in ids_N.tolist()]), 1).astype(int)
     draws = uncertainty.uniforms(jax.random.key(seed), jnp.asarray(key_ids(ids_N)), replicates)
     return Asked(counts_N, np.asarray(draws))

@@ -18,7 +18,7 @@ from jaxreg.checks import Arrays, check_apart, check_count, check_ids, check_lab
 from jaxreg.data.dataset import key_ids
 from jaxreg.measured import Measured
 from jaxreg.runtime import parallel
-from jaxreg.runtime.passes import Tree, TrialGroups, trial_groups, trials_of
+from jaxreg.runtime.passes import Tree, TrialGroups, fetch_trials, trial_groups
 
 
 class Logits(NamedTuple):
@@ -59,20 +59,14 @@ def measure(
     check_count("replicates", replicates, 2)
     check_count("seed", seed, 0)
     given = checked(splits, trials)
-    if human is not None:
-        people.check_ids(human, given.ids)
-    votes = human or {}
-    asked = {
-        n: people.asked(votes, own, replicates, seed) for n, own in given.ids.items() if people.has_votes(votes, own)
-    }
+    asked = {} if human is None else people.asked(human, given.ids, replicates, seed)
     groups = given.groups(mesh)
-    look, count_up = _programs(bins, replicates, groups.mesh)
+    of_logits, of_columns = _programs(bins, replicates, groups.mesh)
     shared = parallel.put_shared((given.shared(), np.uint32(seed)), groups.mesh)
     measured: list[Measured] = []
-    for group, stacked in groups.run(look, given.read, shared):
-        found = trials_of(stacked, len(group))
+    for group, found in groups.run(of_logits, given.read, shared):
         columns = np.stack([_columns(one, given, t, human) for one, t in zip(found, group)])
-        counted = trials_of(parallel.fetch(count_up(groups.place(columns), shared)), len(group))
+        counted = fetch_trials(of_columns(groups.place(columns), shared), len(group))
         measured += [rows.measured(*three, given.ids, asked) for three in zip(found, columns, counted)]
     return measured
 
@@ -100,8 +94,8 @@ def evaluate(
     given = checked({name: splits[name] for name in dict.fromkeys(["validation", *of]) if name in splits}, trials)
     groups, places = given.groups(mesh), tuple(list(given.ids).index(name) for name in of)
     shared = parallel.put_shared(given.shared(drawn=False), groups.mesh)
-    parts = [found for _, found in groups.run(_numbers(places, bins, groups.mesh), given.read, shared)]
-    whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    each = groups.results(_numbers(places, bins, groups.mesh), given.read, shared)
+    whole = {key: np.stack([one[key] for one in each]) for key in each[0]}
     return {name: {key: values[:, i] for key, values in whole.items()} for i, name in enumerate(of)}
 
 
@@ -132,7 +126,7 @@ class Checked:
     def shared(self, drawn: bool = True) -> Shared:
         """Stacks [S, N] of what the trials share; padding has label 0, mask 0. Keys only where they are `drawn`."""
 
-        def stack(arrays: Iterable[np.ndarray]) -> np.ndarray:
+        def stack(arrays: Iterable[np.ndarray]) -> Tree:
             return np.stack([np.pad(array, (0, self.length - len(array))) for array in arrays])
 
         mask = [np.ones(len(own), np.float32) for own in self.ids.values()]
@@ -210,8 +204,8 @@ def _votes(human: people.Votes, given: Checked, name: str, t: int, temperature: 
 def _programs(bins: int, replicates: int, mesh: parallel.Mesh) -> tuple[Callable[..., Tree], Callable[..., Tree]]:
     """The compiled programs, from logits and from columns, however often `measure` is called with the same shapes."""
     bodies = (trial.measure_logits, trial.measure_columns)
-    look, count_up = (functools.partial(body, bins=bins, replicates=replicates) for body in bodies)
-    return parallel.per_trial(look, mesh, "place"), parallel.per_trial(count_up, mesh)
+    of_logits, of_columns = (functools.partial(body, bins=bins, replicates=replicates) for body in bodies)
+    return parallel.per_trial(of_logits, mesh, "place"), parallel.per_trial(of_columns, mesh)
 
 
 @functools.cache

@@ -1,24 +1,20 @@
-"""The device programs of one trial: what its logits say, and what every example's confidence and correctness say.
+"""The device programs of one trial: from its logits, and from the confidence and correctness of every example.
 
 Variants of logits and maps of the confidence (isotonic regression, votes of people) meet in the second program.
-Shapes: S splits, N examples of each, with padding; V variants, R replicates. B examples are looked at at a time.
+Shapes: S splits, N examples of each, with padding; V variants, R replicates. B examples are a piece.
 """
 
-import dataclasses
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from jaxreg.calibration import bins as binning
 from jaxreg.calibration import class_bins, floors, metrics, posthoc, selective, smooth_error, temperature, uncertainty
 from jaxreg.calibration.bins import Bins
 from jaxreg.calibration.ranking import Ranking, ascend, rank
-from jaxreg.calibration.temperature import Temperature
 from jaxreg.runtime import passes
 from jaxreg.runtime.passes import Placed, Tree
 
@@ -32,9 +28,9 @@ CHUNK = 512  # examples of a piece at most
 class Shared(NamedTuple):
     """What all trials share, [S, N] each: labels int32, mask (1 or 0) float32, what draws are keyed by uint32."""
 
-    labels: Array | np.ndarray
-    mask: Array | np.ndarray
-    key_ids: Array | np.ndarray
+    labels: Array  # on the host NumPy arrays
+    mask: Array
+    key_ids: Array
 
 
 class OfLogits(NamedTuple):
@@ -56,80 +52,37 @@ class OfColumns(NamedTuple):
     smece_floor: Array  # [V, L]: its smECE; L is `floors.WAVED` at most
 
 
-class TrialSplit(NamedTuple):
-    """One split of one trial: logits [N, K] where they lie; labels, mask and key_ids [N]."""
-
-    logits: Placed
-    labels: Array
-    mask: Array
-    key_ids: Array
-
-    @property
-    def first(self) -> "TrialSplit":
-        """Its first piece."""
-        size = piece_size(len(self.logits))
-        return TrialSplit(dataclasses.replace(self.logits, count=size), *(array[:size] for array in self[1:]))
-
-    def total(self, of_piece: Callable[[Array, Array, Array], Tree]) -> Tree:
-        """Sums `of_piece(logits_BK, labels_B, mask_B)` over the pieces."""
-        size = piece_size(len(self.logits))
-        return passes.total(lambda _, *piece: of_piece(*piece), *self[:3], size=size)
-
-
 def piece_size(count: int) -> int:
     """How many of `count` examples go through at a time: of as few pieces as can be, all of about one size."""
     return -(-count // -(-count // CHUNK))
 
 
-def split_of(stacks: tuple[Array, Array], shared: Shared, place: Array | int) -> TrialSplit:
-    """The split at `place` of one of the trials of `stacks`: logits [T, S * N, K], and which trial."""
+def split_of(stacks: tuple[Array, Array], shared: Shared, place: Array | int) -> tuple[Placed, Shared]:
+    """The split at `place` of one of the trials of `stacks`, which are logits [T, S * N, K] and the trial's number.
+
+    Returns: its logits [N, K] where they lie, and what is shared of it, [N] each.
+    """
     length = shared.labels.shape[1]
-    return TrialSplit(Placed(*stacks, place * length, length), *(array[place] for array in shared))
-
-
-def fit_temperature(split: TrialSplit) -> Temperature:
-    """The temperature of one split: that of its first piece, and from there that of all of it in two or three looks."""
-
-    def search(begin: Array, part: TrialSplit) -> Temperature:
-        return temperature.solve(lambda log_b: part.total(functools.partial(temperature.slope, log_b)), begin)
-
-    begin = passes.zero_of(split.logits)
-    if piece_size(len(split.logits)) < len(split.logits):
-        first = search(begin, split.first)
-        begin = jnp.where(first.at_bracket > 0, 0.0, -jnp.log(first.value))
-
-    def differ() -> Array:
-        return split.total(lambda logits_BK, _, mask_B: temperature.differ(logits_BK, mask_B).astype(jnp.int32)) > 0
-
-    return temperature.where_it_matters(search(begin, split), differ)
-
-
-def fit_vector(anchor: Array, split: TrialSplit) -> Array:
-    """The parameters [2K] of vector scaling on one split, searched from `anchor`."""
-    return posthoc.solve(lambda parameters: split.total(functools.partial(posthoc.curve, parameters)), anchor)
-
-
-class Scaled(NamedTuple):
-    """What one look at a split tells of V multiples of its logits."""
-
-    classes: Bins  # [V, G, K, M], by group of examples
-    counts: Array  # [G]
-    drawn: Array  # [V, R, K, M]: labels of a perfectly calibrated model, see `floors.draw_classes`
-    columns: Array  # [V, 4, N]: COLUMNS of each example, 0 where masked
+    return Placed(*stacks, place * length, length), Shared(*(array[place] for array in shared))
 
 
 def measure_scaled(
     shifted: Callable[[Array], Array],
     scales_V: Array,
-    split: TrialSplit,
+    split: tuple[Placed, Shared],
     groups: int,
     bins: int,
     key: Array | None = None,
-) -> Scaled:
-    """What scale * shifted(z) tells of one split; labels are drawn (R = `floors.LABELLED`) where a key is."""
-    variants, classes = len(scales_V), split.logits.stacks.shape[-1]
+) -> tuple[Bins, Array, Array, Array]:
+    """Measures V multiples, scale * shifted(z), of the logits of one split.
 
-    def look(sums: tuple[Bins, Array, Array], _: Array, *piece: Array) -> tuple[Tree, Array]:
+    Returns: the bins of every class [V, G, K, M], by group of examples; the sizes of the groups [G]; with a key labels
+      drawn of a perfectly calibrated model [V, R, K, M], see `floors.draw_classes`; and COLUMNS [V, 4, N].
+    """
+    logits, shared = split
+    variants, (count, classes) = len(scales_V), logits.shape
+
+    def add_piece(sums: tuple[Bins, Array, Array], _: Array, *piece: Array) -> tuple[Tree, Array]:
         (by_class, counts_G, drawn_VRKM), (logits_BK, labels_B, mask_B, key_ids_B) = sums, piece
         z_BK = shifted(logits_BK)
         each, p_VBK = jax.vmap(lambda scale: metrics.of_shifted(z_BK, labels_B, scale))(scales_V)
@@ -143,21 +96,20 @@ def measure_scaled(
         columns_V4B = jnp.stack([each.correct, each.confidence, each.nll, each.brier], 1) * mask_B
         return (by_class, counts_G.at[groups_B].add(mask_B), drawn_VRKM), columns_V4B
 
-    zero, drawn = passes.zero_of(split.logits), (variants, 0 if key is None else floors.LABELLED, classes, bins)
+    zero, drawn = passes.zero_of(logits), (variants, 0 if key is None else floors.LABELLED, classes, bins)
     begin = class_bins.empty(zero, classes, variants * groups, bins), jnp.zeros(groups) + zero, jnp.zeros(drawn) + zero
-    found, columns_CV4B = passes.fold(look, begin, *split, size=piece_size(len(split.logits)))
+    found, columns_CV4B = passes.fold(add_piece, begin, logits, *shared, size=piece_size(count))
     by_variant = jax.tree.map(lambda a: a.reshape(variants, groups, *a.shape[1:]), found[0])
-    columns_V4N = jnp.moveaxis(columns_CV4B, 0, 2).reshape(variants, len(COLUMNS), -1)
-    return Scaled(by_variant, found[1], found[2], columns_V4N)
+    return by_variant, *found[1:], jnp.moveaxis(columns_CV4B, 0, 2).reshape(variants, len(COLUMNS), -1)
 
 
 def measure_logits(stacks: tuple[Array, Array], shared: tuple[Shared, Array], *, bins: int, replicates: int) -> Tree:
     """(temperature, `OfLogits` [S, V, ...]) of one trial: of logits [T, S * N, K], and which of them."""
     examples, seed = shared
-    splits, classes = len(examples.labels), stacks[0].shape[-1]
-    fitted = split_of(stacks, examples, VALIDATION)
-    found = fit_temperature(fitted)
-    vector = fit_vector(posthoc.begin(1 / found.value, classes), fitted)
+    logits, own = split_of(stacks, examples, VALIDATION)
+    size = piece_size(len(logits))
+    found = temperature.fit(logits, own.labels, own.mask, size)
+    vector = posthoc.fit_vector(logits, own.labels, own.mask, found.value, size)
     scales_V = jnp.stack([found.value * 0 + 1, 1 / found.value, found.value * 0 + 1])
     key = jax.random.key(seed)
     group_weights = uncertainty.group_weights(key, replicates)
@@ -168,15 +120,15 @@ def measure_logits(stacks: tuple[Array, Array], shared: tuple[Shared, Array], *,
             return jax.lax.cond(place[1] == VECTOR, by_vector, lambda: metrics.shifted(logits_BK))
 
         own = split_of(stacks, examples, place[0])
-        seen = measure_scaled(shifted, scales_V[place[1]][None], own, uncertainty.GROUPS, bins, key)
-        by_class = jax.tree.map(lambda a: a[0], seen.classes)
-        gaps_GKM = by_class.confidence - by_class.correct
-        classwise = uncertainty.classwise(group_weights, gaps_GKM, seen.counts)
-        whole = class_bins.bins_of(by_class)
-        floor = floors.classwise(seen.drawn[0], whole, jnp.sum(own.mask))
-        return OfLogits(whole, classwise, floor, seen.columns[0])
+        scale_1 = scales_V[place[1]][None]
+        by_class, counts_G, drawn, columns = measure_scaled(shifted, scale_1, own, uncertainty.GROUPS, bins, key)
+        by_group = jax.tree.map(lambda a: a[0], by_class)
+        classwise = uncertainty.classwise(group_weights, by_group.confidence - by_group.correct, counts_G)
+        whole = class_bins.bins_of(by_group)
+        floor = floors.classwise(drawn[0], whole, jnp.sum(own[1].mask))
+        return OfLogits(whole, classwise, floor, columns[0])
 
-    return found, over_places(one, splits, len(VARIANTS))
+    return found, over_places(one, len(examples.labels), len(VARIANTS))
 
 
 def over_places(one: Callable[[tuple[Array, Array]], Tree], splits: int, variants: int) -> Tree:
@@ -190,13 +142,14 @@ def evaluate_logits(
     stacks: tuple[Array, Array], shared: Shared, *, places: tuple[int, ...], bins: int
 ) -> dict[str, Array]:
     """Every metric [P] of one trial on the splits at `places`, before and after temperature scaling."""
-    found = fit_temperature(split_of(stacks, shared, VALIDATION))
+    logits, fitted = split_of(stacks, shared, VALIDATION)
+    found = temperature.fit(logits, fitted.labels, fitted.mask, piece_size(len(logits)))
     scales_2 = jnp.stack([found.value * 0 + 1, 1 / found.value])
 
     def one(place: Array) -> dict[str, Array]:
         own = split_of(stacks, shared, place)
-        seen = measure_scaled(metrics.shifted, scales_2, own, 1, bins)
-        return jax.lax.map(lambda both: numbers(both[0], both[1], own.mask, bins), (seen.classes, seen.columns))
+        by_class, _, _, columns = measure_scaled(metrics.shifted, scales_2, own, 1, bins)
+        return jax.lax.map(lambda both: numbers(both[0], both[1], own[1].mask, bins), (by_class, columns))
 
     both = jax.lax.map(one, jnp.array(places))
     named = {name + end: values[:, i] for name, values in both.items() for i, end in enumerate(VARIANTS[:2])}
@@ -216,16 +169,12 @@ def numbers(by_class: Bins, columns_4N: Array, mask_N: Array, bins: int) -> dict
     return found | {name: of(*ascending_N) for name, of in (("aurc", selective.aurc), ("auroc", selective.auroc))}
 
 
-class Ranked(NamedTuple):
-    """What is known of one variant once all its examples are ranked."""
+def rank_columns(columns_4N: Array, mask_N: Array) -> tuple[dict[str, Array], Array, Array]:
+    """What follows from the order of all examples of one variant on one split.
 
-    numbers: dict[str, Array]
-    sigma: Array  # bandwidth of smECE
-    columns: Array  # [8, N]: COLUMNS, the two of `selective.influence`, the two ends of the ranking
-
-
-def rank_columns(columns_4N: Array, mask_N: Array) -> Ranked:
-    """What the order of all examples tells of one variant on one split."""
+    Returns: smece, aurc, auroc; the bandwidth of smECE; [8, N]: COLUMNS, the two of `selective.influence`, and the two
+      ends of the ranking.
+    """
     correct_N, confidence_N, *_ = columns_4N
     top = confidence_N, correct_N, mask_N
     order = rank(confidence_N, mask_N)
@@ -234,7 +183,7 @@ def rank_columns(columns_4N: Array, mask_N: Array) -> Ranked:
     found = {"smece": error, "aurc": selective.aurc(*top, order), "auroc": selective.auroc(*top, order)}
     influence_2N = selective.influence(correct_N, mask_N, order, found["aurc"], found["auroc"])
     places_2N = jnp.stack([order.low, order.high]).astype(jnp.float32)
-    return Ranked(found, sigma, jnp.concatenate([columns_4N, influence_2N, places_2N]))
+    return found, sigma, jnp.concatenate([columns_4N, influence_2N, places_2N])
 
 
 def measure_split(

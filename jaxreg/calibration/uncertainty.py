@@ -1,4 +1,4 @@
-"""How far a calibration number can be trusted: bootstrap over examples.
+"""Intervals of calibration metrics, by a bootstrap over examples.
 
 Every draw is a function of (seed, replicate, example id) alone, so that order, batches and devices change nothing;
 sums over batches add. All trials use the same draws, so differences between trials are paired.

@@ -16,7 +16,7 @@ from jaxreg.geometry import cosines
 from jaxreg.measured import Measured, Row, mean_row
 from jaxreg.models.functional import Head
 from jaxreg.runtime import parallel
-from jaxreg.runtime.passes import Placed, Tree, each, trial_groups, trials_of
+from jaxreg.runtime.passes import Placed, Tree, each, trial_groups
 
 
 def measure_displacement(
@@ -60,13 +60,10 @@ def measure_displacement(
         moved = (stacked_features(split, features, group, shape) for features in (clean_TND, attacked_TND))
         return *moved, *jax.tree.map(lambda a: a[group], (heads, centers))
 
-    groups, measured = trial_groups(trials, 2 * math.prod(shape) * 4, mesh), list[Measured]()
-    shared = parallel.put_shared(labels, groups.mesh)
-    for group, found in groups.run(_program(groups.mesh), read, shared):
-        for t, arrays in zip(group, trials_of(found, len(group))):
-            right_N, moved_N = arrays.pop("right"), arrays.pop("moved")
-            measured.append(_measured(arrays, right_N & (moved_N if differs_TN is None else differs_TN[t]), split))
-    return measured
+    groups = trial_groups(trials, 2 * math.prod(shape) * 4, mesh)
+    found = groups.results(_program(groups.mesh), read, parallel.put_shared(labels, groups.mesh))
+    differs = [moved_N for _, _, moved_N in found] if differs_TN is None else differs_TN
+    return [_measured(arrays, right_N & own_N, split) for (arrays, right_N, _), own_N in zip(found, differs)]
 
 
 def _measured(arrays: dict[str, np.ndarray], counted_N: np.ndarray, split: str) -> Measured:
@@ -80,16 +77,19 @@ def _program(mesh: parallel.Mesh) -> Callable[..., Tree]:
     return parallel.per_trial(_measure_placed, mesh, "place")
 
 
-def _measure_placed(stacks: tuple[Tree, Array], labels_N: Array) -> dict[str, Array]:
-    """One of the trials whose stacks are given; its features are read where they lie."""
+def _measure_placed(stacks: tuple[Tree, Array], labels_N: Array) -> tuple[dict[str, Array], Array, Array]:
+    """One of the trials whose stacks are given; its features are read where they lie.
+
+    Returns: `displacement` [N], and which examples are right without attack, and have other features under it.
+    """
     (clean_TND, attacked_TND, *rest), trial = stacks
     head, centers_KD = jax.tree.map(lambda a: a[trial], rest)
 
-    def of_piece(clean_BD: Array, attacked_BD: Array, labels_B: Array) -> dict[str, Array]:
+    def of_piece(clean_BD: Array, attacked_BD: Array, labels_B: Array) -> tuple[dict[str, Array], Array, Array]:
         with jax.default_matmul_precision("highest"):
             right_B = predicted(clean_BD @ head.kernel + head.bias) == labels_B
-            told = {"right": right_B, "moved": jnp.any(clean_BD != attacked_BD, -1)}
-            return displacement(clean_BD, attacked_BD, labels_B, head, centers_KD) | told
+            found = displacement(clean_BD, attacked_BD, labels_B, head, centers_KD)
+            return found, right_B, jnp.any(clean_BD != attacked_BD, -1)
 
     return each(of_piece, {"": (Placed(clean_TND, trial), Placed(attacked_TND, trial), labels_N)})[""]
 
@@ -132,13 +132,6 @@ def relation(cosine_N: np.ndarray, radius_N: np.ndarray, split: str = "test") ->
     right_N = radius_N > 0
     value = statistics.rank_correlation(cosine_N[right_N], radius_N[right_N])
     return Row(split, "cosine_radius_correlation", value, int(right_N.sum()))
-
-
-def path(features_SND: Array, labels_N: Array, centers_KD: Array) -> tuple[Array, Array]:
-    """Mean norm and mean angle to the label's center at each of S steps of an attack: the path [S], [S] of the mean."""
-    norms_SN = jnp.linalg.norm(features_SND, axis=-1)
-    angles_SN = cosines.angle(features_SND, centers_KD[labels_N])
-    return norms_SN.mean(1), angles_SN.mean(1)
 
 
 def _frame(*directions: Array) -> list[Array]:

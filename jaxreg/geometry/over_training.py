@@ -60,8 +60,8 @@ def measure_snapshots(
 
     groups = trial_groups(trials, math.prod(shape) * 4, mesh)
     shared = parallel.put_shared(labels, groups.mesh)
-    parts = [found for _, found in groups.run(_program(groups.mesh), read, shared)]
-    found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    each = groups.results(_program(groups.mesh), read, shared)
+    found = {name: np.stack([one[name] for one in each]) for name in each[0]}
     far = {f"{name}/q95": np.percentile(found.pop(name), 95, axis=2) for name in FAR}
     return found | far
 

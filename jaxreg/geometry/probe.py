@@ -13,7 +13,7 @@ from jaxreg.geometry.trial import KEPT, measure_placed
 from jaxreg.measured import Measured, Row
 from jaxreg.models.functional import Head
 from jaxreg.runtime import parallel
-from jaxreg.runtime.passes import Tree, trial_groups, trials_of
+from jaxreg.runtime.passes import Tree, trial_groups
 
 REPORTED = "test"  # the split on which trials are compared with their baselines
 
@@ -66,9 +66,7 @@ def measure(
         features = {name: stacked_features(name, splits[name].features, group, shapes[name]) for name in splits}
         return features, *jax.tree.map(lambda a: a[group], (heads, smoothing))
 
-    trials: list[Tree] = []
-    for group, found in groups.run(_program(measure_placed, groups.mesh), read, shared):
-        trials += trials_of(found, len(group))
+    trials = groups.results(_program(measure_placed, groups.mesh), read, shared)
     known = [True] * count if floor_known_T is None else floor_known_T
     measured = [rows.measured(trial, labels, own) for trial, own in zip(trials, known)]
     if baselines is None or REPORTED not in splits:
@@ -107,10 +105,9 @@ def _intervene(
         return features, *own, jax.tree.map(lambda a: a[group], change)
 
     program, shared = _program(interventions.measure_placed, mesh), parallel.put_shared(labels_N, mesh)
-    found = [one for group, stacked in groups.run(program, read, shared) for one in trials_of(stacked, len(group))]
+    found = groups.results(program, read, shared)
     return [
-        [] if b is None else rows.pair_rows(REPORTED, own, trials[t], trials[b])
-        for t, (b, own) in enumerate(zip(baselines, found))
+        [] if b is None else rows.pair_rows(REPORTED, found[t], trials[t], trials[b]) for t, b in enumerate(baselines)
     ]
 
 

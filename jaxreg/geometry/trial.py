@@ -13,7 +13,6 @@ from jaxreg.models.functional import Head
 from jaxreg.runtime import passes
 from jaxreg.runtime.passes import Placed, Rows, Tree, total
 
-CANDIDATES = ("center", "weight", "mean", "soft_center", "nonnegative_center")  # for the center of a class
 KEPT = "train"  # the split that class means and collapse come from
 
 
@@ -49,8 +48,8 @@ def _margin(at: Piece, classes_B: Array) -> Array:
 EXAMPLES: dict[str, PerExample] = {
     "feature_norm": PerExample(lambda at: norms.norm(at.features)),
     "feature_rms": PerExample(lambda at: norms.rms(at.features)),
-    **{f"{name}_cosine": PerExample(_near(f"{name}_cosine")) for name in CANDIDATES},
-    **{f"{name}_cosine_centred": PerExample(_near(f"{name}_cosine_centred")) for name in CANDIDATES},
+    **{f"{name}_cosine": PerExample(_near(f"{name}_cosine")) for name in cosines.CANDIDATES},
+    **{f"{name}_cosine_centred": PerExample(_near(f"{name}_cosine_centred")) for name in cosines.CANDIDATES},
     "center_angle": PerExample(lambda at: cosines.angle(at.features, at.vectors.center[at.labels])),
     "angular_margin": PerExample(lambda at: _margin(at, at.predictions)),
     "label_margin": PerExample(lambda at: _margin(at, at.labels)),

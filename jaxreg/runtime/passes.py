@@ -36,6 +36,11 @@ class Placed:
     def __len__(self) -> int:
         return self.stacks.shape[1] if self.count is None else self.count
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As of an array of these examples."""
+        return (len(self), *self.stacks.shape[2:])
+
     def cut(self, start: Array | int, size: int) -> Array:
         """The examples [size, ...] from `start` on."""
         shape = self.stacks.shape[2:]
@@ -44,6 +49,13 @@ class Placed:
 
 
 Rows = Array | Placed
+
+
+def cut(arrays: tuple[Rows, ...], start: Array | int, size: int) -> tuple[Array, ...]:
+    """The same examples [size, ...] of each of `arrays`, from `start` on."""
+    return tuple(
+        a.cut(start, size) if isinstance(a, Placed) else lax.dynamic_slice_in_dim(a, start, size) for a in arrays
+    )
 
 
 def fold(
@@ -60,22 +72,22 @@ def fold(
     def look(carry: Tree, place: Array) -> tuple[Tree, Tree]:
         start = jnp.minimum(place * size, count - size)
         counts_B = (start + jnp.arange(size) >= place * size).astype(jnp.float32)
-        return step(carry, counts_B, *_cut(arrays, start, size))
+        return step(carry, counts_B, *cut(arrays, start, size))
 
     return lax.scan(look, begin, jnp.arange(-(-count // size)))
 
 
 def zero_of(rows: Rows) -> Array:
     """0, varying over the mesh as the examples do: inside shard_map a carry must begin with it."""
-    return _cut((rows,), 0, 1)[0].ravel()[0] * 0
+    return cut((rows,), 0, 1)[0].ravel()[0] * 0
 
 
 def total(of_piece: Callable[..., Tree], *arrays: Rows, size: int | None = None) -> Tree:
     """Sums `of_piece(counts_B, *piece)` over the pieces of `arrays` [N, ...], as `fold` cuts them."""
     length = min(size or CHUNK, len(arrays[0]))
     if length == len(arrays[0]):
-        return of_piece(jnp.ones(length), *_cut(arrays, 0, length))
-    shapes = jax.eval_shape(lambda: of_piece(jnp.ones(length), *_cut(arrays, 0, length)))
+        return of_piece(jnp.ones(length), *cut(arrays, 0, length))
+    shapes = jax.eval_shape(lambda: of_piece(jnp.ones(length), *cut(arrays, 0, length)))
     zero = zero_of(arrays[0])
     begin = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype) + zero.astype(s.dtype), shapes)
 
@@ -92,7 +104,7 @@ def each(of_piece: Callable[..., Tree], parts: Mapping[str, tuple[Rows, ...]]) -
     padded = [tuple(_pad(a, size) for a in arrays) for arrays in parts.values()]
     starts = [[min(low, max(n - size, 0)) for low in range(0, n, size)] for n in counts]
     places = np.array([(i, start) for i, own in enumerate(starts) for start in own], np.int32)
-    cuts = [lambda start, arrays=arrays: _cut(arrays, start, size) for arrays in padded]
+    cuts = [lambda start, arrays=arrays: cut(arrays, start, size) for arrays in padded]
 
     def look(place: Array) -> Tree:
         return of_piece(*(lax.switch(place[0], cuts, place[1]) if len(cuts) > 1 else cuts[0](place[1])))
@@ -105,17 +117,11 @@ def each(of_piece: Callable[..., Tree], parts: Mapping[str, tuple[Rows, ...]]) -
     }
 
 
-def _cut(arrays: tuple[Rows, ...], start: Array | int, size: int) -> tuple[Array, ...]:
-    return tuple(
-        a.cut(start, size) if isinstance(a, Placed) else lax.dynamic_slice_in_dim(a, start, size) for a in arrays
-    )
-
-
 def _pad(rows: Rows, size: int) -> Rows:
     missing = size - len(rows)
     if missing <= 0:
         return rows
-    (array,) = _cut((rows,), 0, len(rows))
+    (array,) = cut((rows,), 0, len(rows))
     return jnp.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
 
 
@@ -129,24 +135,25 @@ def _joined(pieces: Array, count: int) -> Array:
 
 
 class TrialGroups(NamedTuple):
-    """T trials on a mesh, `size` at a time; the last group is filled up with copies of its last trial."""
+    """T trials on a mesh, `size` at a time: a group. All groups have one size, so that a program compiles once."""
 
     trials: int
     size: int
     mesh: parallel.Mesh
 
     def place(self, stacks: Tree) -> Tree:
-        """Stacks of the trials of a group, on the mesh: of one size whatever the group, so that it compiles once."""
-        return parallel.put_trials(jax.tree.map(self._filled, stacks), self.mesh)
+        """Stacks of the trials of a group on the mesh, filled up with copies of the last one."""
 
-    def _filled(self, stack: np.ndarray) -> np.ndarray:
-        missing = self.size - len(stack)
-        return np.concatenate([stack, np.repeat(stack[-1:], missing, 0)]) if missing else stack
+        def filled(stack: np.ndarray) -> np.ndarray:
+            missing = self.size - len(stack)
+            return np.concatenate([stack, np.repeat(stack[-1:], missing, 0)]) if missing else stack
+
+        return parallel.put_trials(jax.tree.map(filled, stacks), self.mesh)
 
     def run(
         self, program: Callable[[Tree, Tree], Tree], read: Callable[[range], Tree], shared: Tree
-    ) -> Iterator[tuple[range, Tree]]:
-        """Runs `program(stacks, shared)` on every group: its trials, and what was found of them, on the host.
+    ) -> Iterator[tuple[range, list[Tree]]]:
+        """Runs `program(stacks, shared)` on every group: its trials, and the results of each, on the host.
 
         `read(trials)` returns their stacks as NumPy arrays. The next group is read while the devices are busy with one.
         """
@@ -155,14 +162,18 @@ class TrialGroups(NamedTuple):
             group = range(first, min(first + self.size, self.trials))
             found = program(self.place(read(group)), shared)
             if pending is not None:
-                yield pending[0], parallel.fetch(pending[1], len(pending[0]))
+                yield pending[0], fetch_trials(pending[1], len(pending[0]))
             pending = group, found
         if pending is not None:
-            yield pending[0], parallel.fetch(pending[1], len(pending[0]))
+            yield pending[0], fetch_trials(pending[1], len(pending[0]))
+
+    def results(self, *given: Any) -> list[Tree]:
+        """The results of `run` of each trial, in order."""
+        return [one for _, found in self.run(*given) for one in found]
 
 
 def trial_groups(trials: int, bytes_each: int, mesh: parallel.Mesh | None = None) -> TrialGroups:
-    """As many trials at a time as `GROUP_BYTES` hold, one a device at least; all have one size.
+    """As many trials at a time as `GROUP_BYTES` hold, at least one a device.
 
     `mesh`: from `parallel.make_mesh`; by default all devices, trials side by side.
     """
@@ -171,6 +182,7 @@ def trial_groups(trials: int, bytes_each: int, mesh: parallel.Mesh | None = None
     return TrialGroups(trials, min(fit, parallel.padded(trials, mesh)), mesh)
 
 
-def trials_of(stacked: Tree, count: int) -> list[Tree]:
-    """What stacks [T, ...] hold of each of the first `count` trials."""
-    return [jax.tree.map(lambda a, t=t: a[t], stacked) for t in range(count)]
+def fetch_trials(stacks: Tree, count: int) -> list[Tree]:
+    """Copies stacks [T, ...] to the host: what they hold of each of the first `count` trials."""
+    host = parallel.fetch(stacks, count)
+    return [jax.tree.map(lambda a, t=t: a[t], host) for t in range(count)]
