@@ -127,7 +127,7 @@ def _check_shape(place: str, what: str, given: np.ndarray, shape: tuple[int, ...
 
 
 def _with_lengths(place: str, row: str, what: str, given: np.ndarray) -> np.ndarray:
-    """Rows as float32, after a look at each: its squares must have a sum in float32, as they have one in a length."""
+    """Rows as float32, each checked: the sum of its squares must be finite in float32, or it has no length."""
     with np.errstate(over="ignore", invalid="ignore"):
         narrow = given.astype(np.float32, copy=False)
         known_N = np.isfinite(np.einsum("ij,ij->i", narrow, narrow))
@@ -145,14 +145,14 @@ def _not_finite(
     too_large: str,
     ids_N: np.ndarray | None = None,
 ) -> str:
-    """What is said of the first row that is not known in float32, and of how many there are."""
+    """The message about the first row that float32 does not hold, with the number of all such rows."""
     wrong = np.flatnonzero(~known_N)
     values = given[wrong[0]]
     finite = np.isfinite(values)
     bad = values[np.abs(values).argmax()] if finite.all() else values[~finite][0]
     name = wrong[0] if ids_N is None else ids_N[wrong[0]]
-    told = f"{what} {bad} {too_large if finite.all() else 'is not finite'} ({len(wrong)} in all)"
-    return f"{_at(place, f'{row} {name}')}{told}: did training diverge? Leave it out."
+    rule = f"{what} {bad} {too_large if finite.all() else 'is not finite'} ({len(wrong)} in all)"
+    return f"{_at(place, f'{row} {name}')}{rule}: did training diverge? Leave it out."
 
 
 def _at(*places: str) -> str:

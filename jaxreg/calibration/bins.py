@@ -142,7 +142,7 @@ def debiased(bins: Bins) -> Array:
     return (total * (total > 0)) ** 0.5
 
 
-class Error(NamedTuple):
+class CalibrationError(NamedTuple):
     """A calibration error, in [0, 1]. Noise alone puts it above 0, so it has a noise floor."""
 
     title: str  # in tables
@@ -152,13 +152,13 @@ class Error(NamedTuple):
 
 
 # Values, intervals, floors, rows of every variant and columns of the report follow from this table.
-ERRORS: dict[str, Error] = {
-    "ece": Error("ECE", ece, votes=True),
-    "ece_adaptive": Error("adaptive", ece, mass=True),
-    "ece_classwise": Error("classwise"),
-    "ece_debiased": Error("debiased", debiased),
-    "smece": Error("smECE"),
-    "mce": Error("MCE", mce, votes=True),
+ERRORS: dict[str, CalibrationError] = {
+    "ece": CalibrationError("ECE", ece, votes=True),
+    "ece_adaptive": CalibrationError("adaptive", ece, mass=True),
+    "ece_classwise": CalibrationError("classwise"),
+    "ece_debiased": CalibrationError("debiased", debiased),
+    "smece": CalibrationError("smECE"),
+    "mce": CalibrationError("MCE", mce, votes=True),
 }
 
 

@@ -153,6 +153,6 @@ def noise(confidence_N: np.ndarray, given: Asked, bins: int) -> dict[str, np.nda
 def _shares(confidence_N: np.ndarray, counts_N: np.ndarray, uniform_NR: np.ndarray) -> np.ndarray:
     """Binomial(counts, confidence) / counts by inversion: the number of votes whose chance to be exceeded is passed."""
     votes = np.arange(counts_N.max())
-    until_NV = scipy.stats.binom.cdf(votes, counts_N[:, None], confidence_N[:, None])
+    until_NV = np.asarray(scipy.stats.binom.cdf(votes, counts_N[:, None], confidence_N[:, None]))
     drawn_NR = [np.searchsorted(until_V, own_R, side="right") for until_V, own_R in zip(until_NV, uniform_NR)]
     return np.minimum(drawn_NR, counts_N[:, None]) / counts_N[:, None]

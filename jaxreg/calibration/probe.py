@@ -12,7 +12,7 @@ from jaxreg.calibration import human as people
 from jaxreg.calibration import posthoc, rows, trial
 from jaxreg.calibration.bins import BINS
 from jaxreg.calibration.temperature import Temperature
-from jaxreg.calibration.trial import COLUMNS, VALIDATION, OfLogits, Shared
+from jaxreg.calibration.trial import COLUMNS, VALIDATION, LogitResults, SharedExamples
 from jaxreg.calibration.uncertainty import REPLICATES
 from jaxreg.checks import Arrays, check_apart, check_count, check_ids, check_labels, checked_logits
 from jaxreg.data.dataset import key_ids
@@ -100,7 +100,7 @@ def evaluate(
 
 
 @dataclasses.dataclass(frozen=True)
-class Checked:
+class CheckedLogits:
     """Splits of named trials, "validation" first, as the programs take them: all as long as the longest, with padding.
 
     Logits are checked when they are read: they may be in files.
@@ -123,7 +123,7 @@ class Checked:
         """The trials that are on the mesh at a time."""
         return trial_groups(len(self.trials), len(self.ids) * self.length * self.classes * 4, mesh)
 
-    def shared(self, drawn: bool = True) -> Shared:
+    def shared(self, drawn: bool = True) -> SharedExamples:
         """Stacks [S, N] of what the trials share; padding has label 0, mask 0. Keys only where they are `drawn`."""
 
         def stack(arrays: Iterable[np.ndarray]) -> Tree:
@@ -131,7 +131,7 @@ class Checked:
 
         mask = [np.ones(len(own), np.float32) for own in self.ids.values()]
         keys = [key_ids(own) if drawn else np.zeros(len(own), np.uint32) for own in self.ids.values()]
-        return Shared(stack(self.labels.values()), stack(mask), stack(keys))
+        return SharedExamples(stack(self.labels.values()), stack(mask), stack(keys))
 
     def read(self, group: range) -> np.ndarray:
         """Stacks [T, S * N, K] of the logits of some trials, each read once, checked and written to its place."""
@@ -145,7 +145,7 @@ class Checked:
         return stack.reshape(len(group), -1, self.classes)
 
 
-def checked(splits: Mapping[str, Logits], trials: Sequence[str] | None = None) -> Checked:
+def checked(splits: Mapping[str, Logits], trials: Sequence[str] | None = None) -> CheckedLogits:
     """Raises ValueError on the first thing that is wrong with any split, but not with logits where they lie."""
     if "validation" not in splits:
         raise ValueError(f"calibration is fitted on the split 'validation', got {sorted(splits)}: predict it first.")
@@ -163,7 +163,7 @@ def checked(splits: Mapping[str, Logits], trials: Sequence[str] | None = None) -
     ids = {name: check_ids(name, split.ids, split.labels) for name, split in given.items()}
     labels = {name: check_labels(name, split.labels, classes[0], ids[name]) for name, split in given.items()}
     check_apart({name: (ids[name], labels[name], own[0]) for name, own in logits.items()})
-    return Checked(names, classes[0], logits, labels, ids)
+    return CheckedLogits(names, classes[0], logits, labels, ids)
 
 
 def _of_trials(logits: Arrays | Sequence[Arrays]) -> Arrays | Sequence[Arrays]:
@@ -171,7 +171,9 @@ def _of_trials(logits: Arrays | Sequence[Arrays]) -> Arrays | Sequence[Arrays]:
     return logits[None] if isinstance(logits, np.ndarray | Array) and logits.ndim == 2 else logits
 
 
-def _columns(found: tuple[Temperature, OfLogits], given: Checked, t: int, human: people.Votes | None) -> np.ndarray:
+def _columns(
+    found: tuple[Temperature, LogitResults], given: CheckedLogits, t: int, human: people.Votes | None
+) -> np.ndarray:
     """The columns [S, V, 4, N] of one trial: of its variants, of isotonic regression and, with `human`, of the votes of
     people before and after temperature; 0 where a split has no votes.
     """
@@ -187,7 +189,7 @@ def _columns(found: tuple[Temperature, OfLogits], given: Checked, t: int, human:
     return np.concatenate([known, np.stack(more).astype(known.dtype)], 1)
 
 
-def _votes(human: people.Votes, given: Checked, name: str, t: int, temperature: float) -> list[np.ndarray]:
+def _votes(human: people.Votes, given: CheckedLogits, name: str, t: int, temperature: float) -> list[np.ndarray]:
     """The columns [4, N] of one split against people, before and after temperature."""
     if not people.has_votes(human, given.ids[name]):
         return [np.zeros((len(COLUMNS), given.length))] * 2

@@ -11,7 +11,7 @@ from jaxreg.calibration import bins as binning
 from jaxreg.calibration import floors, human, metrics, uncertainty
 from jaxreg.calibration.metrics import Sums
 from jaxreg.calibration.temperature import Temperature
-from jaxreg.calibration.trial import COLUMNS, VARIANTS, OfColumns, OfLogits
+from jaxreg.calibration.trial import COLUMNS, VARIANTS, ColumnResults, LogitResults
 from jaxreg.checks import Arrays
 from jaxreg.measured import Measured, Row
 
@@ -22,9 +22,9 @@ Numbers = tuple[dict[str, Any], dict[str, tuple[Any, Any]]]  # values, and (low,
 
 
 def measured(
-    of_logits: tuple[Temperature, OfLogits],
+    of_logits: tuple[Temperature, LogitResults],
     columns_SV4N: np.ndarray,
-    of_columns: OfColumns,
+    of_columns: ColumnResults,
     ids: Mapping[str, np.ndarray],
     asked: Mapping[str, human.Asked],
 ) -> Measured:
@@ -75,7 +75,7 @@ def _temperature(temperature: Temperature, split: str, n: int) -> list[Row]:
     return [Row(split, "temperature", value, n, *interval), Row(split, "temperature_at_bracket", at_bracket, n)]
 
 
-def _of_confidence(own: OfColumns, sums: Sums, data: Sums) -> Numbers:
+def _of_confidence(own: ColumnResults, sums: Sums, data: Sums) -> Numbers:
     """What confidence and correctness tell; the values of what is ranked come as they are, not as means."""
     with np.errstate(invalid="ignore", divide="ignore"):  # a replicate of few examples may hold none
         values_R = metrics.summary(sums)
@@ -84,7 +84,7 @@ def _of_confidence(own: OfColumns, sums: Sums, data: Sums) -> Numbers:
     return _with_floors(values, ends, floors.of_bins(own.floor, data) | {"smece": own.smece_floor})
 
 
-def _with_classes(found: Numbers, data: Sums, by_class: OfLogits) -> Numbers:
+def _with_classes(found: Numbers, data: Sums, by_class: LogitResults) -> Numbers:
     """Adds what the bins of every class tell."""
     values = metrics.summary(dataclasses.replace(data, classes=by_class.classes)) | found[0]
     ends = found[1] | uncertainty.intervals({"ece_classwise": by_class.classwise})

@@ -25,7 +25,7 @@ COLUMNS = ("correct", "confidence", "nll", "brier")
 CHUNK = 512  # examples of a piece at most
 
 
-class Shared(NamedTuple):
+class SharedExamples(NamedTuple):
     """What all trials share, [S, N] each: labels int32, mask (1 or 0) float32, what draws are keyed by uint32."""
 
     labels: Array  # on the host NumPy arrays
@@ -33,7 +33,7 @@ class Shared(NamedTuple):
     key_ids: Array
 
 
-class OfLogits(NamedTuple):
+class LogitResults(NamedTuple):
     """Results of one variant of the logits on one split; on the host stacked [T, S, V, ...]."""
 
     classes: Bins  # [K, M]
@@ -42,7 +42,7 @@ class OfLogits(NamedTuple):
     columns: Array  # [4, N]: COLUMNS of each example, 0 where masked
 
 
-class OfColumns(NamedTuple):
+class ColumnResults(NamedTuple):
     """Results of all variants on one split; on the host stacked [T, S, V, ...]. Sums: numbers are made on the host."""
 
     ranked: dict[str, Array]  # smece, aurc, auroc
@@ -57,19 +57,19 @@ def piece_size(count: int) -> int:
     return -(-count // -(-count // CHUNK))
 
 
-def split_of(stacks: tuple[Array, Array], shared: Shared, place: Array | int) -> tuple[Placed, Shared]:
+def split_of(stacks: tuple[Array, Array], shared: SharedExamples, place: Array | int) -> tuple[Placed, SharedExamples]:
     """The split at `place` of one of the trials of `stacks`, which are logits [T, S * N, K] and the trial's number.
 
     Returns: its logits [N, K] where they lie, and what is shared of it, [N] each.
     """
     length = shared.labels.shape[1]
-    return Placed(*stacks, place * length, length), Shared(*(array[place] for array in shared))
+    return Placed(*stacks, place * length, length), SharedExamples(*(array[place] for array in shared))
 
 
 def measure_scaled(
     shifted: Callable[[Array], Array],
     scales_V: Array,
-    split: tuple[Placed, Shared],
+    split: tuple[Placed, SharedExamples],
     groups: int,
     bins: int,
     key: Array | None = None,
@@ -103,8 +103,10 @@ def measure_scaled(
     return by_variant, *found[1:], jnp.moveaxis(columns_CV4B, 0, 2).reshape(variants, len(COLUMNS), -1)
 
 
-def measure_logits(stacks: tuple[Array, Array], shared: tuple[Shared, Array], *, bins: int, replicates: int) -> Tree:
-    """(temperature, `OfLogits` [S, V, ...]) of one trial: of logits [T, S * N, K], and which of them."""
+def measure_logits(
+    stacks: tuple[Array, Array], shared: tuple[SharedExamples, Array], *, bins: int, replicates: int
+) -> Tree:
+    """(temperature, `LogitResults` [S, V, ...]) of one trial: of logits [T, S * N, K], and which of them."""
     examples, seed = shared
     logits, own = split_of(stacks, examples, VALIDATION)
     size = piece_size(len(logits))
@@ -114,7 +116,7 @@ def measure_logits(stacks: tuple[Array, Array], shared: tuple[Shared, Array], *,
     key = jax.random.key(seed)
     group_weights = uncertainty.group_weights(key, replicates)
 
-    def one(place: tuple[Array, Array]) -> OfLogits:
+    def one(place: tuple[Array, Array]) -> LogitResults:
         def shifted(logits_BK: Array) -> Array:
             by_vector = lambda: metrics.shifted(posthoc.scaled(vector, logits_BK))  # noqa: E731
             return jax.lax.cond(place[1] == VECTOR, by_vector, lambda: metrics.shifted(logits_BK))
@@ -126,7 +128,7 @@ def measure_logits(stacks: tuple[Array, Array], shared: tuple[Shared, Array], *,
         classwise = uncertainty.classwise(group_weights, by_group.confidence - by_group.correct, counts_G)
         whole = class_bins.bins_of(by_group)
         floor = floors.classwise(drawn[0], whole, jnp.sum(own[1].mask))
-        return OfLogits(whole, classwise, floor, columns[0])
+        return LogitResults(whole, classwise, floor, columns[0])
 
     return found, over_places(one, len(examples.labels), len(VARIANTS))
 
@@ -139,7 +141,7 @@ def over_places(one: Callable[[tuple[Array, Array]], Tree], splits: int, variant
 
 
 def evaluate_logits(
-    stacks: tuple[Array, Array], shared: Shared, *, places: tuple[int, ...], bins: int
+    stacks: tuple[Array, Array], shared: SharedExamples, *, places: tuple[int, ...], bins: int
 ) -> dict[str, Array]:
     """Every metric [P] of one trial on the splits at `places`, before and after temperature scaling."""
     logits, fitted = split_of(stacks, shared, VALIDATION)
@@ -188,7 +190,7 @@ def rank_columns(columns_4N: Array, mask_N: Array) -> tuple[dict[str, Array], Ar
 
 def measure_split(
     columns_V4N: Array, mask_N: Array, key_ids_N: Array, key: Array, bins: int, replicates: int
-) -> OfColumns:
+) -> ColumnResults:
     """The results of all variants on one split, which share their draws."""
     count = jnp.sum(mask_N)
     columns_V4N = columns_V4N * mask_N  # maps of the confidence give padding a value too
@@ -219,15 +221,17 @@ def measure_split(
     wave_VRW, noise_VLW = jnp.split(wave_VRW, [1 + replicates], 1)
     values_VR = jax.vmap(smooth_error.replicates)(wave_VRW, resampled[..., 0], ranked["smece"], sigma_V)
     smece_floor_VL = jax.vmap(smooth_error.of_waves, (0, None))(noise_VLW, count)
-    return OfColumns(ranked, resampled, values_VR, floor, smece_floor_VL)
+    return ColumnResults(ranked, resampled, values_VR, floor, smece_floor_VL)
 
 
-def measure_columns(columns_SV4N: Array, shared: tuple[Shared, Array], *, bins: int, replicates: int) -> OfColumns:
-    """`OfColumns` [S, V, ...] of one trial: what follows from the confidence and correctness of each example alone."""
+def measure_columns(
+    columns_SV4N: Array, shared: tuple[SharedExamples, Array], *, bins: int, replicates: int
+) -> ColumnResults:
+    """`ColumnResults` [S, V, ...] of one trial, from the confidence and correctness of each example alone."""
     examples, seed = shared
     key = jax.random.key(seed)
 
-    def one(split: tuple[Array, Array, Array]) -> OfColumns:
+    def one(split: tuple[Array, Array, Array]) -> ColumnResults:
         return measure_split(*split, key, bins, replicates)
 
     return jax.lax.map(one, (columns_SV4N, examples.mask, examples.key_ids))

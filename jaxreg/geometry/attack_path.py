@@ -17,21 +17,15 @@ STEPS = 10  # after the clean image
 STEP_SIZE = 0.25  # of the radius: the edge of the ball is reached after four
 
 
-def mean_path(
-    apply: Apply,
-    params: Tree,
-    stats: Tree,
-    images_NHWC: Array,
-    labels_N: Array,
-    centers_KD: Array,
-    eps: Array,
-    norm: Norm,
+def _mean_path(
+    trial: tuple[Tree, Tree, Array], shared: tuple[Array, Array, Array], *, apply: Apply, norm: Norm
 ) -> tuple[Array, Array]:
     """Mean norm and mean angle (radians) at the clean images and after each of `STEPS` steps: [STEPS + 1] each.
 
     Plain PGD on cross-entropy from the clean image, x <- P(x + eps / 4 steepest(gradient)), P onto the ball of radius
     eps and the box [0, 1]; it does not stop where the prediction changes, so that every example has a whole path.
     """
+    (params, stats, centers_KD), (images_NHWC, labels_N, eps) = trial, shared
     eps_N = jnp.full(labels_N.shape, eps) + 0 * images_NHWC[:, 0, 0, 0]
 
     def loss(x_NHWC: Array) -> tuple[Array, Array]:
@@ -70,7 +64,7 @@ def measure_path(
     mesh = parallel.make_mesh() if mesh is None else mesh
     given = parallel.put_trials((params, stats, np.asarray(centers_TKD, np.float32)), mesh)
     arrays = (np.asarray(images_NHWC, np.float32), np.asarray(labels_N, np.int32), np.float32(eps))
-    run = parallel.per_trial(functools.partial(_one_trial, apply=apply, norm=norm), mesh, local)
+    run = parallel.per_trial(functools.partial(_mean_path, apply=apply, norm=norm), mesh, local)
     both = parallel.fetch(run(given, parallel.put_shared(arrays, mesh)), len(centers_TKD))
     return [
         [
@@ -80,10 +74,3 @@ def measure_path(
         ]
         for t in range(len(centers_TKD))
     ]
-
-
-def _one_trial(
-    trial: tuple[Tree, Tree, Array], shared: tuple[Array, Array, Array], *, apply: Apply, norm: Norm
-) -> tuple[Array, Array]:
-    (params, stats, centers_KD), (images_NHWC, labels_N, eps) = trial, shared
-    return mean_path(apply, params, stats, images_NHWC, labels_N, centers_KD, eps, norm)

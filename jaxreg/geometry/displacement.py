@@ -44,11 +44,7 @@ def measure_displacement(
       means are over as SPLIT/adversarial_counted.
     Raises: ValueError: if shapes disagree, a label is no class, or a number is not finite.
     """
-    trials, shape = len(clean_TND), np.shape(clean_TND[0])
-    other = len(attacked_TND), *np.shape(attacked_TND[0])
-    if len(shape) != 2 or other != (trials, *shape):
-        told = f"clean and attacked features must be [T, N, D] both, got {(trials, *shape)} and {other}"
-        raise ValueError(f"{told}: attack the same examples.")
+    trials, *shape = _shape_of_both(clean_TND, attacked_TND)
     heads = check_heads(kernel_TDK, bias_TK, (trials,), shape[1])
     labels = check_labels(split, labels_N, heads.bias.shape[1], count=shape[0])
     expected = (trials, heads.bias.shape[1], shape[1])
@@ -57,13 +53,21 @@ def measure_displacement(
     centers = np.asarray(centers_TKD, np.float32)
 
     def read(group: range) -> Tree:
-        moved = (stacked_features(split, features, group, shape) for features in (clean_TND, attacked_TND))
+        moved = (stacked_features(split, features, group, tuple(shape)) for features in (clean_TND, attacked_TND))
         return *moved, *jax.tree.map(lambda a: a[group], (heads, centers))
 
     groups = trial_groups(trials, 2 * math.prod(shape) * 4, mesh)
     found = groups.results(_program(groups.mesh), read, parallel.put_shared(labels, groups.mesh))
     differs = [moved_N for _, _, moved_N in found] if differs_TN is None else differs_TN
     return [_measured(arrays, right_N & own_N, split) for (arrays, right_N, _), own_N in zip(found, differs)]
+
+
+def _shape_of_both(*features: Arrays | Sequence[Arrays]) -> tuple[int, ...]:
+    clean, attacked = ((len(of_trials), *np.shape(of_trials[0])) for of_trials in features)
+    if len(clean) != 3 or clean != attacked:
+        rule = f"clean and attacked features must be [T, N, D] both, got {clean} and {attacked}"
+        raise ValueError(f"{rule}: attack the same examples.")
+    return clean
 
 
 def _measured(arrays: dict[str, np.ndarray], counted_N: np.ndarray, split: str) -> Measured:

@@ -79,7 +79,7 @@ class Problem(NamedTuple):
     nonnegative: Array  # bool []: also x >= 0
 
 
-class Position(NamedTuple):
+class NewtonState(NamedTuple):
     """Where a search stands: its point [D], the best one so far and its residual, what logits are multiplied with."""
 
     point: Array
@@ -124,8 +124,10 @@ def polish(
         step = _step(problem, matrix_DK, bias_K, scale)
         count = 0 * residual.astype(jnp.int32)
         sharpness = jnp.minimum(1, EASY / scale) + 0 * residual
-        start = Position(point_D, point_D, residual, sharpness, residual > tolerance, count, count)
-        found = lax.while_loop(lambda at: at.moves & (at.steps < STEPS), lambda at: step(at, tolerance), start)
+        start = NewtonState(point_D, point_D, residual, sharpness, residual > tolerance, count, count)
+        found = lax.while_loop(
+            lambda state: state.moves & (state.steps < STEPS), lambda state: step(state, tolerance), start
+        )
         return found.best, found.residual
 
     # On CPU a batched Cholesky waits for threads of the pool that it runs in: devices side by side wait for each other.
@@ -164,39 +166,41 @@ class _Loss(NamedTuple):
 
 def _step(
     problem: Problem, matrix_DK: Array, bias_K: Array, scale: Array
-) -> Callable[[Position, Array | float], Position]:
+) -> Callable[[NewtonState, Array | float], NewtonState]:
     nonnegative = problem.nonnegative
 
-    def step(at: Position, tolerance: Array | float) -> Position:
-        loss = _Loss(problem, matrix_DK, at.sharpness * bias_K, at.sharpness * scale)
-        logits_K = loss.logits(at.point)
-        push_D = loss.push(at.point, logits_K)
-        ends_AD = project(at.point + jnp.asarray(HALVINGS)[:, None] * push_D, nonnegative)
+    def step(state: NewtonState, tolerance: Array | float) -> NewtonState:
+        loss = _Loss(problem, matrix_DK, state.sharpness * bias_K, state.sharpness * scale)
+        logits_K = loss.logits(state.point)
+        push_D = loss.push(state.point, logits_K)
+        ends_AD = project(state.point + jnp.asarray(HALVINGS)[:, None] * push_D, nonnegative)
         slopes_AD = loss.slopes(loss.logits(ends_AD))
         # Of a convex function: not uphill at the end of a step means lower there than at its start.
-        lower_A = jnp.sum(slopes_AD * (ends_AD - at.point), 1) <= 0
+        lower_A = jnp.sum(slopes_AD * (ends_AD - state.point), 1) <= 0
         chosen = jnp.argmax(lower_A)
         # The whole step once more, with the change of the logits from the step itself: their own rounding drops out.
         whole_D = loss.slopes(logits_K + loss.scale * (push_D @ matrix_DK))
-        rounded = jnp.linalg.norm(ends_AD[0] - at.point - push_D)
+        rounded = jnp.linalg.norm(ends_AD[0] - state.point - push_D)
         tried_2D = jnp.stack([ends_AD[chosen], ends_AD[0]])
         residuals_2 = residual(tried_2D, jnp.stack([slopes_AD[chosen], whole_D]), nonnegative)
-        return _after(at, tolerance, ends_AD[chosen], lower_A.any(), tried_2D, residuals_2.at[1].add(rounded))
+        return _after(state, tolerance, ends_AD[chosen], lower_A.any(), tried_2D, residuals_2.at[1].add(rounded))
 
     return step
 
 
 def _after(
-    at: Position, tolerance: Array | float, point_D: Array, lower: Array, tried_2D: Array, residuals_2: Array
-) -> Position:
+    state: NewtonState, tolerance: Array | float, point_D: Array, lower: Array, tried_2D: Array, residuals_2: Array
+) -> NewtonState:
     """Goes on to the point; keeps the better one of those tried; flattened problems count as stages only."""
-    least, full = jnp.argmin(residuals_2), at.sharpness == 1
-    better = full & (residuals_2[least] < at.residual)
-    kept = jnp.where(better, residuals_2[least], at.residual)
-    sharpness = jnp.where(residuals_2[least] < 0.01, jnp.minimum(4 * at.sharpness, 1), at.sharpness)
-    idle = jnp.where(full & ~better, at.idle + 1, 0)
+    least, full = jnp.argmin(residuals_2), state.sharpness == 1
+    better = full & (residuals_2[least] < state.residual)
+    kept = jnp.where(better, residuals_2[least], state.residual)
+    sharpness = jnp.where(residuals_2[least] < 0.01, jnp.minimum(4 * state.sharpness, 1), state.sharpness)
+    idle = jnp.where(full & ~better, state.idle + 1, 0)
     moves = ~full | (lower & (kept > tolerance) & (idle < IDLE))
-    return Position(point_D, jnp.where(better, tried_2D[least], at.best), kept, sharpness, moves, at.steps + 1, idle)
+    return NewtonState(
+        point_D, jnp.where(better, tried_2D[least], state.best), kept, sharpness, moves, state.steps + 1, idle
+    )
 
 
 def _within_ball(hessian_DD: Array, slope_D: Array, point_D: Array) -> Array:

@@ -60,12 +60,7 @@ def measure(
     smoothing = np.zeros(count, np.float32) if smoothing_T is None else np.asarray(smoothing_T, np.float32)
     groups = trial_groups(count, sum(map(len, labels.values())) * width * 4, mesh)
     shared = parallel.put_shared((labels, np.float32(radius)), groups.mesh)
-
-    def read(group: range) -> Tree:
-        shapes = {name: (len(own), width) for name, own in labels.items()}
-        features = {name: stacked_features(name, splits[name].features, group, shapes[name]) for name in splits}
-        return features, *jax.tree.map(lambda a: a[group], (heads, smoothing))
-
+    read = functools.partial(_read, splits, labels, heads, smoothing)
     trials = groups.results(_program(measure_placed, groups.mesh), read, shared)
     known = [True] * count if floor_known_T is None else floor_known_T
     measured = [rows.measured(trial, labels, own) for trial, own in zip(trials, known)]
@@ -73,6 +68,15 @@ def measure(
         return measured
     pairs = _intervene(trials, splits[REPORTED], labels[REPORTED], heads, baselines, groups.mesh)
     return [one._replace(rows=one.rows + own) for one, own in zip(measured, pairs)]
+
+
+def _read(
+    splits: Mapping[str, Features], labels: Mapping[str, np.ndarray], heads: Head, smoothing: np.ndarray, group: range
+) -> Tree:
+    """What `measure_placed` is given of a group of trials: features by split, last layers, label smoothing."""
+    shapes = {name: (len(own), len(heads.kernel[0])) for name, own in labels.items()}
+    features = {name: stacked_features(name, splits[name].features, group, shapes[name]) for name in splits}
+    return features, *jax.tree.map(lambda a: a[group], (heads, smoothing))
 
 
 @functools.lru_cache(maxsize=8)
@@ -118,8 +122,8 @@ def _checked(splits: Mapping[str, Features], kernel_TDK: Arrays, bias_TK: Arrays
     count = len(splits[KEPT].features)
     for name, split in splits.items():
         if len(split.features) != count or count == 0:
-            told = f"features of {len(split.features)} trials, those of {KEPT} of {count}"
-            raise ValueError(f"{name}: {told}: give each trial its [N, D], at least one.")
+            rule = f"features of {len(split.features)} trials, those of {KEPT} of {count}"
+            raise ValueError(f"{name}: {rule}: give each trial its [N, D], at least one.")
     heads = check_heads(kernel_TDK, bias_TK, (count,), np.shape(splits[KEPT].features[0])[-1])
     labels = {name: check_labels(name, split.labels, heads.bias.shape[1]) for name, split in splits.items()}
     norms.check_classes(labels[KEPT], heads.bias.shape[1])

@@ -42,13 +42,8 @@ def curve(features_ND: Rows, labels_N: Array, head: Head, scales_S: Array, bias_
     return calibration(total(sums, features_ND, labels_N))
 
 
-def best_scales(features_ND: Rows, labels_N: Array, head: Head) -> Array:
-    """The s in [0.01, 100] with the least NLL of s h, and 1/T of temperature scaling: [2]; equal without bias."""
-    return 1 / _search(features_ND, labels_N, head).value
-
-
 def _search(features_ND: Rows, labels_N: Array, head: Head) -> temperature.Temperature:
-    """1/s and T of `best_scales` [2]. NLL is convex in s, as it is in 1/T, and both are found by the same search."""
+    """1/s of the s in [0.01, 100] with the least NLL of s h, and T: [2]. NLL is convex in s, as in 1/T: one search."""
 
     def slope_at(log_s_2: Array) -> temperature.Slope:
         def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> temperature.Slope:

@@ -16,7 +16,7 @@ from jaxreg.runtime.passes import Placed, Rows, Tree, total
 KEPT = "train"  # the split that class means and collapse come from
 
 
-class Piece(NamedTuple):
+class ExamplePiece(NamedTuple):
     """B examples of a trial, and what is known of them: what a number of each is computed from."""
 
     features: Array  # [B, D]
@@ -32,32 +32,32 @@ class Piece(NamedTuple):
 class PerExample(NamedTuple):
     """A number of each example [B], and the rows that are made of it: see `rows.OF_EXAMPLES`."""
 
-    of: Callable[[Piece], Array]
+    of: Callable[[ExamplePiece], Array]
     rows: Literal["mean", "share", "quantiles", "none"] = "mean"
 
 
-def _near(name: str) -> Callable[[Piece], Array]:
-    return lambda at: at.cosines[name]
+def _near(name: str) -> Callable[[ExamplePiece], Array]:
+    return lambda piece: piece.cosines[name]
 
 
-def _margin(at: Piece, classes_B: Array) -> Array:
-    return margins.angular_margin(at.features, *at.head, classes_B, at.distances)
+def _margin(piece: ExamplePiece, classes_B: Array) -> Array:
+    return margins.angular_margin(piece.features, *piece.head, classes_B, piece.distances)
 
 
 # Arrays and rows of every split follow from this table. Angles in radians.
 EXAMPLES: dict[str, PerExample] = {
-    "feature_norm": PerExample(lambda at: norms.norm(at.features)),
-    "feature_rms": PerExample(lambda at: norms.rms(at.features)),
+    "feature_norm": PerExample(lambda piece: norms.norm(piece.features)),
+    "feature_rms": PerExample(lambda piece: norms.rms(piece.features)),
     **{f"{name}_cosine": PerExample(_near(f"{name}_cosine")) for name in cosines.CANDIDATES},
     **{f"{name}_cosine_centred": PerExample(_near(f"{name}_cosine_centred")) for name in cosines.CANDIDATES},
-    "center_angle": PerExample(lambda at: cosines.angle(at.features, at.vectors.center[at.labels])),
-    "angular_margin": PerExample(lambda at: _margin(at, at.predictions)),
-    "label_margin": PerExample(lambda at: _margin(at, at.labels)),
-    "cone_fraction": PerExample(lambda at: at.cone.final(), "share"),
-    "cone_breakpoint": PerExample(lambda at: at.cone.breakpoint, "quantiles"),
-    "cone_radius": PerExample(lambda at: at.cone.radius, "quantiles"),
-    "prediction": PerExample(lambda at: at.predictions, "none"),
-    "correct": PerExample(lambda at: at.predictions == at.labels, "none"),
+    "center_angle": PerExample(lambda piece: cosines.angle(piece.features, piece.vectors.center[piece.labels])),
+    "angular_margin": PerExample(lambda piece: _margin(piece, piece.predictions)),
+    "label_margin": PerExample(lambda piece: _margin(piece, piece.labels)),
+    "cone_fraction": PerExample(lambda piece: piece.cone.final(), "share"),
+    "cone_breakpoint": PerExample(lambda piece: piece.cone.breakpoint, "quantiles"),
+    "cone_radius": PerExample(lambda piece: piece.cone.radius, "quantiles"),
+    "prediction": PerExample(lambda piece: piece.predictions, "none"),
+    "correct": PerExample(lambda piece: piece.predictions == piece.labels, "none"),
 }
 
 
@@ -79,13 +79,13 @@ def measure_examples(
             predictions_B = predicted(features_BD @ head.kernel + head.bias)
         near = cosines.label_cosines(features_BD, labels_B, vectors)
         cone = cones.cone(features_BD, *head)
-        at = Piece(features_BD, labels_B, predictions_B, head, vectors, apart_KK, cone, near)
-        return {name: number.of(at) for name, number in EXAMPLES.items() if names is None or name in names}
+        piece = ExamplePiece(features_BD, labels_B, predictions_B, head, vectors, apart_KK, cone, near)
+        return {name: number.of(piece) for name, number in EXAMPLES.items() if names is None or name in names}
 
     return passes.each(of_piece, splits)
 
 
-class Known(NamedTuple):
+class SolvedTrial(NamedTuple):
     """What is known of a trial once its centers are solved: what a number of the trial is computed from."""
 
     features: Rows  # of `KEPT`, [N, D]
@@ -94,20 +94,22 @@ class Known(NamedTuple):
     head: Head
     smoothing: Array
     radius: Array
-    solved: centers.Three
+    solved: centers.TrialCenters
     vectors: cosines.ClassVectors
 
 
-def _collapse(of: Known) -> dict[str, Array]:
-    return collapse.collapse(of.features, of.labels, of.head.kernel, of.predictions, of.vectors.mean)._asdict()
+def _collapse(trial: SolvedTrial) -> dict[str, Array]:
+    return collapse.collapse(
+        trial.features, trial.labels, trial.head.kernel, trial.predictions, trial.vectors.mean
+    )._asdict()
 
 
-def _centers(of: Known) -> dict[str, Array]:
+def _centers(trial: SolvedTrial) -> dict[str, Array]:
     """How exact the centers are, how they relate to rows and means, to other radii and to the positive orthant."""
-    free, inside, soft = of.solved
-    far = centers.max_margin_directions(of.head.kernel)
+    free, inside, soft = trial.solved
+    far = centers.max_margin_directions(trial.head.kernel)
     return {
-        "center_radius": of.radius,
+        "center_radius": trial.radius,
         "center_residual": jnp.max(free.residual),
         "center_residual_nonnegative": jnp.max(inside.residual),
         "center_residual_soft": jnp.max(soft.residual),
@@ -116,7 +118,7 @@ def _centers(of: Known) -> dict[str, Array]:
         "center_nonnegative_agreement": cosines.cosine(free.points, inside.points).mean(),
         "center_soft_agreement": cosines.cosine(free.points, soft.points).mean(),
         "soft_center_norm": norms.norm(soft.points).mean(),
-        **cosines.agreement(of.vectors),
+        **cosines.agreement(trial.vectors),
     }
 
 
@@ -125,31 +127,31 @@ def _mean_where(counted_K: Array, values_K: Array) -> Array:
     return jnp.sum(jnp.where(counted_K, values_K, 0)) / jnp.sum(counted_K)
 
 
-def _cone_by_construction(of: Known) -> dict[str, Array]:
-    return {"cone_by_construction": jnp.ptp(of.head.bias) == 0}
+def _cone_by_construction(trial: SolvedTrial) -> dict[str, Array]:
+    return {"cone_by_construction": jnp.ptp(trial.head.bias) == 0}
 
 
-def _regime(of: Known) -> dict[str, Array]:
+def _regime(trial: SolvedTrial) -> dict[str, Array]:
     """Accuracy and NLL on un-augmented train images; the loss, CE to the smoothed label, and its floor, the entropy.
 
     loss = -sum_k t_k log p_k, loss_floor = -sum_k t_k log t_k, t = (1 - smoothing) y + smoothing / K; nats.
     """
 
     def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> tuple[Array, Array, Array]:
-        log_p_BK = jax.nn.log_softmax(features_BD @ of.head.kernel + of.head.bias)
+        log_p_BK = jax.nn.log_softmax(features_BD @ trial.head.kernel + trial.head.bias)
         nll_B = -jnp.take_along_axis(log_p_BK, labels_B[:, None], 1)[:, 0]
         right_B = predicted(log_p_BK) == labels_B
         return jnp.sum(counts_B * right_B), jnp.sum(counts_B * nll_B), -jnp.sum(counts_B * log_p_BK.mean(1))
 
-    right, nll, uniform = (one / len(of.labels) for one in total(sums, of.features, of.labels))
-    target_K = centers.soft_targets(of.head.bias.shape[0], of.smoothing)[0]
+    right, nll, uniform = (one / len(trial.labels) for one in total(sums, trial.features, trial.labels))
+    target_K = centers.soft_targets(trial.head.bias.shape[0], trial.smoothing)[0]
     floor = jnp.sum(jax.scipy.special.entr(target_K))
-    loss = (1 - of.smoothing) * nll + of.smoothing * uniform
+    loss = (1 - trial.smoothing) * nll + trial.smoothing * uniform
     return {"train_accuracy": right, "train_nll": nll, "train_loss": loss, "train_loss_floor": floor}
 
 
 # Scalars of a trial by name, each a row of `KEPT`.
-SCALARS: tuple[Callable[[Known], dict[str, Array]], ...] = (_collapse, _centers, _cone_by_construction, _regime)
+SCALARS: tuple[Callable[[SolvedTrial], dict[str, Array]], ...] = (_collapse, _centers, _cone_by_construction, _regime)
 
 
 def measure_placed(stacks: tuple[Tree, Array], shared: tuple[Mapping[str, Array], Array]) -> Tree:
@@ -175,7 +177,7 @@ def measure_trial(trial: tuple[Mapping[str, Rows], Head, Array], shared: tuple[M
         vectors = cosines.ClassVectors(free_KD, head.kernel.T, means_KD, soft_KD, moments.mean_D, inside_KD)
         examples = measure_examples({name: (features[name], labels[name]) for name in features}, head, vectors)
         of_kept = features[KEPT], labels[KEPT], examples[KEPT]["prediction"]
-        known = Known(*of_kept, head, smoothing, radius, solved, vectors)
+        known = SolvedTrial(*of_kept, head, smoothing, radius, solved, vectors)
         return {
             "examples": examples,
             "common_mode": {name: norms.common_mode(features[name]) for name in features},

@@ -26,7 +26,7 @@ def splits():
 @pytest.fixture(params=[False, True])
 def made_up(request, monkeypatch):
     """A made-up error, over bins of equal width or of equal mass."""
-    error = bins.Error("made up", root_mean_square, mass=request.param, votes=not request.param)
+    error = bins.CalibrationError("made up", root_mean_square, mass=request.param, votes=not request.param)
     monkeypatch.setitem(bins.ERRORS, f"made_up_{request.param}", error)
     return f"made_up_{request.param}"
 

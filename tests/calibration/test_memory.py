@@ -13,7 +13,7 @@ TRIALS, SPLITS, SIZE, CLASSES = 16, 2, 37, 13  # two trials a device; no other n
 
 def lowered(program, pieces):
     mesh, shape = parallel.make_mesh(), (SPLITS, pieces * SIZE)
-    shared = trial.Shared(np.zeros(shape, np.int32), np.ones(shape, np.float32), np.zeros(shape, np.uint32))
+    shared = trial.SharedExamples(np.zeros(shape, np.int32), np.ones(shape, np.float32), np.zeros(shape, np.uint32))
     stack = parallel.put_trials(np.zeros((TRIALS, SPLITS * pieces * SIZE, CLASSES), np.float32), mesh)
     if program == "evaluate":
         return probe._numbers((1,), 15, mesh).lower(stack, parallel.put_shared(shared, mesh))

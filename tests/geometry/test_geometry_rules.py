@@ -39,8 +39,8 @@ def about():
     residuals = ([1e-6, 3e-6], [2e-5, 1e-5], [4e-4, 5e-4])
     parts = [Descent(points, jnp.array(left), jnp.int32(1)) for points, left in zip((free, half, soft), residuals)]
     vectors = cosines.ClassVectors(free, free, free, soft, 0 * axis, half)
-    known = trial.Known(
-        axis[None], axis, axis, Head(jnp.eye(2), jnp.zeros(2)), 0, jnp.float32(2), centers.Three(*parts), vectors
+    known = trial.SolvedTrial(
+        axis[None], axis, axis, Head(jnp.eye(2), jnp.zeros(2)), 0, jnp.float32(2), centers.TrialCenters(*parts), vectors
     )
     return jax.jit(trial._centers)(known)
 
