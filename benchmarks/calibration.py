@@ -42,8 +42,7 @@ import calibration_peers as peers
 import jax
 import numpy as np
 
-from jaxreg.calibration import Split, evaluate, measure, probe
-from jaxreg.calibration.stacks import Stacks
+from jaxreg.calibration import Logits, evaluate, measure, probe
 from jaxreg.calibration.trial import COLUMNS, VARIANTS
 from jaxreg.measured import Measured
 from jaxreg.runtime import parallel
@@ -98,11 +97,11 @@ def save(directory: pathlib.Path, trials: int, examples: int, classes: int) -> F
 
 
 # --- jaxreg ---------------------------------------------------------------------------------------------------------
-def splits(files: Files) -> dict[str, Split]:
+def splits(files: Files) -> dict[str, Logits]:
     """The splits as the probe takes them, reading logits when asked for."""
     found, start = {}, 0
     for name, y in files.labels.items():
-        found[name] = Split(Lazy(files, name), y, start + np.arange(len(y)))
+        found[name] = Logits(Lazy(files, name), y, start + np.arange(len(y)))
         start += len(y)
     return found
 
@@ -225,16 +224,16 @@ def working(options: argparse.Namespace, examples: int) -> None:
     mesh, ids = parallel.make_mesh(), np.arange(2 * examples)
     logits = [np.zeros((examples, options.classes), np.float32)] * options.trials
     labels = np.zeros(examples, np.int32)
-    given = {name: Split(logits, labels, ids[i::2]) for i, name in enumerate(("validation", "test"))}
-    stacks = Stacks(given, None, mesh)
-    group, shared = stacks.groups()[0], parallel.put_shared((stacks.examples(), np.uint32(0)), mesh)
-    columns = np.zeros((len(group), len(given), len(VARIANTS) + 1, len(COLUMNS), *stacks.chunks), np.float32)
-    inputs = {"from logits": stacks.logits(group), "from columns": columns}
+    given = {name: Logits(logits, labels, ids[i::2]) for i, name in enumerate(("validation", "test"))}
+    checked = probe.checked(given)
+    groups, shared = checked.groups(mesh), parallel.put_shared((checked.shared(), np.uint32(0)), mesh)
+    columns = np.zeros((groups.size, len(given), len(VARIANTS) + 1, len(COLUMNS), checked.length), np.float32)
+    inputs = {"from logits": checked.read(range(min(groups.size, options.trials))), "from columns": columns}
     for (name, values), program in zip(inputs.items(), probe._programs(BINS, 200, mesh)):
-        used = program.lower(parallel.put_trials(values, mesh), shared).compile().memory_analysis()
+        used = program.lower(groups.place(values), shared).compile().memory_analysis()
         sizes = used.argument_size_in_bytes, used.output_size_in_bytes, used.temp_size_in_bytes
         told = ", ".join(f"{kind} {size / 2**20:.1f}" for kind, size in zip(("inputs", "results", "beyond"), sizes))
-        print(f"N = {examples}, {len(group)} trials at a time, MiB a device, {name}: {told}")
+        print(f"N = {examples}, {groups.size} trials at a time, MiB a device, {name}: {told}")
 
 
 def peak(options: argparse.Namespace, examples: int) -> dict[str, float]:

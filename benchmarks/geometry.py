@@ -287,7 +287,7 @@ def compare_probe(args: argparse.Namespace) -> None:
 def stacked(trials: list[whole.Trial]) -> dict[str, Any]:
     """What `jaxreg.geometry.measure` takes: stacks in host memory."""
     labels = {name: labels for name, (_, labels) in trials[0].splits.items()}
-    splits = {k: probe.Split(np.stack([one.splits[k][0] for one in trials]), labels[k]) for k in labels}
+    splits = {k: probe.Features(np.stack([one.splits[k][0] for one in trials]), labels[k]) for k in labels}
     heads = {"kernel_TDK": np.stack([one.kernel for one in trials]), "bias_TK": np.stack([one.bias for one in trials])}
     return {"splits": splits, **heads, "smoothing_T": [one.smoothing for one in trials], "baselines": [0] * len(trials)}
 

@@ -1,48 +1,55 @@
-"""What must hold of logits, labels and ids before anything is measured: one clear error, naming trial and example."""
+"""What must hold of arrays before anything is measured: one error in one line, with place, value, rule and cure."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from jax import Array
+
+from jaxreg.models.functional import Head
+
+Arrays = np.ndarray | Array
 
 
-class Split(NamedTuple):
-    """Raw logits of all trials [T, N, K], or one array [N, K] for each trial; the labels [N] and ids [N] they share.
+def check_count(name: str, value: Any, least: int) -> None:
+    """Raises ValueError unless `value` is a whole number from `least` on."""
+    if not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r}.")
 
-    One array [N, K] is one trial. Without ids examples are numbered from 0.
+
+def check_labels(
+    place: str, labels_N: Arrays, classes: int, ids_N: np.ndarray | None = None, count: int | None = None
+) -> np.ndarray:
+    """The labels as int32. Raises ValueError unless there are any, as many as `count`, and each is one of the classes.
+
+    `ids_N` name examples in messages; by default their numbers do.
     """
+    labels = np.asarray(labels_N)
+    if labels.ndim != 1 or labels.dtype.kind not in "iubf" or count not in (None, len(labels)):
+        rule = "labels must be numbers of classes [N]" + ("" if count is None else f" = ({count},)")
+        cure = "give each example its class, of one-hot rows the argmax"
+        raise ValueError(f"{_at(place)}{rule}, got {labels.dtype} {labels.shape}: {cure}.")
+    if len(labels) == 0:
+        raise ValueError(f"{_at(place)}the split is empty: give it an example, or leave it out.")
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes) | (labels != np.floor(labels)))
+    if len(wrong):
+        example = f"example {wrong[0] if ids_N is None else ids_N[wrong[0]]}"
+        rule = f"label must be a class 0 to {classes - 1}, got {labels[wrong[0]]}"
+        raise ValueError(f"{_at(place, example)}{rule}: number the classes from 0, as the columns are.")
+    return labels.astype(np.int32)
 
-    logits: np.ndarray | Sequence[np.ndarray]
-    labels: np.ndarray
-    ids: np.ndarray | None = None
 
-    def complete(self) -> "Split":
-        """The same with its trials on the first axis, and with ids."""
-        logits: Any = self.logits
-        logits = logits[None] if getattr(logits, "ndim", 0) == 2 else logits  # a sequence has no ndim
-        labels = np.asarray(self.labels)
-        return Split(logits, labels, np.arange(labels.size).reshape(labels.shape) if self.ids is None else self.ids)
-
-
-def check(splits: Mapping[str, Split], trials: Sequence[str]) -> int:
-    """Raises ValueError on the first thing that is wrong with any complete split, but not with logits where they lie.
-
-    Those are checked by `check_logits` when they are read: they may be in files. Returns the number of classes.
-    """
-    if "validation" not in splits:
-        raise ValueError(f"calibration is fitted on the split 'validation', got {sorted(splits)}: predict it first.")
-    for name, split in splits.items():
-        if len(split.logits) != len(trials):
-            raise ValueError(f"{name}: logits of {len(split.logits)} trials, but {len(trials)} trials are named.")
-    if not trials:
-        raise ValueError("there are no trials: calibration needs the logits of at least one.")
-    classes = {int(np.shape(split.logits[0])[-1]) for split in splits.values()}
-    if len(classes) != 1 or min(classes) < 2:
-        raise ValueError(f"all logits must have the same number of classes, at least 2, got {sorted(classes)}.")
-    for name, split in splits.items():
-        check_examples(name, split, min(classes))
-    check_apart({name: (split.ids, split.labels, split.logits[0]) for name, split in splits.items()})
-    return min(classes)
+def check_ids(place: str, ids: Arrays | None, labels: Arrays) -> np.ndarray:
+    """The ids of examples, their numbers without any. Raises ValueError unless each label has an id of its own."""
+    shape = np.shape(labels)
+    found = np.arange(np.size(labels)).reshape(shape) if ids is None else np.asarray(ids)
+    if found.shape != shape:
+        raise ValueError(f"{_at(place)}labels {shape} and ids {found.shape} must be [N] of the same examples.")
+    unique, counts = np.unique(found, return_counts=True)
+    if len(unique) < found.size:
+        twice = f"example {unique[counts > 1][0]} comes {counts.max()} times"
+        raise ValueError(f"{_at(place)}{twice}: ids must be different.")
+    return found
 
 
 def check_apart(examples: Mapping[str, tuple[Any, ...]]) -> None:
@@ -62,51 +69,92 @@ def check_apart(examples: Mapping[str, tuple[Any, ...]]) -> None:
             )
 
 
-def check_count(name: str, value: Any, least: int) -> None:
-    """Raises ValueError unless `value` is a whole number from `least` on."""
-    if not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r}.")
+def checked_logits(
+    place: str, logits_NK: Arrays, shape: tuple[int, ...], ids_N: np.ndarray | None = None
+) -> np.ndarray:
+    """The logits as float32; of wider ones the largest of the row is taken off first: an offset takes digits.
+
+    Raises: ValueError: for another shape, or naming the first example whose logits are not finite in float32.
+    """
+    given = np.asarray(logits_NK)
+    _check_shape(place, "logits [N, K]", given, shape)
+    with np.errstate(over="ignore", invalid="ignore"):
+        near = given - given.max(-1, keepdims=True) if given.dtype.itemsize > 4 else given
+        narrow = near.astype(np.float32, copy=False)
+    if not np.isfinite(narrow).all():
+        known_N = np.asarray(np.isfinite(narrow).all(1))
+        raise ValueError(_not_finite(place, "example", "logit", given, known_N, "is too large for float32", ids_N))
+    return narrow
 
 
-def check_examples(name: str, split: Split, classes: int) -> None:
-    """Raises ValueError unless a split has examples, their ids differ and their labels are classes."""
-    labels, ids = np.asarray(split.labels), np.asarray(split.ids)
-    if labels.ndim != 1 or labels.dtype.kind not in "iubf":
-        told = f"shape {labels.shape} of {labels.dtype}"
-        raise ValueError(f"{name}: labels must be numbers of classes [N], got {told}: of one-hot rows take the argmax.")
-    if len(labels) == 0:
-        raise ValueError(f"{name}: the split is empty: calibration needs at least one example.")
-    if ids.shape != labels.shape:
-        raise ValueError(f"{name}: labels {labels.shape} and ids {ids.shape} must be [N] of the same examples.")
-    unique, counts = np.unique(ids, return_counts=True)
-    if len(unique) < len(ids):
-        raise ValueError(f"{name}: example {unique[counts > 1][0]} comes {counts.max()} times: ids must be different.")
-    wrong = np.flatnonzero((labels < 0) | (labels >= classes) | (labels != np.floor(labels)))
-    if len(wrong):
-        n = wrong[0]
-        raise ValueError(f"{name}, example {ids[n]}: label must be a class 0 to {classes - 1}, got {labels[n]}.")
+def checked_features(place: str, features_ND: Arrays, shape: tuple[int, ...]) -> np.ndarray:
+    """The features as float32. Raises ValueError: for another shape, or naming the first that has no length in it."""
+    given = np.asarray(features_ND)
+    _check_shape(place, "features [N, D]", given, shape)
+    return _with_lengths(place, "example", "feature", given)
 
 
-def narrowed(logits_NK: np.ndarray) -> np.ndarray:
-    """The same as float32. Of wider logits the largest of the row is taken off first: an offset takes digits."""
-    with np.errstate(over="ignore", invalid="ignore"):  # a check names what is not finite, or too large for float32
-        wide = logits_NK.dtype.itemsize > 4 and logits_NK.ndim == 2 and logits_NK.shape[1] > 0
-        less = logits_NK - logits_NK.max(-1, keepdims=True) if wide else logits_NK
-        return less.astype(np.float32, copy=False)
+def stacked_features(
+    place: str, given: Arrays | Sequence[Arrays], chosen: Iterable[int], shape: tuple[int, ...], each: str = "trial"
+) -> np.ndarray:
+    """`checked_features` of the chosen ones of a sequence, stacked; it may read them from files when asked."""
+    of = f"{place}, {each}" if place else each
+    return np.stack([checked_features(f"{of} {i}", given[i], shape) for i in chosen])
 
 
-def check_logits(place: str, given: np.ndarray, logits_NK: np.ndarray, ids: np.ndarray) -> None:
-    """Raises ValueError unless `given` are logits of `ids`, and finite as the float32 `logits_NK` that they became."""
-    if given.ndim != 2 or len(given) != len(ids):
-        raise ValueError(f"{place}: logits {given.shape} do not match {len(ids)} labels and ids: expected [N, K].")
-    if given.shape[1] != logits_NK.shape[1]:
-        classes = sorted({given.shape[1], logits_NK.shape[1]})
-        raise ValueError(f"{place}: all logits must have the same number of classes, at least 2, got {classes}.")
-    if not np.isfinite(logits_NK).all():
-        wrong = np.flatnonzero(~np.isfinite(logits_NK).all(-1))
-        row = given[wrong[0]]
-        bad = row[np.abs(row).argmax()] if np.isfinite(row).all() else row[~np.isfinite(row)][0]
-        told = "is too large for float32" if np.isfinite(bad) else "is not finite"
-        raise ValueError(
-            f"{place}, example {ids[wrong[0]]}: logit {bad} {told} ({len(wrong)} examples): did it diverge?"
-        )
+def check_heads(kernels: Arrays, biases: Arrays, lead: tuple[int, ...], width: int) -> Head:
+    """Last layers [*lead, D, K] and [*lead, K] as float32, of one network (no lead), of trials, or of their snapshots.
+
+    Raises: ValueError: if shapes disagree, or naming the first class whose row has no length in float32.
+    """
+    kernel, bias = np.asarray(kernels), np.asarray(biases)
+    if kernel.ndim != len(lead) + 2 or kernel.shape[:-1] != (*lead, width) or kernel.shape[-1] < 2:
+        rule = f"kernel must be [{', '.join(map(str, (*lead, width)))}, K] with at least 2 classes"
+        cure = "stack one [D, K] a trial" if lead else "is it transposed, as PyTorch keeps it?"
+        raise ValueError(f"{rule}, got {kernel.shape}: {cure}")
+    if bias.shape != (*lead, kernel.shape[-1]):
+        raise ValueError(f"bias must be {(*lead, kernel.shape[-1])}, got {bias.shape}: give zeros for a layer without.")
+    for one in np.ndindex(lead):
+        place = ", ".join(f"{name} {number}" for name, number in zip(("trial", "snapshot"), one))
+        _with_lengths(place, "class", "kernel", kernel[one].T)
+        _with_lengths(place, "class", "bias", bias[one][:, None])
+    return Head(kernel.astype(np.float32), bias.astype(np.float32))
+
+
+def _check_shape(place: str, what: str, given: np.ndarray, shape: tuple[int, ...]) -> None:
+    if given.shape != shape:
+        raise ValueError(f"{_at(place)}{what} must be {shape}, got {given.shape}: give each label its row.")
+
+
+def _with_lengths(place: str, row: str, what: str, given: np.ndarray) -> np.ndarray:
+    """Rows as float32, each checked: the sum of its squares must be finite in float32, or it has no length."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = given.astype(np.float32, copy=False)
+        known_N = np.isfinite(np.einsum("ij,ij->i", narrow, narrow))
+    if not known_N.all():
+        raise ValueError(_not_finite(place, row, what, given, known_N, "is too large, its square is no float32"))
+    return narrow
+
+
+def _not_finite(
+    place: str,
+    row: str,
+    what: str,
+    given: np.ndarray,
+    known_N: np.ndarray,
+    too_large: str,
+    ids_N: np.ndarray | None = None,
+) -> str:
+    """The message about the first row that float32 does not hold, with the number of all such rows."""
+    wrong = np.flatnonzero(~known_N)
+    values = given[wrong[0]]
+    finite = np.isfinite(values)
+    bad = values[np.abs(values).argmax()] if finite.all() else values[~finite][0]
+    name = wrong[0] if ids_N is None else ids_N[wrong[0]]
+    rule = f"{what} {bad} {too_large if finite.all() else 'is not finite'} ({len(wrong)} in all)"
+    return f"{_at(place, f'{row} {name}')}{rule}: did training diverge? Leave it out."
+
+
+def _at(*places: str) -> str:
+    text = ", ".join(place for place in places if place)
+    return f"{text}: " if text else ""

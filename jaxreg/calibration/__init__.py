@@ -6,7 +6,7 @@ calibration.fit_temperature(validation_logits, validation_labels).value
 calibration.evaluate(splits)                                           all numbers of all trials
 calibration.measure(splits)                                            with intervals, floors, post-hoc calibration
 
-`splits` is {"validation": Split(logits, labels), "test": Split(logits, labels)}, logits [N, K] of one network or
+`splits` is {"validation": Logits(logits, labels), "test": Logits(logits, labels)}, logits [N, K] of one network or
 [T, N, K] of T. Pictures: `jaxreg.calibration.figures`.
 """
 
@@ -28,11 +28,10 @@ from jaxreg.calibration.network import (
     smece,
 )
 from jaxreg.calibration.posthoc import isotonic
-from jaxreg.calibration.probe import evaluate, measure
-from jaxreg.checks import Split
+from jaxreg.calibration.probe import Logits, evaluate, measure
 
 __all__ = [
-    "Split",
+    "Logits",
     "accuracy",
     "aurc",
     "auroc",

@@ -1,9 +1,10 @@
-"""Bins over [0, 1]: which example belongs to which bin, and sums over bins that add.
+"""Bins over [0, 1]: which example belongs to which bin, sums over bins that add, and the errors of them (`ERRORS`).
 
 What is computed from sums uses operators alone, so it takes JAX arrays under jit as well as NumPy arrays on the host.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -139,3 +140,29 @@ def debiased(bins: Bins) -> Array:
     square = gaps(bins) ** 2 - accuracy * (1 - accuracy) / (count - 1)
     total = (usable * bins.count * square).sum(-1) / bins.count.sum(-1)
     return (total * (total > 0)) ** 0.5
+
+
+class CalibrationError(NamedTuple):
+    """A calibration error, in [0, 1]. Noise alone puts it above 0, so it has a noise floor."""
+
+    title: str  # in tables
+    of: Callable[[Bins], Any] | None = None  # of the bins [..., M] of the top label; None: it is computed elsewhere
+    mass: bool = False  # of bins of equal mass instead of equal width
+    votes: bool = False  # has a meaning where shares of people's votes stand for correctness
+
+
+# Values, intervals, floors, rows of every variant and columns of the report follow from this table.
+ERRORS: dict[str, CalibrationError] = {
+    "ece": CalibrationError("ECE", ece, votes=True),
+    "ece_adaptive": CalibrationError("adaptive", ece, mass=True),
+    "ece_classwise": CalibrationError("classwise"),
+    "ece_debiased": CalibrationError("debiased", debiased),
+    "smece": CalibrationError("smECE"),
+    "mce": CalibrationError("MCE", mce, votes=True),
+}
+
+
+def errors(width: Bins, mass: Bins | None = None) -> dict[str, Any]:
+    """The errors of `ERRORS` that are of bins [..., M], of equal width and, where they are given, of equal mass."""
+    found = {name: (error.of, mass if error.mass else width) for name, error in ERRORS.items()}
+    return {name: of(bins) for name, (of, bins) in found.items() if of is not None and bins is not None}

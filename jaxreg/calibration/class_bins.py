@@ -23,7 +23,7 @@ def empty(zero: Array, classes: int, groups: int, bins: int) -> Bins:
 
 
 def add(sums: Bins, p_NK: Array, labels_N: Array, mask_N: Array, groups_N: Array) -> Bins:
-    """Returns `sums` with masked examples: each is in its group, 0 to G - 1, and each p_k in an equal-width bin."""
+    """Adds masked examples to `sums`: each to its group, 0 to G - 1, each of its p_k to a bin of equal width."""
     form = functools.partial(jax.lax.platform_dependent, cpu=extracted, default=compared)
     count_GKM, confidence_GKM = form(sums.count, sums.confidence, p_NK, mask_N, groups_N)
     p_label_N = jnp.take_along_axis(p_NK, labels_N[:, None], -1)[:, 0]
@@ -50,9 +50,9 @@ def compared(
 def extracted(
     count_GKM: Array, confidence_GKM: Array, p_NK: Array, mask_N: Array, groups_N: Array
 ) -> tuple[Array, Array]:
-    """The same, much faster on a CPU: sums the first bin whole, and places one by one what lies beyond it.
+    """The same, much faster on a CPU: sums the first bin whole, and adds one by one what lies beyond it.
 
-    Which classes of an example do is a set of bits, W words of `BITS` each; each round takes one out of every set,
+    The classes of an example that do are a set of bits, W words of `BITS` each; each round takes one out of every set,
     until all are empty.
     """
     groups, classes, bins = confidence_GKM.shape

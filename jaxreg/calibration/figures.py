@@ -211,12 +211,10 @@ def _keys() -> list[Any]:
     ]
 
 
-__all__ = ["Points", "Seen", "ece_against_accuracy", "histograms", "reliability"]
-
 MARKERS = "os^Dv<>P"
 RIGHT: dict[str, Any] = {"fc": "#9CC7E2", "ec": "white", "lw": 0.4}
 WRONG: dict[str, Any] = {"fc": "none", "ec": "#1c1e21", "lw": 1.0, "hatch": "/////"}
-LETTERS = 130  # of a legend, in a line
+LEGEND_LETTERS = 130  # of a legend, in a line
 
 
 def histograms(settings: Mapping[str, Seen], bins: int = 20) -> Figure:
@@ -261,8 +259,8 @@ class Points(NamedTuple):
 def ece_against_accuracy(settings: Mapping[str, Points], colours: Mapping[str, str]) -> Figure:
     """Draws every seed as a small dot and the mean of its setting as a large one, before and after temperature."""
     looks = {name: (colours[name], marker) for name, marker in zip(settings, itertools.cycle(MARKERS))}
-    told = "noise floor, upper end"
-    columns = max(1, LETTERS // (max(len(name) for name in [*settings, told]) + 6))
+    floor_name = "noise floor, upper end"
+    columns = max(1, LEGEND_LETTERS // (max(len(name) for name in [*settings, floor_name]) + 6))
     figure = Figure(figsize=(9, 3.4 + 0.2 * -(-(len(settings) + 1) // columns)), layout="constrained")
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     for axis, kind, title in zip(axes, ("", "_ts"), ("before temperature", "after temperature")):
@@ -283,6 +281,6 @@ def ece_against_accuracy(settings: Mapping[str, Points], colours: Mapping[str, s
     keys: list[Any] = [
         Line2D([], [], ls="", color=looks[name][0], marker=looks[name][1], ms=7, label=name) for name in settings
     ]
-    keys.append(Line2D([], [], ls="", marker="_", color="#555555", ms=16, mew=1.6, label=told))
+    keys.append(Line2D([], [], ls="", marker="_", color="#555555", ms=16, mew=1.6, label=floor_name))
     figure.legend(handles=keys, loc="outside upper left", ncols=columns, frameon=False, fontsize=9)
     return figure

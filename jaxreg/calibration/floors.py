@@ -14,15 +14,16 @@ import scipy.stats
 from jax import Array
 
 from jaxreg.calibration import bins as binning
-from jaxreg.calibration.bins import Bins
-from jaxreg.calibration.uncertainty import Resampled
+from jaxreg.calibration.bins import ERRORS, Bins
+from jaxreg.calibration.metrics import Sums
+from jaxreg.checks import Arrays
 
 # What is above 0 by noise alone. A difference within the `reach` of the floors is none.
-FLOORED = ("ece", "ece_adaptive", "ece_classwise", "ece_debiased", "smece", "mce")
 SUMMED = "ece_classwise"
 AFTER = ("", "_ts", "_vector_scaling", "_isotonic")
-FLOORS = {f"{metric}{suffix}": f"{metric}_floor{suffix}" for metric in FLOORED for suffix in AFTER}
-FLOORS |= {f"{name}_human{suffix}": f"{name}_floor_human{suffix}" for name in ("ece", "mce") for suffix in ("", "_ts")}
+OF_VOTES = ("_human", "_human_ts")
+FLOORS = {f"{name}{suffix}": f"{name}_floor{suffix}" for name in ERRORS for suffix in AFTER}
+FLOORS |= {f"{n}{suffix}": f"{n}_floor{suffix}" for n, error in ERRORS.items() if error.votes for suffix in OF_VOTES}
 ELSEWHERE = ("attacked_ece", "corruption_ece")  # errors under attack and corruption, named METRIC/WHERE
 WAVED = 50  # draws for smECE at most: each takes as much as all bins together
 LABELLED = 12  # draws for the classwise ECE: each looks at all classes; so many cells scatter little
@@ -60,16 +61,15 @@ def classwise(drawn_RKM: Array, by_class: Bins, count: Array) -> Array:
     return jnp.sum(jnp.abs(drawn_RKM - by_class.confidence), (-2, -1)) / (drawn_RKM.shape[1] * count)
 
 
-def of_bins(drawn_R2M: Any, data: Resampled) -> dict[str, Any]:
+def of_bins(drawn_R2M: Arrays, data: Sums) -> dict[str, Any]:
     """Returns the errors [R] of the draws of `binned`, by metric; `data` are the sums of the data themselves."""
-    width_RM, mass_RM = np.split(np.asarray(drawn_R2M), 2, axis=-1)
-    width = Bins(data.bins.count, data.bins.confidence, width_RM)
-    mass = Bins(data.mass.count, data.mass.confidence, mass_RM)
-    top = {"ece": binning.ece, "ece_debiased": binning.debiased, "mce": binning.mce}
-    return {name: metric(width) for name, metric in top.items()} | {"ece_adaptive": binning.ece(mass)}
+    assert data.mass is not None  # `uncertainty.unpack` has both
+    drawn = np.split(np.asarray(drawn_R2M), 2, axis=-1)
+    both = (Bins(bins.count, bins.confidence, correct_RM) for bins, correct_RM in zip((data.width, data.mass), drawn))
+    return binning.errors(*both)
 
 
-def summary(drawn_R: Any) -> tuple[float, tuple[float, float]]:
+def summary(drawn_R: Arrays) -> tuple[float, tuple[float, float]]:
     """Returns the mean, and (low, high), of drawn errors [R] >= 0: one more draw is within with 95 %.
 
     Low and high are the 2.5 and 97.5 % points of the draws, between the r-th smallest at r / (R + 1); of fewer draws

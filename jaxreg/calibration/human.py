@@ -1,4 +1,4 @@
-"""Soft human labels: how far confidence agrees with how many people saw what."""
+"""Soft human labels: how confidence agrees with the votes of people."""
 
 import io
 import os
@@ -14,7 +14,7 @@ from scipy.special import log_softmax
 
 from jaxreg.calibration import bins as binning
 from jaxreg.calibration import uncertainty
-from jaxreg.checks import Split
+from jaxreg.calibration.bins import ERRORS, Bins
 from jaxreg.data.dataset import key_ids
 
 CHUNK = 1000  # examples whose votes are drawn at a time
@@ -116,37 +116,38 @@ def agreement(logits_NK: np.ndarray, human_NK: np.ndarray) -> dict[str, np.ndarr
     return {"cross_entropy": cross_N, "kl": cross_N - entropy_N, "confidence": confidence_N, "vote": vote_N}
 
 
-def has_votes(table: Votes, split: Split) -> bool:
-    """Whether people saw any example of the split: then they must have seen all."""
-    return any(one in table for one in np.asarray(split.ids).tolist())
+def has_votes(table: Votes, ids_N: np.ndarray) -> bool:
+    """Whether people saw any of these examples: then they must have seen all."""
+    return any(one in table for one in ids_N.tolist())
 
 
-def asked(table: Votes, split: Split, replicates: int, seed: int) -> Asked | None:
-    """What the noise floor of a split needs; None where people saw none of it.
+def asked(table: Votes, ids: Mapping[str, np.ndarray], replicates: int, seed: int) -> dict[str, Asked]:
+    """What the noise floor needs of every split that people saw. Raises ValueError: as `check_ids`."""
+    check_ids(table, ids)
+    return {name: _asked(table, own, replicates, seed) for name, own in ids.items() if has_votes(table, own)}
 
-    An example has as many votes as its counts sum to, one at least.
-    """
-    if not has_votes(table, split):
-        return None
-    ids_N = np.asarray(split.ids)
+
+def _asked(table: Votes, ids_N: np.ndarray, replicates: int, seed: int) -> Asked:
+    """An example has as many votes as its counts sum to, one at least."""
     counts_N = np.maximum(np.round([np.sum(table[one]) for one in ids_N.tolist()]), 1).astype(int)
     draws = uncertainty.uniforms(jax.random.key(seed), jnp.asarray(key_ids(ids_N)), replicates)
     return Asked(counts_N, np.asarray(draws))
 
 
 def noise(confidence_N: np.ndarray, given: Asked, bins: int) -> dict[str, np.ndarray]:
-    """Returns ECE and MCE [R] where each person names the predicted class with probability its confidence."""
+    """Returns the errors [R], by name, where each person names the predicted class with probability its confidence."""
     order = np.argsort(binning.place_on_host(confidence_N, bins), kind="stable")
-    confidence_N, given = confidence_N[order], Asked(*(array[order] for array in given))
+    confidence_N, given = confidence_N[order].astype(np.float64), Asked(*(array[order] for array in given))
     share_NR = np.concatenate(
         [
             _shares(confidence_N[at : at + CHUNK], *(array[at : at + CHUNK] for array in given))
             for at in range(0, len(order), CHUNK)
         ]
     )
-    _, first, count = np.unique(binning.place_on_host(confidence_N, bins), return_index=True, return_counts=True)
-    gaps_MR = np.abs(np.add.reduceat(share_NR - confidence_N[:, None], first))
-    return {"ece": gaps_MR.sum(0) / len(order), "mce": (gaps_MR / count[:, None]).max(0)}
+    _, first, count_M = np.unique(binning.place_on_host(confidence_N, bins), return_index=True, return_counts=True)
+    sums_M = np.add.reduceat(confidence_N, first)
+    drawn = Bins(count_M, sums_M, np.add.reduceat(share_NR, first).T)
+    return {name: of for name, of in binning.errors(drawn).items() if ERRORS[name].votes}
 
 
 def _shares(confidence_N: np.ndarray, counts_N: np.ndarray, uniform_NR: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Metrics of logits against labels as sums that add over masked batches; division happens once, at the end.
 
-`METRICS` use operators alone, so they take JAX arrays under jit as well as NumPy arrays on the host.
+`summary` uses operators alone, so it takes JAX arrays under jit as well as NumPy arrays on the host.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from jaxreg.calibration.bins import BINS, Bins
 FARTHEST = 1e16  # of two logits
 
 
-class Examples(NamedTuple):
+class Scores(NamedTuple):
     """What one example adds, [N] each: float32, except the predicted class (int32)."""
 
     confidence: Array
@@ -30,15 +30,18 @@ class Examples(NamedTuple):
 
 @flax.struct.dataclass
 class Sums:
-    """Sums over examples: scalars, `bins` [M] of the top label, `classes` [K, M] of every class against its label."""
+    """Sums over examples: scalars, or [..., R] of replicates; bins [..., M] of the top label. None: not summed."""
 
-    count: Any  # a JAX or a NumPy scalar
+    count: Any  # JAX or NumPy arrays
     correct: Any
     confidence: Any
     nll: Any
     brier: Any
-    bins: Bins
-    classes: Bins
+    width: Bins  # of equal width
+    mass: Bins | None = None  # of equal mass
+    classes: Bins | None = None  # [K, M]: every class against its label
+    aurc: Any = None  # of the values of `selective.influence`
+    auroc: Any = None
 
     def __add__(self, other: "Sums") -> "Sums":
         return jax.tree.map(jnp.add, self, other)
@@ -53,7 +56,7 @@ def shifted(logits_NK: Array) -> Array:
     return jnp.maximum(z_NK - jnp.max(z_NK, -1, keepdims=True), -FARTHEST)
 
 
-def examples(logits_NK: Array, labels_N: Array) -> Examples:
+def examples(logits_NK: Array, labels_N: Array) -> Scores:
     """Returns the per-example quantities of logits [N, K] (any float; computed in float32) and labels [N].
 
     Brier is sum_k (p_k - y_k)^2, in [0, 2]; NLL is in nats. Among equal largest logits the first class is predicted.
@@ -71,7 +74,7 @@ def _first(where_NK: Array) -> Array:
     return jnp.min(jnp.where(where_NK, jnp.arange(classes, dtype=jnp.int32), classes - 1), -1)
 
 
-def of_shifted(z_NK: Array, labels_N: Array, scale: Array | float = 1.0) -> tuple[Examples, Array]:
+def of_shifted(z_NK: Array, labels_N: Array, scale: Array | float = 1.0) -> tuple[Scores, Array]:
     """Returns the same of scale * z, z from `shifted`, and the probabilities [N, K].
 
     The class is predicted from z itself: multiplied by a small scale, nearly equal logits may round to the same.
@@ -83,7 +86,7 @@ def of_shifted(z_NK: Array, labels_N: Array, scale: Array | float = 1.0) -> tupl
     p_others_N = jnp.sum(wrong_NK, -1) / sum_N  # 1 - p of the label, without cancellation
     brier_N = jnp.sum(wrong_NK**2, -1) / sum_N**2 + p_others_N**2
     correct_N = (prediction_N == labels_N).astype(jnp.float32)
-    each = Examples(1 / sum_N, prediction_N, correct_N, jnp.log(sum_N) - scale * z_label_N, brier_N)
+    each = Scores(1 / sum_N, prediction_N, correct_N, jnp.log(sum_N) - scale * z_label_N, brier_N)
     return each, exp_NK / sum_N[:, None]
 
 
@@ -102,54 +105,58 @@ def sums_of(logits_NK: Array, labels_N: Array, mask_N: Array | None = None, bins
         confidence=jnp.sum(each.confidence * mask_N),
         nll=jnp.sum(each.nll * mask_N),
         brier=jnp.sum(each.brier * mask_N),
-        bins=top,
+        width=top,
         classes=class_bins.bins_of(seen),
     )
 
 
-def brier_reliability(sums: Sums) -> Array:
+def brier_reliability(sums: Sums, classes: Bins) -> Array:
     """Sum over classes and bins of n/N (mean p - mean y)^2: the part of Brier that calibration can remove."""
-    return (sums.classes.count * binning.gaps(sums.classes) ** 2).sum() / sums.count
+    return (classes.count * binning.gaps(classes) ** 2).sum() / sums.count
 
 
-def brier_resolution(sums: Sums) -> Array:
+def brier_resolution(sums: Sums, classes: Bins) -> Array:
     """Sum over classes and bins of n/N (mean y in the bin - mean y)^2: how far forecasts separate the classes."""
-    base_K1 = sums.classes.correct.sum(-1, keepdims=True) / sums.count
-    rate_KM = sums.classes.correct / (sums.classes.count + (sums.classes.count == 0))
-    return (sums.classes.count * (rate_KM - base_K1) ** 2).sum() / sums.count
+    base_K1 = classes.correct.sum(-1, keepdims=True) / sums.count
+    rate_KM = classes.correct / (classes.count + (classes.count == 0))
+    return (classes.count * (rate_KM - base_K1) ** 2).sum() / sums.count
 
 
-def brier_uncertainty(sums: Sums) -> Array:
+def brier_uncertainty(sums: Sums, classes: Bins) -> Array:
     """Sum over classes of mean y (1 - mean y): the Brier score of always forecasting the class frequencies."""
-    base_K = sums.classes.correct.sum(-1) / sums.count
+    base_K = classes.correct.sum(-1) / sums.count
     return (base_K * (1 - base_K)).sum()
 
 
-def brier_within(sums: Sums) -> Array:
+def brier_within(sums: Sums, classes: Bins) -> Array:
     """What binning hides: Brier - (reliability - resolution + uncertainty), variation of forecasts within a bin.
 
     References: Murphy, 1973; Stephenson, Coelho and Jolliffe, 2008, Weather and Forecasting 23, 752-757.
     """
-    return sums.brier / sums.count - (brier_reliability(sums) - brier_resolution(sums) + brier_uncertainty(sums))
+    reliability, resolution = brier_reliability(sums, classes), brier_resolution(sums, classes)
+    return sums.brier / sums.count - (reliability - resolution + brier_uncertainty(sums, classes))
 
 
-METRICS: dict[str, Callable[[Sums], Any]] = {
+MEANS: dict[str, Callable[[Sums], Any]] = {
     "accuracy": lambda sums: sums.correct / sums.count,
     "nll": lambda sums: sums.nll / sums.count,
     "brier": lambda sums: sums.brier / sums.count,
+    "confidence": lambda sums: sums.confidence / sums.count,
+    "confidence_gap": lambda sums: (sums.confidence - sums.correct) / sums.count,
+}
+OF_CLASSES: dict[str, Callable[[Sums, Bins], Any]] = {
     "brier_reliability": brier_reliability,
     "brier_resolution": brier_resolution,
     "brier_uncertainty": brier_uncertainty,
     "brier_within": brier_within,
-    "confidence": lambda sums: sums.confidence / sums.count,
-    "confidence_gap": lambda sums: (sums.confidence - sums.correct) / sums.count,
-    "ece": lambda sums: binning.ece(sums.bins),
-    "ece_debiased": lambda sums: binning.debiased(sums.bins),
-    "ece_classwise": lambda sums: binning.ece(sums.classes).mean(),
-    "mce": lambda sums: binning.mce(sums.bins),
+    "ece_classwise": lambda sums, classes: binning.ece(classes).mean(),
 }
 
 
 def summary(sums: Sums) -> dict[str, Any]:
-    """Returns every metric of `METRICS` from the merged sums of all examples: scalars."""
-    return {name: metric(sums) for name, metric in METRICS.items()}
+    """Every metric of what was summed, from the merged sums of all examples: scalars, or [..., R] of replicates."""
+    found = {name: metric(sums) for name, metric in MEANS.items()} | binning.errors(sums.width, sums.mass)
+    if sums.classes is not None:
+        found |= {name: metric(sums, sums.classes) for name, metric in OF_CLASSES.items()}
+    ranked = {"aurc": sums.aurc, "auroc": sums.auroc}
+    return found | {name: total / sums.count for name, total in ranked.items() if total is not None}

@@ -19,9 +19,8 @@ from jaxreg.calibration import metrics, posthoc, selective, smooth_error, temper
 from jaxreg.calibration.bins import BINS
 from jaxreg.calibration.ranking import ascend
 from jaxreg.calibration.temperature import Temperature
-from jaxreg.checks import Split, check_count, check_examples, check_logits, narrowed
+from jaxreg.checks import Arrays, check_count, check_labels, checked_logits
 
-Arrays = np.ndarray | Array
 _sums: Callable[..., Any] = jax.jit(metrics.sums_of, static_argnums=3)
 _each: Callable[..., Any] = jax.jit(metrics.examples)
 
@@ -115,26 +114,24 @@ def auroc(logits_NK: Arrays, labels_N: Arrays) -> float:
     return float(_of_top(logits_NK, labels_N, selective.auroc))
 
 
-def checked(logits_NK: Arrays, labels_N: Arrays) -> tuple[np.ndarray, np.ndarray]:
+def _checked(logits_NK: Arrays, labels_N: Arrays) -> tuple[np.ndarray, np.ndarray]:
     """Returns float32 logits and int32 labels. Raises ValueError: naming the first example that cannot be measured."""
-    given, labels = np.asarray(logits_NK), np.asarray(labels_N)
-    narrow = narrowed(given)
-    check_logits("logits", given, narrow, np.arange(len(labels)) if labels.ndim else labels)
-    if given.shape[1] < 2:
-        raise ValueError(f"logits must have at least 2 classes, got shape {given.shape}: give one a class.")
-    check_examples("labels", Split(given, labels).complete(), given.shape[1])
-    return narrow, labels.astype(np.int32)
+    shape = np.shape(logits_NK)
+    if len(shape) != 2 or shape[1] < 2:
+        raise ValueError(f"logits must be [N, K] with at least 2 classes, got shape {shape}: give one a class.")
+    labels = check_labels("", labels_N, shape[1], count=shape[0])
+    return checked_logits("", logits_NK, shape), labels
 
 
 def _summary(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> dict[str, float]:
     check_count("bins", bins, 1)
-    sums = _sums(*checked(logits_NK, labels_N), None, bins)
+    sums = _sums(*_checked(logits_NK, labels_N), None, bins)
     wide = jax.tree.map(lambda array: np.asarray(array, np.float64), sums)
     return {name: float(value) for name, value in metrics.summary(wide).items()}
 
 
 def _of_top(logits_NK: Arrays, labels_N: Arrays, metric: Callable[..., Any], *static: int) -> Any:
-    each = _each(*checked(logits_NK, labels_N))
+    each = _each(*_checked(logits_NK, labels_N))
     return _jitted(metric)(each.confidence, each.correct, jnp.ones_like(each.confidence), *static)
 
 
@@ -158,7 +155,7 @@ def fit_temperature(logits_NK: Arrays, labels_N: Arrays) -> Temperature:
 
     References: Guo et al., 2017, https://arxiv.org/abs/1706.04599.
     """
-    return jax.tree.map(float, _temperature(*checked(logits_NK, labels_N)))
+    return jax.tree.map(float, _temperature(*_checked(logits_NK, labels_N)))
 
 
 def fit_vector_scaling(logits_NK: Arrays, labels_N: Arrays) -> tuple[np.ndarray, np.ndarray]:
@@ -166,7 +163,7 @@ def fit_vector_scaling(logits_NK: Arrays, labels_N: Arrays) -> tuple[np.ndarray,
 
     References: Guo et al., 2017, https://arxiv.org/abs/1706.04599, section 4.2.
     """
-    narrow, labels = checked(logits_NK, labels_N)
+    narrow, labels = _checked(logits_NK, labels_N)
     found = _vector(narrow, labels, jnp.ones(len(labels)), _temperature(narrow, labels).value)
     scale, bias = np.split(np.asarray(found), 2)
     return scale, bias

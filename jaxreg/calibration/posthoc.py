@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from sklearn.isotonic import IsotonicRegression
+
+from jaxreg.runtime import passes
 
 RIDGE = 1e-3  # pulls towards the temperature solution; makes the shift of all biases unique
 STEPS = 24
@@ -16,17 +17,13 @@ TOLERANCE = 1e-4  # of the parameters
 RESOLUTION = 2e-7  # of the mean NLL, in float32: a step that promises less and brings nothing is the last
 
 
-@flax.struct.dataclass
-class Curve:
-    """Sums over examples of the NLL of a * z + b, its gradient [2K] and Hessian [2K, 2K]. `+` merges batches."""
+class Curve(NamedTuple):
+    """Sums over examples of the NLL of a * z + b, its gradient [2K] and Hessian [2K, 2K], and their number."""
 
     loss: Array
     gradient: Array
     hessian: Array
-    count: Array
-
-    def __add__(self, other: "Curve") -> "Curve":
-        return jax.tree.map(jnp.add, self, other)
+    examples: Array
 
 
 class Climb(NamedTuple):
@@ -61,13 +58,8 @@ def curve(parameters: Array, logits_NK: Array, labels_N: Array, mask_N: Array) -
     return Curve(-jnp.sum(target_NK * log_p_NK), gradient, diagonal - product, jnp.sum(mask_N))
 
 
-def begin(scale: Array, classes: int) -> Array:
-    """Returns the parameters [2K] that multiply all logits by `scale`, as temperature scaling does with 1/T."""
-    return jnp.concatenate([jnp.ones(classes) * scale, jnp.zeros(classes) * scale])
-
-
 def start(parameters: Array) -> Climb:
-    """Returns the search before its first look."""
+    """Returns the search before its first step."""
     size = len(parameters)
     infinite = parameters[0] * 0 + jnp.inf
     flat = jnp.zeros_like(parameters)
@@ -78,11 +70,11 @@ def start(parameters: Array) -> Climb:
 
 def advance(climb: Climb, at: Curve, anchor: Array) -> Climb:
     """Keeps what was tried if it is better, and tries a Newton step: longer after a success, else shorter."""
-    loss = at.loss / at.count + RIDGE / 2 * jnp.sum((climb.trial - anchor) ** 2)
+    loss = at.loss / at.examples + RIDGE / 2 * jnp.sum((climb.trial - anchor) ** 2)
     better = loss < climb.loss
     best = jnp.where(better, climb.trial, climb.best)
-    gradient = jnp.where(better, at.gradient / at.count + RIDGE * (climb.trial - anchor), climb.gradient)
-    hessian = jnp.where(better, at.hessian / at.count + RIDGE * jnp.eye(len(best)), climb.hessian)
+    gradient = jnp.where(better, at.gradient / at.examples + RIDGE * (climb.trial - anchor), climb.gradient)
+    hessian = jnp.where(better, at.hessian / at.examples + RIDGE * jnp.eye(len(best)), climb.hessian)
     damping = jnp.clip(climb.damping * jnp.where(better, 0.1, 10.0), 1e-7, 1e7)
     damped = hessian + damping * jnp.diag(jnp.diag(hessian))
     step = jax.scipy.linalg.solve(damped, gradient, assume_a="pos")
@@ -91,28 +83,36 @@ def advance(climb: Climb, at: Curve, anchor: Array) -> Climb:
     return Climb(best, jnp.where(better, loss, climb.loss), gradient, hessian, best - step, damping, done)
 
 
-def solve(look: Callable[[Array], Curve], anchor: Array) -> Array:
-    """Searches from `anchor` with `look`, which returns the summed curve of all examples at parameters [2K]."""
+def solve(curve_at: Callable[[Array], Curve], anchor: Array) -> Array:
+    """Searches from `anchor`; `curve_at` returns the summed curve of all examples at parameters [2K]."""
 
     def unfinished(state: tuple[Array, Climb]) -> Array:
         return (state[0] < STEPS) & ~state[1].done
 
     def climb(state: tuple[Array, Climb]) -> tuple[Array, Climb]:
-        return state[0] + 1, advance(state[1], look(state[1].trial), anchor)
+        return state[0] + 1, advance(state[1], curve_at(state[1].trial), anchor)
 
     steps = (anchor[0] * 0).astype(jnp.int32)
     return jax.lax.while_loop(unfinished, climb, (steps, start(anchor)))[1].best
 
 
-def fit_vector(logits_NK: Array, labels_N: Array, mask_N: Array, temperature: Array) -> Array:
+def fit_vector(
+    logits_NK: passes.Rows, labels_N: Array, mask_N: Array, temperature: Array, size: int = passes.CHUNK
+) -> Array:
     """Fits a scale and a bias per class on a validation split by damped Newton steps: parameters [2K].
 
-    min over (a, b) of mean NLL(a * z + b) + 5e-4 |(a, b) - (1/T, 0)|^2: convex, with one solution.
+    min over (a, b) of mean NLL(a * z + b) + 5e-4 |(a, b) - (1/T, 0)|^2: convex, with one solution. `size` examples are
+    a piece.
 
     References: Guo et al., 2017, https://arxiv.org/abs/1706.04599, section 4.2.
     """
-    anchor = begin(1 / temperature, logits_NK.shape[-1])
-    return solve(lambda parameters: curve(parameters, logits_NK, labels_N, mask_N), anchor)
+    rows = logits_NK, labels_N, mask_N
+
+    def curve_at(parameters: Array) -> Curve:
+        return passes.total(lambda _, *piece: curve(parameters, *piece), *rows, size=size)
+
+    classes = logits_NK.shape[-1]
+    return solve(curve_at, jnp.concatenate([jnp.ones(classes) / temperature, jnp.zeros(classes) / temperature]))
 
 
 def isotonic(confidence_N: np.ndarray, correct_N: np.ndarray, apply_to_N: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Does confidence know which predictions are wrong: risk against coverage, and errors against correct ones."""
+"""Does confidence separate right from wrong predictions? Risk against coverage (AURC), and AUROC."""
 
 import jax.numpy as jnp
 from jax import Array

@@ -9,7 +9,7 @@ GRID = 1025  # points on [0, 1]; the smallest bandwidth spans one interval of it
 SMALLEST = 1e-3
 HALVINGS = 14
 WAVES, POINTS = 256, 257  # of replicates: cosines, and places where they are added up
-USUAL, LOOKS = 0.15, 3  # of noise: bandwidth times the cube root of N, and looks that find it
+USUAL, ITERATIONS = 0.15, 3  # of noise: bandwidth times the cube root of N, and iterations that find it
 
 
 def on_grid(values_N: Array, weights_N: Array, grid: int = GRID) -> Array:
@@ -89,17 +89,17 @@ def error_of_waves(wave_RW: Array, count: Array, sigma: Array) -> Array:
 def of_waves(wave_RW: Array, count: Array) -> Array:
     """Returns the smECE [R] of residuals that are noise, to about 1 %: the error that equals its bandwidth.
 
-    Noise smoothed at s has an error like s^-1/2, so from s the solution is near (error^2 s)^(1/3): looked for `LOOKS`
-    times, from where N examples of noise usually have it. Where the error falls more slowly, each look leaves at most
-    a third of the logarithm of what is missing.
+    Noise smoothed at s has an error like s^-1/2, so from s the solution is near (error^2 s)^(1/3): iterated
+    `ITERATIONS` times, from where N examples of noise usually have it. Where the error falls more slowly, each one
+    leaves at most a third of the logarithm of the ratio to the solution.
     """
     sigma_R, error_R = wave_RW[:, 0] * 0 + USUAL * count ** (-1 / 3), wave_RW[:, 0] * 0
 
-    def look(_: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+    def nearer(_: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
         error_R = error_of_waves(wave_RW, count, state[0])
         return jnp.clip((error_R**2 * state[0]) ** (1 / 3), SMALLEST, 1.0), error_R
 
-    return jax.lax.fori_loop(0, LOOKS, look, (sigma_R, error_R))[1]
+    return jax.lax.fori_loop(0, ITERATIONS, nearer, (sigma_R, error_R))[1]
 
 
 def replicates(wave_RW: Array, count_R: Array, error: Array, sigma: Array) -> Array:

@@ -4,34 +4,29 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxreg.calibration.metrics import shifted
 from jaxreg.measured import Z
+from jaxreg.runtime import passes
 
 LOG_LOW, LOG_HIGH = math.log(1e-2), math.log(1e2)  # bracket of log b, b = 1 / T
 TOLERANCE = 1e-5  # of log b: the relative error of T
 STEPS = 64
 
 
-@flax.struct.dataclass
-class Slope:
-    """Sums over examples, at one b: dNLL/db, its square per example, d2NLL/db2, and the count. `+` merges batches."""
+class Slope(NamedTuple):
+    """Sums over examples, at one b: dNLL/db, its square per example, and d2NLL/db2."""
 
     gradient: Array
     square: Array
     curvature: Array
-    count: Array
-
-    def __add__(self, other: "Slope") -> "Slope":
-        return jax.tree.map(jnp.add, self, other)
 
 
-class Search(NamedTuple):
-    """A bracket of log b, the place to look at next, the last step, and 0 or that step where it was Newton's."""
+class Bracket(NamedTuple):
+    """Where a search stands: the bracket of log b, the next place, the last step, and 0 or that step if Newton's."""
 
     low: Array  # scalars, or [T] for all trials at once
     high: Array
@@ -61,16 +56,16 @@ def slope(log_b: Array, logits_NK: Array, labels_N: Array, mask_N: Array) -> Slo
     mean_N = jnp.sum(first_NK, -1) / sum_N
     gradient_N = (mean_N - jnp.take_along_axis(z_NK, labels_N[:, None], -1)[:, 0]) * mask_N
     variance_N = jnp.maximum(jnp.sum(first_NK * z_NK, -1) / sum_N - mean_N**2, 0.0) * mask_N
-    return Slope(jnp.sum(gradient_N), jnp.sum(gradient_N**2), jnp.sum(variance_N), jnp.sum(mask_N))
+    return Slope(jnp.sum(gradient_N), jnp.sum(gradient_N**2), jnp.sum(variance_N))
 
 
-def start(log_b: Array) -> Search:
+def start(log_b: Array) -> Bracket:
     """Returns the search from `log_b`, inside the bracket."""
     zero = log_b.astype(jnp.float32) * 0
-    return Search(zero + LOG_LOW, zero + LOG_HIGH, log_b, zero + (LOG_HIGH - LOG_LOW), zero)
+    return Bracket(zero + LOG_LOW, zero + LOG_HIGH, log_b, zero + (LOG_HIGH - LOG_LOW), zero)
 
 
-def advance(search: Search, at: Slope) -> Search:
+def advance(search: Bracket, at: Slope) -> Bracket:
     """Moves by Newton in log b; by bisection where Newton leaves the bracket or does not halve its step."""
     too_high = at.gradient > 0
     low = jnp.where(too_high, search.low, search.log_b)
@@ -83,16 +78,16 @@ def advance(search: Search, at: Slope) -> Search:
     before, now = jnp.abs(search.newton), jnp.abs(jnp.where(trusted, newton, 0.0))
     following = now**2 * jnp.maximum(now / before**2, 1.0)
     done = trusted & (before > 0) & (before < 1) & (following < TOLERANCE)
-    moved = Search(low, high, search.log_b + step, jnp.where(done, 0.0, step), now)
+    moved = Bracket(low, high, search.log_b + step, jnp.where(done, 0.0, step), now)
     return jax.tree.map(lambda new, old: jnp.where(converged(search), old, new), moved, search)
 
 
-def converged(search: Search) -> Array:
+def converged(search: Bracket) -> Array:
     """True where the next step would no longer change T."""
     return jnp.abs(search.step) < TOLERANCE
 
 
-def finish(search: Search, at: Slope) -> Temperature:
+def finish(search: Bracket, at: Slope) -> Temperature:
     """Returns T = 1/b; the interval is T exp(+-1.96 s), s the sandwich error of log b, and NaN at an end.
 
     `at` is the slope at the last place but one: the interval moves with it by less than 1 in 1000.
@@ -104,46 +99,46 @@ def finish(search: Search, at: Slope) -> Temperature:
     return Temperature(jnp.exp(-log_b), low, high, hit.astype(jnp.float32))
 
 
-def solve(look: Callable[[Array], Slope], begin: Array) -> Temperature:
-    """Searches from the log b `begin` with `look`, which returns the summed slope of all examples at any."""
+def solve(slope_at: Callable[[Array], Slope], begin: Array) -> Temperature:
+    """Searches from the log b `begin`; `slope_at` returns the summed slope of all examples at any log b."""
 
-    def unfinished(state: tuple[Array, Search, Slope]) -> Array:
+    def unfinished(state: tuple[Array, Bracket, Slope]) -> Array:
         return (state[0] < STEPS) & ~jnp.all(converged(state[1]))
 
-    def move(state: tuple[Array, Search, Slope]) -> tuple[Array, Search, Slope]:
-        at = look(state[1].log_b)
+    def move(state: tuple[Array, Bracket, Slope]) -> tuple[Array, Bracket, Slope]:
+        at = slope_at(state[1].log_b)
         return state[0] + 1, advance(state[1], at), at
 
     zero = begin.astype(jnp.float32) * 0
     steps = jnp.max(zero).astype(jnp.int32)
-    first = steps, start(zero + begin), Slope(zero, zero, zero, zero)
+    first = steps, start(zero + begin), Slope(zero, zero, zero)
     return finish(*jax.lax.while_loop(unfinished, move, first)[1:])
 
 
-def where_it_matters(found: Temperature, differ: Callable[[], Array]) -> Temperature:
-    """Returns `found`, or T = 1 without an interval where no two logits of any example differ.
-
-    Then NLL does not depend on T: every T is as good, the search ends at the bracket, and 1 changes nothing. `differ`
-    says whether any do; it is asked only at the bracket.
-    """
-    flat = jax.lax.cond(found.at_bracket > 0, lambda: ~differ(), lambda: found.at_bracket > 2)
-    one, nothing = jnp.where(flat, 1.0, found.value), jnp.where(flat, jnp.nan, found.low)
-    return Temperature(one, nothing, jnp.where(flat, jnp.nan, found.high), jnp.where(flat, 0.0, found.at_bracket))
-
-
-def differ(logits_NK: Array, mask_N: Array) -> Array:
-    """Whether two logits of any example of a batch differ: bool []."""
-    return jnp.any((jnp.max(logits_NK, -1) > jnp.min(logits_NK, -1)) & (mask_N > 0))
-
-
-def fit(logits_NK: Array, labels_N: Array, mask_N: Array | None = None) -> Temperature:
+def fit(logits_NK: passes.Rows, labels_N: Array, mask_N: Array | None = None, size: int = passes.CHUNK) -> Temperature:
     """Minimises the NLL of z/T over T in [0.01, 100] on a validation split: convex in 1/T, so the search cannot fail.
 
-    Shapes as in `metrics.sums_of`. T < 1 means that the model was under-confident; T is 1 where all logits of each
-    example are equal, because NLL does not depend on it. Works under jit, vmap and lax.map.
+    Shapes as in `metrics.sums_of`; `size` examples are a piece: from the T of the first one that of all of them takes
+    two or three steps. T < 1 means that the model was under-confident; where no two logits of any example differ, NLL
+    does not depend on T, and it is 1 without an interval. Works under jit, vmap and lax.map.
 
     References: Guo et al., 2017, https://arxiv.org/abs/1706.04599, section 4.2.
     """
     mask_N = jnp.ones(labels_N.shape, jnp.float32) if mask_N is None else mask_N.astype(jnp.float32)
-    found = solve(lambda log_b: slope(log_b, logits_NK, labels_N, mask_N), jnp.sum(mask_N) * 0)
-    return where_it_matters(found, lambda: differ(logits_NK, mask_N))
+    rows, begin = (logits_NK, labels_N, mask_N), passes.zero_of(logits_NK)
+
+    def search(begin: Array, *rows: passes.Rows) -> Temperature:
+        slope_at = lambda log_b: passes.total(lambda _, *piece: slope(log_b, *piece), *rows, size=size)  # noqa: E731
+        return solve(slope_at, begin)
+
+    def differ(_: Array, logits_BK: Array, labels_B: Array, mask_B: Array) -> Array:
+        return jnp.any((jnp.max(logits_BK, -1) > jnp.min(logits_BK, -1)) & (mask_B > 0)).astype(jnp.int32)
+
+    if size < len(labels_N):
+        first = search(begin, *passes.cut(rows, 0, size))
+        begin = jnp.where(first.at_bracket > 0, 0.0, -jnp.log(first.value))
+    found = search(begin, *rows)
+    # Where no logits differ the search ends at the bracket: only there it is asked.
+    equal = lambda: passes.total(differ, *rows, size=size) == 0  # noqa: E731
+    flat = jax.lax.cond(found.at_bracket > 0, equal, lambda: found.at_bracket > 2)
+    return Temperature(*(jnp.where(flat, kept, of) for kept, of in zip((1.0, jnp.nan, jnp.nan, 0.0), found)))

@@ -1,13 +1,11 @@
-"""How far a calibration number can be trusted: bootstrap over examples.
+"""Intervals of calibration metrics, by a bootstrap over examples.
 
 Every draw is a function of (seed, replicate, example id) alone, so that order, batches and devices change nothing;
 sums over batches add. All trials use the same draws, so differences between trials are paired.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,30 +13,14 @@ from jax import Array
 
 from jaxreg.calibration import bins as binning
 from jaxreg.calibration.bins import Bins
+from jaxreg.calibration.metrics import Sums
+from jaxreg.checks import Arrays
 from jaxreg.rng import example_keys
 
 REPLICATES = 1000
 GROUPS = 128  # of examples that are drawn together, where drawing them singly would cost too much
 # P(Poisson(1) <= k), k = 0..9: beyond it less than 1e-7 is lost, the resolution of a float32 uniform.
 POISSON_CDF = np.cumsum(np.exp(-1.0) / np.cumprod([1, *range(1, 10)])).astype(np.float32)
-
-
-@flax.struct.dataclass
-class Resampled:
-    """Sums over reweighted examples, [..., R] each; `bins` (equal width) and `mass` (equal mass) [..., R, M].
-
-    `aurc` and `auroc`: of the values of `selective.influence`.
-    """
-
-    count: Any
-    correct: Any
-    confidence: Any
-    nll: Any
-    brier: Any
-    aurc: Any
-    auroc: Any
-    bins: Bins
-    mass: Bins
 
 
 def uniforms(key: Array, ids_B: Array, replicates: int) -> Array:
@@ -66,13 +48,13 @@ def resample(weight_BR: Array, columns_B7: Array, width_BM: Array, mass_BM: Arra
     return jnp.concatenate([jnp.matmul(weight_BR.T, part, precision=binning.EXACT) for part in parts], -1)
 
 
-def unpack(total: Any) -> Resampled:
-    """Names the sums [..., 7 + 6 M] of `resample`, merged over batches."""
+def unpack(total: Arrays) -> Sums:
+    """Names the sums [..., R, 7 + 6 M] of `resample`, merged over batches."""
     correct_at, confidence_at = 1, 2
     binned = total[..., 7:].reshape(*total.shape[:-1], 3, 2, -1)
     width, mass = (Bins(*(binned[..., at, kind, :] for at in (0, confidence_at, correct_at))) for kind in (0, 1))
     count, correct, confidence, nll, brier, aurc, auroc = (total[..., at] for at in range(7))
-    return Resampled(count, correct, confidence, nll, brier, aurc, auroc, width, mass)
+    return Sums(count, correct, confidence, nll, brier, width, mass, aurc=aurc, auroc=auroc)
 
 
 def groups(key_ids_B: Array, groups: int = GROUPS) -> Array:
@@ -96,34 +78,25 @@ def classwise(group_weights_RG: Array, gaps_GKM: Array, counts_G: Array) -> Arra
     return jnp.sum(jnp.abs(gaps_RX), -1) / (gaps_GKM.shape[1] * count_R)
 
 
-def percentiles(values_R: Any) -> np.ndarray:
+def percentiles(values_R: Arrays) -> np.ndarray:
     """Returns the 2.5, 50 and 97.5 % points [3, ...] of replicates on the last axis, without those that are NaN."""
     finite = np.isfinite(values_R).all()
     return (np.percentile if finite else np.nanpercentile)(values_R, [2.5, 50.0, 97.5], axis=-1)
 
 
-# Metrics with an interval over examples, their smallest and largest possible value, from the sums of every replicate.
-INTERVALS: dict[str, tuple[Callable[[Resampled], Any], float, float]] = {
-    "accuracy": (lambda sums: sums.correct / sums.count, 0.0, 1.0),
-    "nll": (lambda sums: sums.nll / sums.count, 0.0, np.inf),
-    "brier": (lambda sums: sums.brier / sums.count, 0.0, 2.0),
-    "confidence": (lambda sums: sums.confidence / sums.count, 0.0, 1.0),
-    "confidence_gap": (lambda sums: (sums.confidence - sums.correct) / sums.count, -1.0, 1.0),
-    "ece": (lambda sums: binning.ece(sums.bins), 0.0, 1.0),
-    "ece_debiased": (lambda sums: binning.debiased(sums.bins), 0.0, 1.0),
-    "ece_adaptive": (lambda sums: binning.ece(sums.mass), 0.0, 1.0),
-    "mce": (lambda sums: binning.mce(sums.bins), 0.0, 1.0),
-    "aurc": (lambda sums: sums.aurc / sums.count, 0.0, 1.0),
-    "auroc": (lambda sums: sums.auroc / sums.count, 0.0, 1.0),
+LIMITS = {  # the smallest and the largest possible value of a metric, where they are not 0 and 1
+    **dict.fromkeys(("nll", "cross_entropy", "kl"), (0.0, np.inf)),
+    "brier": (0.0, 2.0),
+    "confidence_gap": (-1.0, 1.0),
 }
 
 
-def intervals(sums: Resampled) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Returns (low, high), 95 %, of every metric of `INTERVALS`; replicate 0 holds the data themselves."""
-    return {name: interval(metric(sums), *limits) for name, (metric, *limits) in INTERVALS.items()}
+def intervals(values: Mapping[str, Arrays]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns (low, high), 95 %, of each metric from its values [..., 1 + R]; the first is that of the data."""
+    return {name: interval(values_R, *LIMITS.get(name, (0.0, 1.0))) for name, values_R in values.items()}
 
 
-def interval(values_R: Any, least: float = 0.0, most: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def interval(values_R: Arrays, least: float = 0.0, most: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Returns (low, high), 95 %, of a metric's values [..., 1 + R], within its limits; the first is the estimate.
 
     Percentiles of the replicates, moved so that their median is the estimate: resampling adds its own noise to a sum

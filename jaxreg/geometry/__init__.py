@@ -6,6 +6,8 @@ from jaxreg import geometry
 geometry.measure_network(features, kernel, bias, labels).numbers    of one network: arrays [N, D], [D, K], [K] and [N]
 geometry.cone(features, kernel, bias).breakpoint                    one measure alone, to be jitted as you like
 geometry.measure(splits, kernels, biases)                           of many networks, with intervals and interventions
+
+`splits` is {"train": Features(features, labels), ...}, features [T, N, D] of T networks, or a sequence of [N, D].
 """
 
 from jaxreg.geometry.centers import max_margin_directions, minimal_loss_points
@@ -18,11 +20,11 @@ from jaxreg.geometry.margins import angular_margin, rival_angles
 from jaxreg.geometry.network import Network, measure_network, neural_collapse
 from jaxreg.geometry.norms import class_means, common_mode, norm, rms
 from jaxreg.geometry.over_training import measure_snapshots
-from jaxreg.geometry.probe import Split, measure
+from jaxreg.geometry.probe import Features, measure
 
 __all__ = [
+    "Features",
     "Network",
-    "Split",
     "angle",
     "angular_margin",
     "class_means",

@@ -53,7 +53,7 @@ def minimal_loss_points(
         return _solve(without, targets, nonnegative, kernel_DK, bias_K, radius, tolerance, max_steps)
 
 
-class Three(NamedTuple):
+class TrialCenters(NamedTuple):
     """The centers of one trial, three ways: free, with z >= 0, and of the trial's own soft targets."""
 
     free: Descent
@@ -61,7 +61,7 @@ class Three(NamedTuple):
     soft: Descent
 
 
-def three_minimal_loss_points(kernel_DK: Array, bias_K: Array, radius: Array | float, epsilon: Array) -> Three:
+def three_minimal_loss_points(kernel_DK: Array, bias_K: Array, radius: Array | float, epsilon: Array) -> TrialCenters:
     """`minimal_loss_points` plain, `nonnegative`, and of `soft_targets(epsilon)`.
 
     With epsilon = 0, a traced scalar, the soft targets are the classes and the third answer is the first.
@@ -72,7 +72,7 @@ def three_minimal_loss_points(kernel_DK: Array, bias_K: Array, radius: Array | f
         free = _solve(itself, itself, False, *head)
         inside = _solve(itself, itself, True, *head)
         soft = lax.cond(epsilon > 0, lambda: _solve(itself & False, targets, False, *head), lambda: free)
-        return Three(free, inside, soft)
+        return TrialCenters(free, inside, soft)
 
 
 def max_margin_directions(

@@ -39,21 +39,12 @@ def collapse(features_ND: Rows, labels_N: Array, kernel_DK: Array, predictions_N
     nan: nc1 to nc4 where the class means differ by rounding alone, nc3 also where W is zero, share and rank where all
     features are equal.
     """
-    means_KD = jnp.asarray(means_KD)
-    middle_D = means_KD.mean(0)
-    spread_KD = means_KD - middle_D
-    square_K = jnp.sum(spread_KD**2, 1)
-
-    def sums(counts_B: Array, features_BD: Array, labels_B: Array, predictions_B: Array) -> tuple[Array, ...]:
-        within_BD = features_BD - means_KD[labels_B]
-        nearest_B = jnp.argmin(square_K - 2 * (features_BD - middle_D) @ spread_KD.T, 1)  # of |h - mean|^2
-        onehot_BK = jnp.where(labels_B[:, None] == jnp.arange(len(means_KD)), counts_B[:, None], 0)
-        scatter_DD = (within_BD * counts_B[:, None]).T @ within_BD
-        return scatter_DD, jnp.sum(counts_B * (predictions_B != nearest_B)), onehot_BK.sum(0)
-
     with jax.default_matmul_precision("highest"):
-        found = total(sums, features_ND, labels_N, predictions_N)
-        within_DD, missed, share_K = (one / len(labels_N) for one in found)
+        means_KD = jnp.asarray(means_KD)
+        middle_D = means_KD.mean(0)
+        spread_KD = means_KD - middle_D
+        square_K = jnp.sum(spread_KD**2, 1)
+        within_DD, missed, share_K = _around(features_ND, labels_N, predictions_N, means_KD)
         axes_RD, inverse_R = whitening(spread_KD)
         variance, between = jnp.trace(within_DD), jnp.mean(square_K)
         floor = ROUNDING**2 * jnp.sum(middle_D**2)
@@ -72,6 +63,22 @@ def collapse(features_ND: Rows, labels_N: Array, kernel_DK: Array, predictions_N
         )
     needs = Collapse(apart, apart, apart, apart, apart, jnp.asarray(True), vary, vary)
     return jax.tree.map(lambda needed, value: jnp.where(needed, value, jnp.nan), needs, found)
+
+
+def _around(features_ND: Rows, labels_N: Array, predictions_N: Array, means_KD: Array) -> tuple[Array, ...]:
+    """S_W [D, D], the share of predictions that are not the nearest class mean, and the share of each class [K]."""
+    middle_D = means_KD.mean(0)
+    spread_KD = means_KD - middle_D
+    square_K = jnp.sum(spread_KD**2, 1)
+
+    def sums(counts_B: Array, features_BD: Array, labels_B: Array, predictions_B: Array) -> tuple[Array, ...]:
+        within_BD = features_BD - means_KD[labels_B]
+        nearest_B = jnp.argmin(square_K - 2 * (features_BD - middle_D) @ spread_KD.T, 1)  # of |h - mean|^2
+        onehot_BK = jnp.where(labels_B[:, None] == jnp.arange(len(means_KD)), counts_B[:, None], 0)
+        scatter_DD = (within_BD * counts_B[:, None]).T @ within_BD
+        return scatter_DD, jnp.sum(counts_B * (predictions_B != nearest_B)), onehot_BK.sum(0)
+
+    return tuple(one / len(labels_N) for one in total(sums, features_ND, labels_N, predictions_N))
 
 
 def whitening(spread_KD: Array) -> tuple[Array, Array]:

@@ -33,9 +33,8 @@ def cone(features_ND: Array, kernel_DK: Array, bias_K: Array) -> Cone:
     fall_NK = jnp.where(slopes_NK >= steepest_N1, 0, steepest_N1 - slopes_NK)
     last_NK = jnp.where(fall_NK <= 0, bias_K, -jnp.inf)
     winner_N = jnp.argmax(last_NK, 1)
-    lead_NK = bias_K - last_NK.max(
-        1, keepdims=True
-    )  # not by the winner's index: an arg max nobody asks for is left out
+    # By the maximum, not by the winner's index: a compiler leaves out an arg max whose result is unused.
+    lead_NK = bias_K - last_NK.max(1, keepdims=True)
     start_NK = jnp.where((lead_NK > 0) & (fall_NK > 0), lead_NK / jnp.where(fall_NK > 0, fall_NK, 1), 0)
     known_N = jnp.isfinite(slopes_NK.max(1)) & jnp.isfinite(slopes_NK.min(1)) & jnp.isfinite(bias_K).all()
     breakpoint_N = jnp.where(known_N, start_NK.max(1), jnp.nan)  # comparisons with what is not finite are all false

@@ -20,6 +20,9 @@ class ClassVectors(NamedTuple):
     nonnegative_center: Array | None = None  # the point of least loss without negative entries, as after a ReLU
 
 
+CANDIDATES = tuple(name for name in ClassVectors._fields if name != "mean_D")
+
+
 def cosine(a: Array, b: Array) -> Array:
     """a.b / (|a| |b|) over the last axis, in [-1, 1]; 0 where either is zero."""
     length = jnp.linalg.norm(a, axis=-1) * jnp.linalg.norm(b, axis=-1)
@@ -44,7 +47,7 @@ def label_cosines(features_ND: Array, labels_N: Array, vectors: ClassVectors) ->
     shifted_ND = features_ND - vectors.mean_D
     lengths_N, shifted_N = (jnp.linalg.norm(a, axis=1) for a in (features_ND, shifted_ND))
     found = {}
-    for name in ("center", "weight", "mean", "soft_center", "nonnegative_center"):
+    for name in CANDIDATES:
         table_KD = getattr(vectors, name)
         if table_KD is None:
             continue

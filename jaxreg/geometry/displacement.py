@@ -1,7 +1,8 @@
 """Where an attack moves features: toward the origin, toward or away from the label's center, toward the rival's."""
 
 import functools
-from typing import Any
+import math
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -10,28 +11,30 @@ from jax import Array
 
 from jaxreg import statistics
 from jaxreg.calibration.metrics import predicted
+from jaxreg.checks import Arrays, check_heads, check_labels, stacked_features
 from jaxreg.geometry import cosines
-from jaxreg.geometry.check import check_finite, check_heads, check_labels
 from jaxreg.measured import Measured, Row, mean_row
 from jaxreg.models.functional import Head
 from jaxreg.runtime import parallel
+from jaxreg.runtime.passes import Placed, Tree, each, trial_groups
 
 
 def measure_displacement(
-    clean_TND: np.ndarray | Array,
-    attacked_TND: np.ndarray | Array,
-    labels_N: np.ndarray | Array,
-    kernel_TDK: np.ndarray | Array,
-    bias_TK: np.ndarray | Array,
-    centers_TKD: np.ndarray | Array,
+    clean_TND: Arrays | Sequence[Arrays],
+    attacked_TND: Arrays | Sequence[Arrays],
+    labels_N: Arrays,
+    kernel_TDK: Arrays,
+    bias_TK: Arrays,
+    centers_TKD: Arrays,
     *,
     differs_TN: np.ndarray | None = None,
     split: str = "test",
-    mesh: Any = None,
+    mesh: parallel.Mesh | None = None,
 ) -> list[Measured]:
     """Measures the change of features [T, N, D] under attack, with one compiled program for all trials.
 
     Args:
+      clean_TND, attacked_TND: stacks, or sequences of arrays [N, D], one a trial, that may be read when asked for.
       centers_TKD: of the classes, as `probe.measure` finds them.
       differs_TN: whether the attacked image is another one than the clean one; by default whether its features are.
       mesh: from `parallel.make_mesh`; by default all devices, trials side by side.
@@ -39,30 +42,32 @@ def measure_displacement(
       adversary is another image: an attack leaves the others where they are. Among them `adversarial_radial_cosine` and
       the shares of `displacement`. Arrays [N] of all examples named SPLIT/METRIC, and which of them the
       means are over as SPLIT/adversarial_counted.
-    Raises: ValueError: if shapes disagree, a label is no class, or a last layer is not finite.
+    Raises: ValueError: if shapes disagree, a label is no class, or a number is not finite.
     """
-    if clean_TND.shape != attacked_TND.shape or clean_TND.ndim != 3:
-        told = f"clean and attacked features must be [T, N, D] both, got {clean_TND.shape} and {attacked_TND.shape}"
-        raise ValueError(f"{told}: attack the same examples.")
-    heads = check_heads(kernel_TDK, bias_TK, clean_TND.shape[:1], clean_TND.shape[2])
-    check_finite(heads)
-    labels = check_labels(split, labels_N, clean_TND.shape[1], heads.bias.shape[1])
-    expected = (len(clean_TND), heads.bias.shape[1], clean_TND.shape[2])
+    trials, *shape = _shape_of_both(clean_TND, attacked_TND)
+    heads = check_heads(kernel_TDK, bias_TK, (trials,), shape[1])
+    labels = check_labels(split, labels_N, heads.bias.shape[1], count=shape[0])
+    expected = (trials, heads.bias.shape[1], shape[1])
     if np.shape(centers_TKD) != expected:
         raise ValueError(f"centers must be [T, K, D] = {expected}, got {np.shape(centers_TKD)}.")
-    mesh = parallel.make_mesh() if mesh is None else mesh
-    moved = (jnp.asarray(clean_TND, jnp.float32), jnp.asarray(attacked_TND, jnp.float32))
-    given = (*moved, heads, jnp.asarray(centers_TKD, jnp.float32))
-    found = parallel.fetch(
-        _program(mesh)(parallel.put_trials(given, mesh), parallel.put_shared(labels, mesh)), len(clean_TND)
-    )
-    if differs_TN is None:
-        differs_TN = np.any(np.asarray(clean_TND) != np.asarray(attacked_TND), axis=-1)
-    counted_TN = np.asarray(found.pop("right")) & differs_TN
-    return [
-        _measured({name: array[t] for name, array in found.items()}, counted_TN[t], split)
-        for t in range(len(clean_TND))
-    ]
+    centers = np.asarray(centers_TKD, np.float32)
+
+    def read(group: range) -> Tree:
+        moved = (stacked_features(split, features, group, tuple(shape)) for features in (clean_TND, attacked_TND))
+        return *moved, *jax.tree.map(lambda a: a[group], (heads, centers))
+
+    groups = trial_groups(trials, 2 * math.prod(shape) * 4, mesh)
+    found = groups.results(_program(groups.mesh), read, parallel.put_shared(labels, groups.mesh))
+    differs = [moved_N for _, _, moved_N in found] if differs_TN is None else differs_TN
+    return [_measured(arrays, right_N & own_N, split) for (arrays, right_N, _), own_N in zip(found, differs)]
+
+
+def _shape_of_both(*features: Arrays | Sequence[Arrays]) -> tuple[int, ...]:
+    clean, attacked = ((len(of_trials), *np.shape(of_trials[0])) for of_trials in features)
+    if len(clean) != 3 or clean != attacked:
+        rule = f"clean and attacked features must be [T, N, D] both, got {clean} and {attacked}"
+        raise ValueError(f"{rule}: attack the same examples.")
+    return clean
 
 
 def _measured(arrays: dict[str, np.ndarray], counted_N: np.ndarray, split: str) -> Measured:
@@ -72,15 +77,25 @@ def _measured(arrays: dict[str, np.ndarray], counted_N: np.ndarray, split: str) 
 
 
 @functools.lru_cache(maxsize=4)
-def _program(mesh: Any) -> Any:
-    return parallel.per_trial(_one_trial, mesh)
+def _program(mesh: parallel.Mesh) -> Callable[..., Tree]:
+    return parallel.per_trial(_measure_placed, mesh, "place")
 
 
-def _one_trial(trial: tuple[Array, Array, Head, Array], labels_N: Array) -> dict[str, Array]:
-    clean_ND, attacked_ND, head, centers_KD = trial
-    with jax.default_matmul_precision("highest"):
-        right_N = predicted(clean_ND @ head.kernel + head.bias) == labels_N
-        return displacement(clean_ND, attacked_ND, labels_N, head, centers_KD) | {"right": right_N}
+def _measure_placed(stacks: tuple[Tree, Array], labels_N: Array) -> tuple[dict[str, Array], Array, Array]:
+    """One of the trials whose stacks are given; its features are read where they lie.
+
+    Returns: `displacement` [N], and which examples are right without attack, and have other features under it.
+    """
+    (clean_TND, attacked_TND, *rest), trial = stacks
+    head, centers_KD = jax.tree.map(lambda a: a[trial], rest)
+
+    def of_piece(clean_BD: Array, attacked_BD: Array, labels_B: Array) -> tuple[dict[str, Array], Array, Array]:
+        with jax.default_matmul_precision("highest"):
+            right_B = predicted(clean_BD @ head.kernel + head.bias) == labels_B
+            found = displacement(clean_BD, attacked_BD, labels_B, head, centers_KD)
+            return found, right_B, jnp.any(clean_BD != attacked_BD, -1)
+
+    return each(of_piece, {"": (Placed(clean_TND, trial), Placed(attacked_TND, trial), labels_N)})[""]
 
 
 def displacement(
@@ -121,13 +136,6 @@ def relation(cosine_N: np.ndarray, radius_N: np.ndarray, split: str = "test") ->
     right_N = radius_N > 0
     value = statistics.rank_correlation(cosine_N[right_N], radius_N[right_N])
     return Row(split, "cosine_radius_correlation", value, int(right_N.sum()))
-
-
-def path(features_SND: Array, labels_N: Array, centers_KD: Array) -> tuple[Array, Array]:
-    """Mean norm and mean angle to the label's center at each of S steps of an attack: the path [S], [S] of the mean."""
-    norms_SN = jnp.linalg.norm(features_SND, axis=-1)
-    angles_SN = cosines.angle(features_SND, centers_KD[labels_N])
-    return norms_SN.mean(1), angles_SN.mean(1)
 
 
 def _frame(*directions: Array) -> list[Array]:

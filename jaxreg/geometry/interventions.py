@@ -11,7 +11,7 @@ from jax import Array
 
 from jaxreg.geometry import cosines, margins, scaling
 from jaxreg.models.functional import Head
-from jaxreg.runtime.passes import Rows, total
+from jaxreg.runtime.passes import Placed, Rows, Tree, total
 
 
 class Change(NamedTuple):
@@ -56,6 +56,14 @@ def intervene(features_ND: Rows, labels_N: Array, head: Head, centers_KD: Array,
     calibrated, margin_2 = total(sums, features_ND, labels_N)
     both = scaling.calibration(calibrated) | {"margin": margin_2 / len(labels_N)}
     return {f"{done}_{name}": value[i] for i, done in enumerate(("norm_swap", "turn")) for name, value in both.items()}
+
+
+def measure_placed(stacks: tuple[Tree, Array], labels_N: Array) -> dict[str, Array]:
+    """`intervene` on one of the baselines whose stacks are given; its features are read where they lie."""
+    (features_TND, *rest), trial = stacks
+    head, centers_KD, change = jax.tree.map(lambda a: a[trial], rest)
+    with jax.default_matmul_precision("highest"):
+        return intervene(Placed(features_TND, trial), labels_N, head, centers_KD, change)
 
 
 def share_closed(before: float, after: float, goal: float, noise: float) -> float:

@@ -1,4 +1,4 @@
-"""What the network says on planes through the space of features: regions, confidence, the slope of the loss."""
+"""The network on planes through the space of features: regions, confidence, the slope of the loss."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple

@@ -13,12 +13,11 @@ import numpy as np
 from jax import Array
 
 from jaxreg.calibration.metrics import predicted
+from jaxreg.checks import Arrays, check_heads, check_labels, checked_features
 from jaxreg.geometry import collapse, norms, rows
-from jaxreg.geometry.check import Arrays, check_network
-from jaxreg.geometry.trial import measure_trial
+from jaxreg.geometry.trial import KEPT, measure_trial
 from jaxreg.models.functional import Head
 
-ALL = "train"  # what `measure_trial` calls the split that class means come from: here all examples
 OF_MEANS = ("nc1", "nc2_norm", "nc2_angle", "nc3", "nc4", "within_class_variance", "within_class_share")
 _measure: Callable[..., Any] = jax.jit(measure_trial)
 
@@ -52,15 +51,15 @@ def measure_network(
       NaN: what needs the mean of every class where one has no example, and numbers of directions of zero features.
     Raises: ValueError: if shapes disagree, there is no example, a label is no class, or a number is not finite.
     """
-    features, head, labels = check_network(features_ND, kernel_DK, bias_K, labels_N)
+    features, head, labels = _checked(features_ND, kernel_DK, bias_K, labels_N)
     if not (math.isfinite(radius) and radius >= 0):
         raise ValueError(f"radius must be finite and at least 0, got {radius}: 0 is the mean length of the features.")
     if not 0 <= smoothing < 1:
         raise ValueError(f"smoothing must be in [0, 1), got {smoothing}: 0 is no label smoothing.")
-    given = ({ALL: features}, head, np.float32(smoothing)), ({ALL: labels}, np.float32(radius))
-    found = rows.measured(jax.tree.map(np.asarray, _measure(*given)), {ALL: labels})
+    given = ({KEPT: features}, head, np.float32(smoothing)), ({KEPT: labels}, np.float32(radius))
+    found = rows.measured(jax.tree.map(np.asarray, _measure(*given)), {KEPT: labels})
     numbers = {row.metric.removeprefix("train_"): row.value for row in found.rows}
-    examples, classes = (_under(found.arrays, place) for place in (f"{ALL}/", "class/"))
+    examples, classes = (_under(found.arrays, place) for place in (f"{KEPT}/", "class/"))
     return _without_missing(Network(numbers, examples, classes), labels)
 
 
@@ -69,9 +68,21 @@ def neural_collapse(features_ND: Arrays, kernel_DK: Arrays, bias_K: Arrays, labe
 
     Raises: ValueError: as `measure_network`, and if a class has no example.
     """
-    features, head, labels = check_network(features_ND, kernel_DK, bias_K, labels_N)
+    features, head, labels = _checked(features_ND, kernel_DK, bias_K, labels_N)
     norms.check_classes(labels, len(head.bias))
     return jax.tree.map(float, _collapse(features, head, labels))
+
+
+def _checked(
+    features_ND: Arrays, kernel_DK: Arrays, bias_K: Arrays, labels_N: Arrays
+) -> tuple[np.ndarray, Head, np.ndarray]:
+    """Features, last layer and labels as the probe takes them, float32 and int32."""
+    shape = np.shape(features_ND)
+    if len(shape) != 2 or 0 in shape:
+        raise ValueError(f"features must be [N, D], neither of them 0, got {shape}: give each example a row.")
+    head = check_heads(kernel_DK, bias_K, (), shape[1])
+    labels = check_labels("", labels_N, len(head.bias), count=shape[0])
+    return checked_features("", features_ND, shape), head, labels
 
 
 @jax.jit

@@ -1,13 +1,13 @@
 """Newton's method for convex problems in the unit ball, where projected gradients take too long."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-LOOK = 20  # steps from one look at the residual to the next
+CHECKED = 20  # steps from one check of the residual to the next
 
 
 class Descent(NamedTuple):
@@ -48,8 +48,8 @@ def accelerate(
         uphill = jnp.sum((ahead - new) * (new - points), 1) > 0
         momentum = jnp.where(uphill, 1.0, momentum)
         following = (1 + jnp.sqrt(1 + 4 * momentum**2)) / 2
-        # Before a look nothing is extrapolated: the gradient of the step is then that of the point looked at.
-        push = jnp.where(uphill | (best.steps % LOOK == 0), 0.0, (momentum - 1) / following)
+        # Before a check nothing is extrapolated: the gradient of the step is then that of the checked point.
+        push = jnp.where(uphill | (best.steps % CHECKED == 0), 0.0, (momentum - 1) / following)
         return new, new + push[:, None] * (new - points), following, best
 
     nothing = Descent(start, jnp.inf + 0 * start[:, 0], 0 * start[0, 0].astype(jnp.int32))
@@ -57,8 +57,8 @@ def accelerate(
 
 
 def _better(best: Descent, points: Array, residual: Array) -> Descent:
-    """Counts a step, and at a look (the first, and each LOOK steps after) keeps what is better than before."""
-    better = (residual < best.residual) & (best.steps % LOOK == 0)
+    """Counts a step, and at a check (the first, and each CHECKED steps after) keeps what is better than before."""
+    better = (residual < best.residual) & (best.steps % CHECKED == 0)
     kept = jnp.where(better[:, None], points, best.points)
     return Descent(kept, jnp.where(better, residual, best.residual), best.steps + 1)
 
@@ -79,7 +79,7 @@ class Problem(NamedTuple):
     nonnegative: Array  # bool []: also x >= 0
 
 
-class Look(NamedTuple):
+class NewtonState(NamedTuple):
     """Where a search stands: its point [D], the best one so far and its residual, what logits are multiplied with."""
 
     point: Array
@@ -110,7 +110,7 @@ def polish(
     scale: Array,
     points_PD: Array,
     residual_P: Array,
-    tolerance: Any,
+    tolerance: Array | float,
 ) -> tuple[Array, Array]:
     """Takes P points whose residual is above `tolerance` on to the minimum: points [P, D] and residuals [P].
 
@@ -124,9 +124,9 @@ def polish(
         step = _step(problem, matrix_DK, bias_K, scale)
         count = 0 * residual.astype(jnp.int32)
         sharpness = jnp.minimum(1, EASY / scale) + 0 * residual
-        start = Look(point_D, point_D, residual, sharpness, residual > tolerance, count, count)
+        start = NewtonState(point_D, point_D, residual, sharpness, residual > tolerance, count, count)
         found = lax.while_loop(
-            lambda look: look.moves & (look.steps < STEPS), lambda look: step(look, tolerance), start
+            lambda state: state.moves & (state.steps < STEPS), lambda state: step(state, tolerance), start
         )
         return found.best, found.residual
 
@@ -164,37 +164,43 @@ class _Loss(NamedTuple):
         return jnp.where(free_D, _within_ball(hessian_DD, slope_D * free_D, point_D * free_D), -point_D)
 
 
-def _step(problem: Problem, matrix_DK: Array, bias_K: Array, scale: Array) -> Callable[[Look, Any], Look]:
+def _step(
+    problem: Problem, matrix_DK: Array, bias_K: Array, scale: Array
+) -> Callable[[NewtonState, Array | float], NewtonState]:
     nonnegative = problem.nonnegative
 
-    def step(look: Look, tolerance: Any) -> Look:
-        loss = _Loss(problem, matrix_DK, look.sharpness * bias_K, look.sharpness * scale)
-        logits_K = loss.logits(look.point)
-        push_D = loss.push(look.point, logits_K)
-        ends_AD = project(look.point + jnp.asarray(HALVINGS)[:, None] * push_D, nonnegative)
+    def step(state: NewtonState, tolerance: Array | float) -> NewtonState:
+        loss = _Loss(problem, matrix_DK, state.sharpness * bias_K, state.sharpness * scale)
+        logits_K = loss.logits(state.point)
+        push_D = loss.push(state.point, logits_K)
+        ends_AD = project(state.point + jnp.asarray(HALVINGS)[:, None] * push_D, nonnegative)
         slopes_AD = loss.slopes(loss.logits(ends_AD))
         # Of a convex function: not uphill at the end of a step means lower there than at its start.
-        lower_A = jnp.sum(slopes_AD * (ends_AD - look.point), 1) <= 0
+        lower_A = jnp.sum(slopes_AD * (ends_AD - state.point), 1) <= 0
         chosen = jnp.argmax(lower_A)
         # The whole step once more, with the change of the logits from the step itself: their own rounding drops out.
         whole_D = loss.slopes(logits_K + loss.scale * (push_D @ matrix_DK))
-        rounded = jnp.linalg.norm(ends_AD[0] - look.point - push_D)
+        rounded = jnp.linalg.norm(ends_AD[0] - state.point - push_D)
         tried_2D = jnp.stack([ends_AD[chosen], ends_AD[0]])
         residuals_2 = residual(tried_2D, jnp.stack([slopes_AD[chosen], whole_D]), nonnegative)
-        return _after(look, tolerance, ends_AD[chosen], lower_A.any(), tried_2D, residuals_2.at[1].add(rounded))
+        return _after(state, tolerance, ends_AD[chosen], lower_A.any(), tried_2D, residuals_2.at[1].add(rounded))
 
     return step
 
 
-def _after(look: Look, tolerance: Any, point_D: Array, lower: Array, tried_2D: Array, residuals_2: Array) -> Look:
+def _after(
+    state: NewtonState, tolerance: Array | float, point_D: Array, lower: Array, tried_2D: Array, residuals_2: Array
+) -> NewtonState:
     """Goes on to the point; keeps the better one of those tried; flattened problems count as stages only."""
-    least, full = jnp.argmin(residuals_2), look.sharpness == 1
-    better = full & (residuals_2[least] < look.residual)
-    kept = jnp.where(better, residuals_2[least], look.residual)
-    sharpness = jnp.where(residuals_2[least] < 0.01, jnp.minimum(4 * look.sharpness, 1), look.sharpness)
-    idle = jnp.where(full & ~better, look.idle + 1, 0)
+    least, full = jnp.argmin(residuals_2), state.sharpness == 1
+    better = full & (residuals_2[least] < state.residual)
+    kept = jnp.where(better, residuals_2[least], state.residual)
+    sharpness = jnp.where(residuals_2[least] < 0.01, jnp.minimum(4 * state.sharpness, 1), state.sharpness)
+    idle = jnp.where(full & ~better, state.idle + 1, 0)
     moves = ~full | (lower & (kept > tolerance) & (idle < IDLE))
-    return Look(point_D, jnp.where(better, tried_2D[least], look.best), kept, sharpness, moves, look.steps + 1, idle)
+    return NewtonState(
+        point_D, jnp.where(better, tried_2D[least], state.best), kept, sharpness, moves, state.steps + 1, idle
+    )
 
 
 def _within_ball(hessian_DD: Array, slope_D: Array, point_D: Array) -> Array:

@@ -1,22 +1,23 @@
 """Norms, cosines, cones, collapse at a schedule of steps: the same numbers as the probe, of snapshots of a trial."""
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxreg.checks import Arrays, check_heads, check_labels, stacked_features
 from jaxreg.geometry import centers, collapse, cosines, norms
-from jaxreg.geometry.check import check_heads, check_labels
-from jaxreg.geometry.examples import measure_examples
 from jaxreg.geometry.maps import Space
 from jaxreg.geometry.rows import PLAIN
+from jaxreg.geometry.trial import measure_examples
 from jaxreg.measured import Measured, Row
 from jaxreg.models.functional import Head
 from jaxreg.runtime import parallel
+from jaxreg.runtime.passes import Tree, trial_groups
 
 MEANS = ("feature_norm", "center_cosine", "weight_cosine", "mean_cosine", "cone_fraction", "angular_margin")
 FAR = ("cone_breakpoint", "cone_radius")  # of these what 95 % of the examples stay below
@@ -27,30 +28,40 @@ PARTS = ("features", "kernel", "bias", "center")
 
 
 def measure_snapshots(
-    features_TSND: np.ndarray | Array,
-    labels_N: np.ndarray | Array,
-    kernel_TSDK: np.ndarray | Array,
-    bias_TSK: np.ndarray | Array,
+    features_TSND: Arrays | Sequence[Arrays],
+    labels_N: Arrays,
+    kernel_TSDK: Arrays,
+    bias_TSK: Arrays,
     *,
-    mesh: Any = None,
+    mesh: parallel.Mesh | None = None,
 ) -> dict[str, np.ndarray]:
     """Measures S snapshots of T trials on one split: arrays [T, S] by metric. One compiled program.
 
     Centers sit at the mean feature norm of their own snapshot; class means and collapse are of the examples given.
-    Args: features_TSND: un-augmented training features, or a subset of them with every class present.
+    Args: features_TSND: un-augmented training features, or a subset of them with every class present; a stack, or a
+      sequence of arrays [S, N, D], one a trial, that may be read from files when it is asked for them.
     Returns: the metrics of the probe; among them `cone_by_construction`, 1 where the last layer has no bias; and
       `center`, the class centers [T, S, K, D].
-    Raises: ValueError: if shapes disagree, a label is no class, or a class has no example.
+    Raises: ValueError: if shapes disagree, a label is no class, a class has no example, or a number is not finite.
     """
-    if features_TSND.ndim != 4:
-        raise ValueError(f"features must be [T, S, N, D], got {features_TSND.shape}: stack trials of snapshots.")
-    trials, snapshots, count, width = features_TSND.shape
+    shape = np.shape(features_TSND[0])
+    if len(shape) != 3:
+        raise ValueError(f"features of a trial must be [S, N, D], got {shape}: stack its snapshots.")
+    trials, (snapshots, count, width) = len(features_TSND), shape
     heads = check_heads(kernel_TSDK, bias_TSK, (trials, snapshots), width)
-    labels = check_labels("", labels_N, count, heads.bias.shape[-1])
+    labels = check_labels("", labels_N, heads.bias.shape[-1], count=count)
     norms.check_classes(labels, heads.bias.shape[-1])
-    mesh = parallel.make_mesh() if mesh is None else mesh
-    given = parallel.put_trials((jnp.asarray(features_TSND, jnp.float32), *heads), mesh)
-    found = parallel.fetch(_program(mesh)(given, parallel.put_shared(labels, mesh)), trials)
+
+    def read(group: range) -> Tree:
+        each = [
+            stacked_features(f"trial {t}", features_TSND[t], range(snapshots), shape[1:], "snapshot") for t in group
+        ]
+        return np.stack(each), *(a[group] for a in heads)
+
+    groups = trial_groups(trials, math.prod(shape) * 4, mesh)
+    shared = parallel.put_shared(labels, groups.mesh)
+    each = groups.results(_program(groups.mesh), read, shared)
+    found = {name: np.stack([one[name] for one in each]) for name in each[0]}
     far = {f"{name}/q95": np.percentile(found.pop(name), 95, axis=2) for name in FAR}
     return found | far
 
@@ -101,7 +112,7 @@ def space(arrays: Mapping[str, np.ndarray], step: int) -> Space:
 
 
 @functools.lru_cache(maxsize=4)
-def _program(mesh: Any) -> Any:
+def _program(mesh: parallel.Mesh) -> Callable[..., Tree]:
     return parallel.per_trial(lambda trial, labels_N: jax.lax.map(lambda one: _snapshot(one, labels_N), trial), mesh)
 
 
@@ -112,7 +123,8 @@ def _snapshot(snapshot: tuple[Array, Array, Array], labels_N: Array) -> dict[str
         means_KD = norms.class_means(features_ND, labels_N, bias_K.shape[0])
         solved = centers.minimal_loss_points(*head, jnp.mean(norms.norm(features_ND)))
         vectors = cosines.ClassVectors(solved.points, kernel_DK.T, means_KD, solved.points, features_ND.mean(0))
-        examples = measure_examples({"": (features_ND, labels_N)}, head, vectors)[""]
+        names = (*MEANS, *FAR, "prediction", "correct")
+        examples = measure_examples({"": (features_ND, labels_N)}, head, vectors, names)[""]
         return {
             **{name: jnp.mean(examples[name]) for name in MEANS},
             **{name: examples[name] for name in FAR},

@@ -1,44 +1,43 @@
 """The geometry probe: every number on norms, centers, cones, margins and collapse, for all trials of a program."""
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
-from jaxreg.geometry import interventions, norms
-from jaxreg.geometry import rows as summary
-from jaxreg.geometry.check import check_finite, check_heads, check_labels, check_lengths
-from jaxreg.geometry.trial import measure_placed
+from jaxreg.checks import Arrays, check_heads, check_labels, stacked_features
+from jaxreg.geometry import interventions, norms, rows
+from jaxreg.geometry.trial import KEPT, measure_placed
 from jaxreg.measured import Measured, Row
 from jaxreg.models.functional import Head
 from jaxreg.runtime import parallel
-from jaxreg.runtime.passes import Placed
+from jaxreg.runtime.passes import Tree, trial_groups
 
-Tree = Any
 REPORTED = "test"  # the split on which trials are compared with their baselines
 
 
-class Split(NamedTuple):
-    """Features [T, N, D] of every trial on one split, and the labels [N] that they share."""
+class Features(NamedTuple):
+    """Features of all trials on one split [T, N, D], or one array [N, D] for each trial; the labels [N] they share.
 
-    features_TND: np.ndarray | Array
-    labels_N: np.ndarray | Array
+    A sequence may read its arrays from files when it is asked for them: one trial after another.
+    """
+
+    features: Arrays | Sequence[Arrays]
+    labels: Arrays
 
 
 def measure(
-    splits: Mapping[str, Split],
-    kernel_TDK: np.ndarray | Array,
-    bias_TK: np.ndarray | Array,
+    splits: Mapping[str, Features],
+    kernel_TDK: Arrays,
+    bias_TK: Arrays,
     *,
     radius: float = 0.0,
     smoothing_T: Sequence[float] | None = None,
     floor_known_T: Sequence[bool] | None = None,
     baselines: Sequence[int | None] | None = None,
-    mesh: Any = None,
+    mesh: parallel.Mesh | None = None,
 ) -> list[Measured]:
     """Measures all trials with one compiled program, and a second one for the pairs of trial and baseline.
 
@@ -55,78 +54,79 @@ def measure(
     Raises: ValueError: if there is no train split or it lacks a class, a split is empty, shapes disagree, a label is no
       class, or a number is not finite: naming split, trial and example.
     """
-    heads, labels = _check(splits, kernel_TDK, bias_TK)
-    mesh = parallel.make_mesh() if mesh is None else mesh
-    count = len(kernel_TDK)
+    heads, labels = _checked(splits, kernel_TDK, bias_TK)
+    count, width, _ = heads.kernel.shape
     _check_trials(count, smoothing_T, floor_known_T, baselines)
-    stacked = {name: jnp.asarray(split.features_TND, jnp.float32) for name, split in splits.items()}
     smoothing = np.zeros(count, np.float32) if smoothing_T is None else np.asarray(smoothing_T, np.float32)
-    given = parallel.put_trials((stacked, heads, smoothing), mesh)
-    shared = parallel.put_shared((labels, np.float32(radius)), mesh)
-    found = parallel.fetch(_program(measure_placed, mesh)(given, shared), count)
-    for name, arrays in found["examples"].items():
-        check_lengths(name, arrays["feature_norm"])
-    trials = [jax.tree.map(lambda a, t=t: a[t], found) for t in range(count)]
+    groups = trial_groups(count, sum(map(len, labels.values())) * width * 4, mesh)
+    shared = parallel.put_shared((labels, np.float32(radius)), groups.mesh)
+    read = functools.partial(_read, splits, labels, heads, smoothing)
+    trials = groups.results(_program(measure_placed, groups.mesh), read, shared)
     known = [True] * count if floor_known_T is None else floor_known_T
-    measured = [summary.measured(trial, labels, own) for trial, own in zip(trials, known)]
-    if baselines is not None and REPORTED in splits:
-        pairs = _intervene(trials, splits[REPORTED], heads, baselines, mesh)
-        measured = [one._replace(rows=one.rows + pairs[t]) for t, one in enumerate(measured)]
-    return measured
+    measured = [rows.measured(trial, labels, own) for trial, own in zip(trials, known)]
+    if baselines is None or REPORTED not in splits:
+        return measured
+    pairs = _intervene(trials, splits[REPORTED], labels[REPORTED], heads, baselines, groups.mesh)
+    return [one._replace(rows=one.rows + own) for one, own in zip(measured, pairs)]
+
+
+def _read(
+    splits: Mapping[str, Features], labels: Mapping[str, np.ndarray], heads: Head, smoothing: np.ndarray, group: range
+) -> Tree:
+    """What `measure_placed` is given of a group of trials: features by split, last layers, label smoothing."""
+    shapes = {name: (len(own), len(heads.kernel[0])) for name, own in labels.items()}
+    features = {name: stacked_features(name, splits[name].features, group, shapes[name]) for name in splits}
+    return features, *jax.tree.map(lambda a: a[group], (heads, smoothing))
 
 
 @functools.lru_cache(maxsize=8)
-def _program(fn: Any, mesh: Any) -> Any:
+def _program(fn: Callable[..., Tree], mesh: parallel.Mesh) -> Callable[..., Tree]:
     """Kept, so that a second program of the same shapes compiles nothing."""
     return parallel.per_trial(fn, mesh, "place")
 
 
 def _intervene(
-    trials: Sequence[Tree], split: Split, heads: Head, baselines: Sequence[int | None], mesh: Any
+    trials: Sequence[Tree],
+    split: Features,
+    labels_N: np.ndarray,
+    heads: Head,
+    baselines: Sequence[int | None],
+    mesh: parallel.Mesh,
 ) -> list[list[Row]]:
     """Rows of each trial that has a baseline: what its norm and its angle would do to the baseline."""
-    of = [t if b is None else b for t, b in enumerate(baselines)]
-    lengths = np.array([trial["examples"][REPORTED]["feature_norm"].mean() for trial in trials])
-    angles = np.array([trial["examples"][REPORTED]["center_angle"].mean() for trial in trials])
+    of = np.array([t if b is None else b for t, b in enumerate(baselines)])
+    examples = [trial["examples"][REPORTED] for trial in trials]
+    lengths, angles = (np.array([one[name].mean() for one in examples]) for name in ("feature_norm", "center_angle"))
     change = interventions.Change(lengths / np.maximum(lengths[of], 1e-30), angles[of] - angles)
     centers = np.stack([trial["vectors"]["center"] for trial in trials])
-    features = np.asarray(split.features_TND, np.float32)[of]
-    given = (features, Head(heads.kernel[jnp.asarray(of)], heads.bias[jnp.asarray(of)]), centers[of], change)
-    shared = parallel.put_shared(np.asarray(split.labels_N, np.int32), mesh)
-    found = _program(_one_pair, mesh)(parallel.put_trials(given, mesh), shared)
-    found = parallel.fetch(found, len(trials))
+    shape = len(labels_N), centers.shape[-1]
+    groups = trial_groups(len(trials), shape[0] * shape[1] * 4, mesh)
+
+    def read(group: range) -> Tree:
+        bases = of[group]
+        features = stacked_features(REPORTED, split.features, bases, shape)
+        own = jax.tree.map(lambda a: a[bases], (heads, centers))
+        return features, *own, jax.tree.map(lambda a: a[group], change)
+
+    program, shared = _program(interventions.measure_placed, mesh), parallel.put_shared(labels_N, mesh)
+    found = groups.results(program, read, shared)
     return [
-        [] if b is None else summary.pair_rows(REPORTED, {k: v[t] for k, v in found.items()}, trials[t], trials[b])
-        for t, b in enumerate(baselines)
+        [] if b is None else rows.pair_rows(REPORTED, found[t], trials[t], trials[b]) for t, b in enumerate(baselines)
     ]
 
 
-def _one_pair(pairs: tuple[Tree, Array], labels_N: Array) -> dict[str, Array]:
-    (features_TND, *rest), trial = pairs
-    head, centers_KD, change = jax.tree.map(lambda a: a[trial], rest)
-    with jax.default_matmul_precision("highest"):
-        return interventions.intervene(Placed(features_TND, trial), labels_N, head, centers_KD, change)
-
-
-def _check(
-    splits: Mapping[str, Split], kernel_TDK: np.ndarray | Array, bias_TK: np.ndarray | Array
-) -> tuple[Head, dict[str, np.ndarray]]:
-    """Last layers and labels as the program takes them."""
-    if "train" not in splits:
+def _checked(splits: Mapping[str, Features], kernel_TDK: Arrays, bias_TK: Arrays) -> tuple[Head, dict[str, np.ndarray]]:
+    """Last layers and labels as the program takes them. Features are checked when they are read."""
+    if KEPT not in splits:
         raise ValueError(f"geometry needs the un-augmented train split, got {sorted(splits)}: predict it first.")
-    shape = np.shape(splits["train"].features_TND)
-    if len(shape) != 3:
-        raise ValueError(f"features of train must be [T, N, D], got {shape}: stack one [N, D] a trial.")
-    heads, labels = check_heads(kernel_TDK, bias_TK, shape[:1], shape[2]), {}
-    check_finite(heads)
+    count = len(splits[KEPT].features)
     for name, split in splits.items():
-        if len(split.labels_N) == 0:
-            raise ValueError(f"{name}: the split is empty: give it an example, or leave it out.")
-        expected = (shape[0], len(split.labels_N), shape[2])
-        if split.features_TND.shape != expected:
-            raise ValueError(f"features of {name} must be [T, N, D] = {expected}, got {split.features_TND.shape}.")
-        labels[name] = check_labels(name, split.labels_N, expected[1], heads.bias.shape[1])
-    norms.check_classes(labels["train"], heads.bias.shape[1])
+        if len(split.features) != count or count == 0:
+            rule = f"features of {len(split.features)} trials, those of {KEPT} of {count}"
+            raise ValueError(f"{name}: {rule}: give each trial its [N, D], at least one.")
+    heads = check_heads(kernel_TDK, bias_TK, (count,), np.shape(splits[KEPT].features[0])[-1])
+    labels = {name: check_labels(name, split.labels, heads.bias.shape[1]) for name, split in splits.items()}
+    norms.check_classes(labels[KEPT], heads.bias.shape[1])
     return heads, labels
 
 

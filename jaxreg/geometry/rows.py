@@ -1,37 +1,21 @@
 """From the arrays of one trial to the rows of the results table."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from jaxreg.geometry.interventions import share_closed
 from jaxreg.geometry.scaling import FITTED, SCALES
+from jaxreg.geometry.trial import EXAMPLES, KEPT
 from jaxreg.measured import Measured, Row, mean_row, share_row
 
-MEANS = (
-    "feature_norm",
-    "feature_rms",
-    "center_cosine",
-    "weight_cosine",
-    "mean_cosine",
-    "soft_center_cosine",
-    "nonnegative_center_cosine",
-    "center_cosine_centred",
-    "weight_cosine_centred",
-    "mean_cosine_centred",
-    "soft_center_cosine_centred",
-    "nonnegative_center_cosine_centred",
-    "center_angle",
-    "angular_margin",
-    "label_margin",
-)
+QUANTILES = (50, 95, 100)
 MARGIN_NOISE = 0.01  # radians: a smaller gap has no share
 CALIBRATION_NOISE = 0.002  # of ECE and NLL
 # Metrics, by how they begin, that mean something where all features are zero.
 PLAIN = ("feature_", "common_mode", "train_", "cone_by_construction", "classes", "width", "scaled_", "tempered_")
-KEPT = "train"  # the split that class means and collapse come from
 
 
 def measured(trial: Mapping[str, Any], labels: Mapping[str, np.ndarray], floor_known: bool = True) -> Measured:
@@ -44,13 +28,11 @@ def measured(trial: Mapping[str, Any], labels: Mapping[str, np.ndarray], floor_k
     for split, arrays in trial["examples"].items():
         rows += example_rows(split, arrays, labels[split])
         rows.append(Row(split, "common_mode", float(trial["common_mode"][split]), len(labels[split])))
-    count = len(labels[KEPT])
-    once = {**trial["collapse"], **trial["centers"], "cone_by_construction": trial["no_bias"]}
-    once |= trial["regime"]
+    once = {name: value for found in trial["scalars"] for name, value in found.items()}
     if not floor_known:
         once |= {"train_loss": math.nan, "train_loss_floor": math.nan}
     once |= dict(zip(("classes", "width"), np.shape(trial["vectors"]["center"])))
-    rows += [Row(KEPT, name, float(value), count) for name, value in once.items()]
+    rows += [Row(KEPT, name, float(value), len(labels[KEPT])) for name, value in once.items()]
     rows += scaling_rows(trial["scaling"], labels)
     dead = {split for split, arrays in trial["examples"].items() if not np.any(arrays["feature_norm"])}
     rows = [_undirected(row) if dead & {row.split, KEPT} else row for row in rows]
@@ -104,16 +86,25 @@ def _arrays(examples: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.nd
 
 
 def example_rows(split: str, arrays: Mapping[str, np.ndarray], labels_N: np.ndarray) -> list[Row]:
-    """Means with their 95 % interval over examples; norms by class and by correctness; the quantiles of the cone."""
-    rows = [mean_row(split, name, arrays[name]) for name in MEANS]
-    rows.append(share_row(split, "cone_fraction", arrays["cone_fraction"]))
+    """The rows of every number of an example; lengths by class and by correctness."""
+    rows = [row for name, one in EXAMPLES.items() for row in OF_EXAMPLES[one.rows](split, name, arrays[name])]
     rows.append(share_row(split, "unturnable_fraction", arrays["angular_margin"] >= math.pi))
-    for name in ("cone_breakpoint", "cone_radius"):
-        for share in (50, 95, 100):
-            rows.append(Row(split, f"{name}/q{share}", float(np.percentile(arrays[name], share)), len(labels_N)))
     rows.append(Row(split, "feature_norm_sd", float(np.std(arrays["feature_norm"])), len(labels_N)))
     groups = {"correct": arrays["correct"], "wrong": ~arrays["correct"]}
     groups |= {f"class/{k}": labels_N == k for k in np.unique(labels_N)}
     for group, chosen in groups.items():
         rows.append(mean_row(split, f"feature_norm/{group}", arrays["feature_norm"][chosen]))
     return rows
+
+
+def _quantile_rows(split: str, name: str, values_N: np.ndarray) -> list[Row]:
+    return [Row(split, f"{name}/q{q}", float(np.percentile(values_N, q)), len(values_N)) for q in QUANTILES]
+
+
+# Means and shares have a 95 % interval over examples.
+OF_EXAMPLES: Mapping[str, Callable[[str, str, np.ndarray], list[Row]]] = {
+    "mean": lambda *given: [mean_row(*given)],
+    "share": lambda *given: [share_row(*given)],
+    "quantiles": _quantile_rows,
+    "none": lambda *given: [],
+}

@@ -42,15 +42,10 @@ def curve(features_ND: Rows, labels_N: Array, head: Head, scales_S: Array, bias_
     return calibration(total(sums, features_ND, labels_N))
 
 
-def best_scales(features_ND: Rows, labels_N: Array, head: Head) -> Array:
-    """The s in [0.01, 100] with the least NLL of s h, and 1/T of temperature scaling: [2]; equal without bias."""
-    return 1 / _search(features_ND, labels_N, head).value
-
-
 def _search(features_ND: Rows, labels_N: Array, head: Head) -> temperature.Temperature:
-    """1/s and T of `best_scales` [2]. NLL is convex in s, as it is in 1/T, and both are found by the same search."""
+    """1/s of the s in [0.01, 100] with the least NLL of s h, and T: [2]. NLL is convex in s, as in 1/T: one search."""
 
-    def look(log_s_2: Array) -> temperature.Slope:
+    def slope_at(log_s_2: Array) -> temperature.Slope:
         def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> temperature.Slope:
             products_BK = features_BD @ head.kernel
             scaled_2BK = jnp.stack([products_BK, products_BK + head.bias])
@@ -59,7 +54,7 @@ def _search(features_ND: Rows, labels_N: Array, head: Head) -> temperature.Tempe
 
         return total(sums, features_ND, labels_N)
 
-    return temperature.solve(look, jnp.zeros(2) + 0 * head.bias[0])
+    return temperature.solve(slope_at, jnp.zeros(2) + 0 * head.bias[0])
 
 
 def _slope(log_s: Array, scaled_BK: Array, kept_K: Array, labels_B: Array, counts_B: Array) -> temperature.Slope:
@@ -68,7 +63,7 @@ def _slope(log_s: Array, scaled_BK: Array, kept_K: Array, labels_B: Array, count
     p_BK = jax.nn.softmax(jnp.exp(log_s) * scaled_BK + kept_K)
     mean_B = jnp.sum(p_BK * centred_BK, 1)
     variance_B = jnp.sum(p_BK * (centred_BK - mean_B[:, None]) ** 2, 1)
-    each = (mean_B, mean_B**2, variance_B, jnp.ones_like(mean_B))
+    each = (mean_B, mean_B**2, variance_B)
     return temperature.Slope(*(jnp.sum(counts_B * one_B) for one_B in each))
 
 

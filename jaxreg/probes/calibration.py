@@ -31,7 +31,7 @@ class CalibrationSettings:
 def measure(trained: Trained, settings: CalibrationSettings) -> list[Measured]:
     """Every metric of calibration, with its interval and noise floor."""
     found = {name: trained.predictions(name) for name in SPLITS}
-    splits = {name: calibration.Split(p.logits, p.labels, p.ids) for name, p in found.items()}
+    splits = {name: calibration.Logits(p.logits, p.labels, p.ids) for name, p in found.items()}
     names, mesh = [t.id for t in trained.program.trials], trained.run.mesh
     people = human.load(settings.human_labels) if settings.human_labels else None
     return calibration.measure(splits, trials=names, replicates=settings.bootstrap, human=people, mesh=mesh)

@@ -59,7 +59,7 @@ def rows(
     def of(place: int, name: str) -> list[Row]:
         found = []
         for metric, values_R in zip(METRICS, values_MFR[place].astype(np.float64)):
-            ends = map(float, uncertainty.interval(values_R, *uncertainty.INTERVALS[metric][1:]))
+            ends = map(float, uncertainty.interval(values_R, *uncertainty.LIMITS.get(metric, (0.0, 1.0))))
             found.append(Row(split, f"{prefix}_{metric}/{name}", float(values_R[0]), count, *ends))
         mean, ends_2 = floors.summary(drawn_MR[place])
         return [*found, Row(split, f"{prefix}_ece_floor/{name}", mean, count, *ends_2)]

@@ -33,6 +33,11 @@ def test_a_reliability_diagram_a_setting():
     assert after["none"] == pytest.approx(after["focal"])
 
 
+def test_a_long_name_is_wrapped_over_its_panel():
+    name = "label_smoothing(epsilon=0.1, start=0.25)"
+    assert list(panels(figures.histograms({name: seen(1.0)}))) == ["label_smoothing\n(epsilon=0.1, start=0.25)"]
+
+
 def lower(figure):
     """The panels with bars."""
     return [axis for axis in figure.axes if len(axis.patches) >= 15]

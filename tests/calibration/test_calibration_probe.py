@@ -4,9 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxreg.calibration import bins, metrics, ranking, selective, smooth_error, temperature
+from jaxreg.calibration import Logits, bins, metrics, ranking, selective, smooth_error, temperature
 from jaxreg.calibration.probe import evaluate, measure
-from jaxreg.checks import Split
 from jaxreg.runtime import parallel
 from tests.calibration.data import draw
 
@@ -23,7 +22,7 @@ def splits():
     for name, seed, size in (("validation", 1, 150), ("test", 2, 600)):
         logits, labels = draw(seed, size)
         stack = np.stack([2 * logits, logits, logits / 1.5]).astype(np.float32)
-        found[name] = Split(stack, labels, np.arange(size) + 1000 * seed)
+        found[name] = Logits(stack, labels, np.arange(size) + 1000 * seed)
     return found
 
 
@@ -82,7 +81,7 @@ def test_the_order_of_examples_changes_no_row():
     turned = {}
     for name, split in splits().items():
         order = np.random.default_rng(5).permutation(len(split.labels))
-        turned[name] = Split(split.logits[:, order], split.labels[order], split.ids[order])
+        turned[name] = Logits(split.logits[:, order], split.labels[order], split.ids[order])
     for here, there in zip(measured(), measure(turned, replicates=300)):
         for a, b in zip(here.rows, there.rows):
             assert a[:2] == b[:2]
@@ -129,7 +128,7 @@ def test_rows_carry_counts_and_intervals():
 
 def test_what_is_not_defined_has_no_interval():
     logits = splits()["test"].logits
-    sure = Split(logits, logits[1].argmax(-1), splits()["test"].ids)  # the second trial makes no error
+    sure = Logits(logits, logits[1].argmax(-1), splits()["test"].ids)  # the second trial makes no error
     found = values(measure({"validation": splits()["validation"], "test": sure}, replicates=300)[1])
     assert np.isnan(found["auroc"].value)
     assert found["auroc"].low is None
@@ -164,7 +163,7 @@ def test_arrays_recompute_the_numbers():
 
 
 def test_the_number_of_devices_and_the_grouping_change_nothing(monkeypatch):
-    monkeypatch.setattr("jaxreg.calibration.stacks.GROUP_BYTES", 1)  # one trial at a time
+    monkeypatch.setattr("jaxreg.runtime.passes.GROUP_BYTES", 1)  # one trial at a time
     again = measure(splits(), replicates=300, mesh=parallel.make_mesh(devices=jax.devices()[:1]))
     for one, other in zip(measured(), again):
         assert [row[:2] for row in one.rows] == [row[:2] for row in other.rows]
@@ -203,7 +202,7 @@ def with_nan():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (with_nan, r"test, trial mixup-s0, example 2017: logit nan is not finite \(1 examples\)"),
+        (with_nan, r"test, trial mixup-s0, example 2017: logit nan is not finite \(1 in all\)"),
         (
             lambda: broken(labels=np.where(np.arange(600) == 3, 5, 0)),
             "test, example 2003: label must be a class 0 to 4, got 5",
@@ -212,7 +211,10 @@ def with_nan():
         (lambda: broken(logits=np.zeros((3, 0, 5)), labels=np.zeros(0), ids=np.zeros(0)), "test: the split is empty"),
         (lambda: broken(ids=np.arange(599)), r"labels \(600,\) and ids \(599,\)"),
         (lambda: broken(ids=np.arange(600) // 2), "example 0 comes 2 times"),
-        (lambda: broken(logits=splits()["test"].logits[:, :599]), r"trial none-s0: logits \(599, 5\) do not match 600"),
+        (
+            lambda: broken(logits=splits()["test"].logits[:, :599]),
+            r"none-s0: logits \[N, K\] must be \(600, 5\), got",
+        ),
         (lambda: broken(logits=splits()["test"].logits[:2]), "logits of 2 trials, but 3 trials are named"),
         (lambda: broken(logits=splits()["test"].logits[..., :4]), r"same number of classes, at least 2, got \[4, 5\]"),
         (lambda: {"test": splits()["test"]}, "fitted on the split 'validation', got \\['test'\\]"),

@@ -11,12 +11,22 @@ import scipy.stats
 import sklearn.metrics
 
 from jaxreg import calibration
-from jaxreg.calibration import bins, figures, floors, human, metrics, posthoc, selective, smooth_error, uncertainty
+from jaxreg.calibration import (
+    Logits,
+    bins,
+    figures,
+    floors,
+    human,
+    metrics,
+    posthoc,
+    selective,
+    smooth_error,
+    uncertainty,
+)
 from jaxreg.calibration import temperature as scaling
 from jaxreg.calibration.ranking import rank
 from jaxreg.calibration.rows import ISOTONIC
 from jaxreg.calibration.trial import VARIANTS
-from jaxreg.checks import Split
 from tests.calibration.data import draw
 
 SIZES = {"validation": 20, "test": 180}
@@ -26,7 +36,7 @@ SIZES = {"validation": 20, "test": 180}
 def rows():
     """Rows of test of one trial whose two logits are always equal: p = 1/2 of both classes."""
     splits = {
-        name: Split(np.zeros((size, 2), np.float32), np.arange(size) % 2, 1000 * place + np.arange(size))
+        name: Logits(np.zeros((size, 2), np.float32), np.arange(size) % 2, 1000 * place + np.arange(size))
         for place, (name, size) in enumerate(SIZES.items())
     }
     (found,) = calibration.measure(splits, replicates=10)
@@ -231,7 +241,7 @@ def test_the_interval_of_brier_may_lie_above_one():
     # One bin, and sums of ten examples whose Brier score is 1.5, then 1.11, 1.12, ..., 1.89 (their middle is 1.5).
     total = np.ones((40, 7 + 6))
     total[:, 0], total[:, 4] = 10, 10 * np.r_[1.5, 1.1 + 0.02 * np.arange(1, 40)]
-    low, high = uncertainty.intervals(uncertainty.unpack(total))["brier"]
+    low, high = uncertainty.intervals(metrics.summary(uncertainty.unpack(total)))["brier"]
     assert (low, high) == pytest.approx((1.1 + 0.02 * 1.95, 1.1 + 0.02 * 38.05))
 
 

@@ -9,7 +9,7 @@ import pytest
 import sklearn.metrics
 
 from jaxreg import calibration
-from jaxreg.calibration import Split, bins, metrics, selective
+from jaxreg.calibration import Logits, bins, metrics, selective
 from jaxreg.checks import check_apart
 from tests.calibration.data import GOLDEN, draw, softmax
 
@@ -33,7 +33,7 @@ KINDS = ("close", "huge", "flat", "saturated", "plain")
 def splits(labels="both"):
     stack = np.stack([logits(kind) for kind in KINDS])
     own = LABELS if labels == "both" else CLASS_0
-    validation, test = (Split(stack, y, np.arange(11) + first) for first, y in ((100, LABELS), (0, own)))
+    validation, test = (Logits(stack, y, np.arange(11) + first) for first, y in ((100, LABELS), (0, own)))
     return {"validation": validation, "test": test}
 
 
@@ -88,7 +88,7 @@ def test_temperature_moves_no_argmax_of_nearly_equal_logits():
 def test_overflow_to_float32_is_named():
     wide = np.stack([logits("plain").astype(np.float64)] * 2)
     wide[1, 4, 0] = 1e39
-    broken = splits() | {"test": Split(wide, LABELS, np.arange(11))}
+    broken = splits() | {"test": Logits(wide, LABELS, np.arange(11))}
     one = {name: split._replace(logits=split.logits[:2]) for name, split in broken.items()}
     with pytest.raises(ValueError, match=r"test, trial b, example 4: logit 1e\+39 is too large for float32"):
         calibration.evaluate(one, trials=["a", "b"])
@@ -206,7 +206,7 @@ def test_plain_functions_name_bad_arrays():
     z, y = draw(0, 9, 2)
     with pytest.raises(ValueError, match="example 3: label must be a class 0 to 1, got 5"):
         calibration.ece(z, np.where(np.arange(9) == 3, 5, y))
-    with pytest.raises(ValueError, match=r"logits \(9, 2\) do not match 8 labels"):
+    with pytest.raises(ValueError, match=r"labels must be numbers of classes \[N\] = \(9,\), got int32 \(8,\)"):
         calibration.nll(z, y[:8])
     with pytest.raises(ValueError, match="at least 2 classes"):
         calibration.ece(z[:, :1], y)
@@ -214,8 +214,8 @@ def test_plain_functions_name_bad_arrays():
 
 def test_one_network_needs_neither_trials_nor_ids():
     z, y = logits("plain"), LABELS
-    apart = {"validation": calibration.Split(z + 1, y), "test": calibration.Split(z, y)}
-    whole = {"validation": Split((z + 1)[None], y, np.arange(11)), "test": Split(z[None], y, np.arange(11))}
+    apart = {"validation": calibration.Logits(z + 1, y), "test": calibration.Logits(z, y)}
+    whole = {"validation": Logits((z + 1)[None], y, np.arange(11)), "test": Logits(z[None], y, np.arange(11))}
     found, expected = (calibration.evaluate(one)["test"] for one in (apart, whole))
     assert {name: values.tolist() for name, values in found.items()} == {n: v.tolist() for n, v in expected.items()}
 
@@ -240,12 +240,15 @@ def test_parameters_that_cannot_be_are_named():
         ):
             calibration.evaluate(splits(), of=of)
     for labels in (np.eye(2)[LABELS], LABELS.astype(str)):
-        with pytest.raises(ValueError, match=r"labels must be numbers of classes \[N\], got shape"):
+        with pytest.raises(
+            ValueError,
+            match=r"labels must be numbers of classes \[N\] = \(11,\), got .* the argmax",
+        ):
             calibration.ece(logits("plain"), labels)
 
 
 def test_examples_of_one_class_that_are_numbered_alike_are_not_the_same():
-    one = {"validation": Split(logits("plain"), CLASS_0), "test": Split(2 * logits("plain"), CLASS_0)}
+    one = {"validation": Logits(logits("plain"), CLASS_0), "test": Logits(2 * logits("plain"), CLASS_0)}
     assert calibration.evaluate(one)["test"]["accuracy"].shape == (1,)
 
 
@@ -260,7 +263,7 @@ def test_parts_of_brier_add_up():
 def test_vector_scaling_of_arrays_is_that_of_the_probe():
     z, y = draw(3, 400)
     scale, bias = calibration.fit_vector_scaling(z, y)
-    split = {"validation": Split(z, y, np.arange(400)), "test": Split(2 * z, y, 400 + np.arange(400))}
+    split = {"validation": Logits(z, y, np.arange(400)), "test": Logits(2 * z, y, 400 + np.arange(400))}
     found = {row.metric: row.value for row in calibration.measure(split, replicates=5)[0].rows if row.split == "test"}
     assert found["nll_vector_scaling"] == pytest.approx(calibration.nll(2 * z * scale + bias, y), rel=1e-4)
 
@@ -268,8 +271,8 @@ def test_vector_scaling_of_arrays_is_that_of_the_probe():
 def test_splits_may_be_tuples_and_labels_must_be_a_row():
     plain = {name: tuple(split) for name, split in splits().items()}
     assert calibration.evaluate(plain)["test"]["ece"] == pytest.approx(calibration.evaluate(splits())["test"]["ece"])
-    with pytest.raises(ValueError, match=r"validation: labels must be numbers of classes \[N\], got shape \(\)"):
-        calibration.evaluate({"validation": Split(np.zeros((1, 2)), np.array(0))}, of=["validation"])
+    with pytest.raises(ValueError, match=r"validation: labels must be numbers of classes \[N\], got int64 \(\)"):
+        calibration.evaluate({"validation": Logits(np.zeros((1, 2)), np.array(0))}, of=["validation"])
 
 
 @pytest.mark.parametrize(
@@ -292,7 +295,7 @@ def test_an_offset_of_wide_logits_takes_no_digits():
     z, y = 3 * random.normal(size=(200, 5)), random.integers(0, 5, 200)
     for offset in (1e6, -1e9):
         assert calibration.ece(z + offset, y) == pytest.approx(calibration.ece(z, y), abs=1e-5)
-        both = {"validation": Split(z[None, ::2] + offset, y[::2]), "test": Split(z[None, 1::2] + offset, y[1::2])}
+        both = {"validation": Logits(z[None, ::2] + offset, y[::2]), "test": Logits(z[None, 1::2] + offset, y[1::2])}
         near = {name: split._replace(logits=split.logits - offset) for name, split in both.items()}
         values = [calibration.evaluate(one)["test"]["nll_ts"][0] for one in (both, near)]
         assert values[0] == pytest.approx(values[1], abs=1e-5)

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxreg.calibration import floors, smooth_error
+from jaxreg.calibration import Logits, bins, floors, smooth_error
 from jaxreg.calibration.probe import measure
-from jaxreg.checks import Split
 from jaxreg.report.tables import differences
 from tests.calibration.data import softmax
 
@@ -26,13 +25,13 @@ def measured():
         labels = random.integers(0, CLASSES, SIZE).astype(np.int32)
         # log p(y | x) for x = mean of y + noise, of equal priors: perfectly calibrated by Bayes' rule.
         x = 1.8 * np.eye(CLASSES)[labels] + random.normal(size=(MODELS, SIZE, CLASSES))
-        made[name] = Split((1.8 * x).astype(np.float32), labels, SIZE * seed + np.arange(SIZE))
+        made[name] = Logits((1.8 * x).astype(np.float32), labels, SIZE * seed + np.arange(SIZE))
     found = measure(made, replicates=100)
     return made["test"], [{row.metric: row for row in one.rows if row.split == "test"} for one in found]
 
 
 def errors(p, labels):
-    """Every error of `floors.FLOORED` of p [N, K] in float64, by loops."""
+    """Every error of `bins.ERRORS` of p [N, K] in float64, by loops."""
     confidence, correct, size = p.max(-1), p.argmax(-1) == labels, len(labels)
 
     def place(values):
@@ -81,10 +80,10 @@ def simulated(draws=150):
     test, _ = measured()
     p, random = softmax(test.logits[0]), np.random.default_rng(2)
     found = [errors(p, np.argmax(np.log(p) + random.gumbel(size=p.shape), -1)) for _ in range(draws)]
-    return {name: np.array([one[name] for one in found]) for name in floors.FLOORED}
+    return {name: np.array([one[name] for one in found]) for name in bins.ERRORS}
 
 
-@pytest.mark.parametrize("metric", floors.FLOORED)
+@pytest.mark.parametrize("metric", bins.ERRORS)
 def test_a_floor_is_that_of_a_simulation_in_float64(metric):
     expected, row = simulated()[metric], measured()[1][0][f"{metric}_floor"]
     draws = {"ece_classwise": floors.LABELLED, "smece": floors.WAVED}.get(metric, 100)
@@ -94,7 +93,7 @@ def test_a_floor_is_that_of_a_simulation_in_float64(metric):
     np.testing.assert_allclose([row.low, row.high], np.percentile(expected, [2.5, 97.5]), atol=1.2 * expected.std())
 
 
-@pytest.mark.parametrize("metric", floors.FLOORED)
+@pytest.mark.parametrize("metric", bins.ERRORS)
 def test_a_perfect_model_is_inside_its_floor_95_percent_of_the_time(metric):
     # 64 models: the standard error of 95 % is 2.7 %; the mean of their errors is that of their floors.
     rows = measured()[1]
@@ -154,7 +153,7 @@ def planted(metric, difference, low=0.0):
 
 
 @pytest.mark.parametrize(
-    "metric", [f"{name}{end}" for name in (*floors.FLOORED, "ece_human", "mce_human") for end in ("", "_ts")]
+    "metric", [f"{name}{end}" for name in (*bins.ERRORS, "ece_human", "mce_human") for end in ("", "_ts")]
 )
 def test_planted_differences_are_marked_only_inside_the_floor(metric):
     assert planted(metric, 0.015) == {("s", "mixup", "{}", metric)}

@@ -6,7 +6,6 @@ import scipy.stats
 
 from jaxreg import data, probes
 from jaxreg.calibration import human
-from jaxreg.checks import Split
 from jaxreg.config import resolve
 from jaxreg.spec import SpecError
 from tests.small import small_config
@@ -100,8 +99,7 @@ def test_the_floor_against_people_is_that_of_as_many_votes(voters, monkeypatch):
     confidence = random.uniform(0.3, 1, size)
     counts = random.integers(1, 60, size) if voters is None else np.full(size, voters)
     table = {int(i) + 7: np.array([n, 0]) for i, n in enumerate(counts)}
-    split = Split(np.zeros((1, size, 2)), np.zeros(size, int), np.arange(size) + 7)
-    found = human.noise(confidence, human.asked(table, split, draws, 0), 15)
+    found = human.noise(confidence, human.asked(table, {"test": np.arange(size) + 7}, draws, 0)["test"], 15)
     for name, expected in zip(("ece", "mce"), errors(confidence, counts, draws)):
         error = expected.std() * np.sqrt(2 / draws)
         assert abs(found[name].mean() - expected.mean()) < 4 * error
@@ -112,13 +110,11 @@ def test_draws_follow_the_ids_and_distributions_count_as_one_vote():
     size, ids = 40, np.arange(40) + 7
     confidence = np.random.default_rng(3).uniform(0.3, 1, size)
     votes = {int(i): np.array([3, 1]) for i in ids}
-    split = Split(np.zeros((1, size, 2)), np.zeros(size, int), ids)
-    given = human.asked(votes, split, 50, 0)
-    back = human.asked(votes, split._replace(ids=ids[::-1]), 50, 0)
+    given, back = (human.asked(votes, {"test": own}, 50, 0)["test"] for own in (ids, ids[::-1]))
     np.testing.assert_allclose(human.noise(confidence, given, 9)["ece"], human.noise(confidence[::-1], back, 9)["ece"])
     shares = {one: own / own.sum() for one, own in votes.items()}
-    assert (human.asked(shares, split, 50, 0).counts == 1).all()
-    assert human.asked({99: np.ones(2)}, split, 50, 0) is None
+    assert (human.asked(shares, {"test": ids}, 50, 0)["test"].counts == 1).all()
+    assert list(human.asked(shares, {"test": ids, "validation": ids + 100}, 50, 0)) == ["test"]
 
 
 def test_what_are_no_votes_are_named():

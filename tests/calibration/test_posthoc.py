@@ -20,7 +20,7 @@ def test_vector_scaling_is_the_minimum_that_scipy_finds():
     ones = jnp.ones(300)
     t = jax.jit(temperature.fit)(logits, labels).value
     found = jax.jit(posthoc.fit_vector)(logits, labels, ones, t)
-    anchor = np.asarray(posthoc.begin(1 / t, 5), np.float64)
+    anchor = np.repeat([1 / float(t), 0.0], 5)
     best = scipy.optimize.minimize(objective, anchor, (logits.astype(np.float64), labels, anchor), tol=1e-10)
     np.testing.assert_allclose(found, best.x, atol=2e-3)
     assert objective(np.asarray(found, np.float64), logits.astype(np.float64), labels, anchor) <= best.fun + 1e-6
@@ -35,10 +35,10 @@ def test_vector_scaling_survives_separable_logits():
 
 def test_curves_of_batches_add():
     logits, labels = draw(4, 300)
-    parameters = posthoc.begin(jnp.float32(0.7), 5)
+    parameters = jnp.repeat(jnp.array([0.7, 0.0]), 5)
     curve = jax.jit(posthoc.curve)
     first = (np.arange(300) < 100).astype(np.float32)
-    parts = curve(parameters, logits, labels, first) + curve(parameters, logits, labels, 1 - first)
+    parts = jax.tree.map(np.add, *(curve(parameters, logits, labels, mask) for mask in (first, 1 - first)))
     whole = curve(parameters, logits, labels, np.ones(300, np.float32))
     for a, b in zip(jax.tree.leaves(parts), jax.tree.leaves(whole)):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)

@@ -14,7 +14,7 @@ import sklearn.metrics
 from scipy.special import log_softmax
 from sklearn.isotonic import IsotonicRegression
 
-from jaxreg.calibration import Split, measure
+from jaxreg.calibration import Logits, measure
 from tests.calibration.data import draw
 
 SIZES = {"validation": 1300, "test": 700}
@@ -31,7 +31,7 @@ def splits():
         logits = (3 * logits + np.arange(logits.shape[1])).astype(np.float32)  # a bias that vector scaling takes away
         least = np.argsort(log_softmax(logits.astype(float), -1).max(-1))[:30]
         labels[least] = logits[least].argmax(-1)
-        found[name] = Split(logits[None], labels.astype(np.int32), 10_000 * place + np.arange(size))
+        found[name] = Logits(logits[None], labels.astype(np.int32), 10_000 * place + np.arange(size))
     return found
 
 

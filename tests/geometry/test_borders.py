@@ -46,8 +46,8 @@ def test_parts_of_numpy_are_cut_and_joined(world, small_chunks):
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_an_empty_split_is_named(split):
     kernel, bias = np.ones((1, WIDTH, CLASSES)), np.zeros((1, CLASSES))
-    splits = {name: probe.Split(np.ones((1, len(y), WIDTH)), y) for name, y in LABELS.items()}
-    splits[split] = probe.Split(np.ones((1, 0, WIDTH)), np.zeros(0, int))
+    splits = {name: probe.Features(np.ones((1, len(y), WIDTH)), y) for name, y in LABELS.items()}
+    splits[split] = probe.Features(np.ones((1, 0, WIDTH)), np.zeros(0, int))
     with pytest.raises(ValueError, match=f"^{split}: the split is empty: give it an example, or leave it out.$"):
         probe.measure(splits, kernel, bias)
 
@@ -55,7 +55,7 @@ def test_an_empty_split_is_named(split):
 def stacks(trials=2):
     """Splits and last layers of trials that are measured without complaint."""
     rng = np.random.default_rng(42)
-    splits = {name: probe.Split(rng.normal(size=(trials, len(y), WIDTH)), y) for name, y in LABELS.items()}
+    splits = {name: probe.Features(rng.normal(size=(trials, len(y), WIDTH)), y) for name, y in LABELS.items()}
     return splits, rng.normal(size=(trials, WIDTH, CLASSES)), rng.normal(size=(trials, CLASSES)), {}
 
 
@@ -66,25 +66,25 @@ def planted(place, value, name=None):
         if name is None:
             (kernel if len(place) == 3 else bias)[place] = value
         else:
-            splits[name].features_TND[place] = value
+            splits[name].features[place] = value
 
     return edit
 
 
 def relabelled(name, label):
     def edit(splits, kernel, bias, more):
-        labels = splits[name].labels_N.astype(type(label))
+        labels = splits[name].labels.astype(type(label))
         labels[4] = label
-        splits[name] = splits[name]._replace(labels_N=labels)
+        splits[name] = splits[name]._replace(labels=labels)
 
     return edit
 
 
 WRONG = {
-    "a feature is nan": (planted((1, 3), np.nan, "test"), "^test, trial 1, example 3: the feature is not finite"),
+    "a feature is nan": (planted((1, 3), np.nan, "test"), "^test, trial 1, example 3: feature nan is not finite"),
     "a feature is too long": (planted((0, 2), 1e30, "train"), "^train, trial 0, example 2: .* no float32"),
-    "a kernel is inf": (planted((1, 0, 0), np.inf), "^trial 1: its kernel is not finite"),
-    "a bias is nan": (planted((1, 0), np.nan), "^trial 1: its bias is not finite"),
+    "a kernel is inf": (planted((1, 0, 0), np.inf), "^trial 1, class 0: kernel inf is not finite"),
+    "a bias is nan": (planted((1, 0), np.nan), "^trial 1, class 0: bias nan is not finite"),
     "a label beyond the classes": (relabelled("test", CLASSES), f"^test, example 4: label must be .* got {CLASSES}"),
     "a label below them": (relabelled("validation", -1), "^validation, example 4: label must be a class .* got -1"),
     "a train label beyond": (relabelled("train", 99), "^train, example 4: label must be a class .* got 99"),
@@ -106,10 +106,10 @@ def test_what_cannot_be_measured_is_named(case):
 @pytest.mark.parametrize(
     ("kernel", "bias", "message"),
     [
-        ((WIDTH, CLASSES), (2, CLASSES), r"^kernels must be \[2, .*, K\] .* stack one \[D, K\] a trial"),
-        ((2, CLASSES, WIDTH), (2, CLASSES), "^kernels must be"),
-        ((2, WIDTH, CLASSES), (1, CLASSES), "^biases must be"),
-        ((2, WIDTH, CLASSES), (2, CLASSES - 1), "^biases must be"),
+        ((WIDTH, CLASSES), (2, CLASSES), r"^kernel must be \[2, .*, K\] .* stack one \[D, K\] a trial"),
+        ((2, CLASSES, WIDTH), (2, CLASSES), "^kernel must be"),
+        ((2, WIDTH, CLASSES), (1, CLASSES), "^bias must be"),
+        ((2, WIDTH, CLASSES), (2, CLASSES - 1), "^bias must be"),
     ],
 )
 def test_last_layers_of_another_shape_are_named(kernel, bias, message):
@@ -119,7 +119,7 @@ def test_last_layers_of_another_shape_are_named(kernel, bias, message):
         probe.measure(splits, np.ones(kernel), np.ones(bias))
     with pytest.raises(ValueError, match=message):
         displacement.measure_displacement(features, features, labels, np.ones(kernel), np.ones(bias), features)
-    with pytest.raises(ValueError, match=r"^kernels must be|^biases must be"):
+    with pytest.raises(ValueError, match=r"^(kernel|bias) must be"):
         over_training.measure_snapshots(features[:, None], labels, np.ones(kernel), np.ones(bias))
 
 
@@ -138,7 +138,7 @@ def test_displacements_that_cannot_be_measured_are_named():
 def test_labels_that_are_no_numbers_and_radii_below_zero_are_named():
     splits, kernel, bias, _ = stacks()
     features, labels = splits["train"]
-    with pytest.raises(ValueError, match=r"^labels must be numbers \[N\]"):
+    with pytest.raises(ValueError, match=r"^labels must be numbers of classes \[N\]"):
         network.measure_network(features[0], kernel[0], bias[0], labels.astype(str))
     with pytest.raises(ValueError, match=r"^radius must be finite and at least 0, got -1"):
         minimal_loss_points(kernel[0], bias[0], -1)

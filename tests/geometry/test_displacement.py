@@ -65,15 +65,6 @@ def test_turning_the_space_changes_nothing():
         np.testing.assert_allclose(value, turned[name], atol=1e-3, err_msg=name)
 
 
-def test_a_path_toward_the_center_falls_in_angle():
-    _, clean, labels, centers = world(6)
-    path_SND = jnp.stack([(1 - t) * clean + t * centers[labels] for t in (0.0, 0.5, 1.0)])
-    norms, angles = displacement.path(path_SND, labels, centers)
-    assert angles[0] > angles[1] > angles[2]
-    np.testing.assert_allclose(angles[2], 0, atol=1e-3)
-    np.testing.assert_allclose(norms[0], jnp.linalg.norm(clean, axis=1).mean(), rtol=1e-5)
-
-
 def test_the_probe_gives_the_means_of_every_trial():
     worlds = [world(seed) for seed in (7, 8)]
     clean = np.stack([w[1] for w in worlds])

@@ -39,8 +39,10 @@ def about():
     residuals = ([1e-6, 3e-6], [2e-5, 1e-5], [4e-4, 5e-4])
     parts = [Descent(points, jnp.array(left), jnp.int32(1)) for points, left in zip((free, half, soft), residuals)]
     vectors = cosines.ClassVectors(free, free, free, soft, 0 * axis, half)
-    given = Head(jnp.eye(2), jnp.zeros(2)), jnp.float32(2), centers.Three(*parts), vectors
-    return jax.jit(trial._about_centers)(*given)
+    known = trial.SolvedTrial(
+        axis[None], axis, axis, Head(jnp.eye(2), jnp.zeros(2)), 0, jnp.float32(2), centers.TrialCenters(*parts), vectors
+    )
+    return jax.jit(trial._centers)(known)
 
 
 def test_a_residual_is_the_largest_of_its_own_centers(about):

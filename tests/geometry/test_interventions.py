@@ -37,7 +37,7 @@ def pair():
     splits = {}
     for name, labels in LABELS.items():
         h = (kernel[0].T[labels] + 1.5 * rng.normal(size=(len(labels), WIDTH))).astype(np.float32)
-        splits[name] = probe.Split(np.stack([h, h / 2]), labels)
+        splits[name] = probe.Features(np.stack([h, h / 2]), labels)
     return probe.measure(splits, np.repeat(kernel, 2, 0), np.repeat(bias, 2, 0), baselines=[None, 0])
 
 

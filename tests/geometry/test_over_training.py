@@ -26,8 +26,8 @@ def found(snapshots):
 
 def test_a_snapshot_has_the_numbers_of_the_probe(snapshots, found):
     features, labels, kernel, bias = snapshots
-    others = {name: probe.Split(np.ones((TRIALS, len(y), WIDTH)), y) for name, y in LABELS.items()}
-    last = probe.measure(others | {"train": probe.Split(features[:, -1], labels)}, kernel[:, -1], bias[:, -1])
+    others = {name: probe.Features(np.ones((TRIALS, len(y), WIDTH)), y) for name, y in LABELS.items()}
+    last = probe.measure(others | {"train": probe.Features(features[:, -1], labels)}, kernel[:, -1], bias[:, -1])
     for t, one in enumerate(last):
         rows = {row.metric: row.value for row in one.rows if row.split == "train"}
         for name in set(found) - {"accuracy", "center", "center_residual"}:
@@ -61,7 +61,7 @@ def test_spaces_for_maps_come_back_as_they_were(snapshots, found):
 
 def test_wrong_shapes_are_named(snapshots):
     features, labels, kernel, bias = snapshots
-    with pytest.raises(ValueError, match=r"labels must be numbers \[N\]"):
+    with pytest.raises(ValueError, match=r"labels must be numbers of classes \[N\]"):
         over_training.measure_snapshots(features, labels[:-1], kernel, bias)
     with pytest.raises(ValueError, match="without class 3"):
         over_training.measure_snapshots(features, np.where(labels == 3, 0, labels), kernel, bias)

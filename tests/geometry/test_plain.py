@@ -19,7 +19,7 @@ def splits():
     rng = np.random.default_rng(30)
     corners = rng.normal(size=(2, CLASSES, WIDTH))
     return {
-        name: geometry.Split((corners[:, y] + 0.3 + 0.7 * rng.normal(size=(2, len(y), WIDTH))).astype(np.float32), y)
+        name: geometry.Features((corners[:, y] + 0.3 + 0.7 * rng.normal(size=(2, len(y), WIDTH))).astype(np.float32), y)
         for name, y in LABELS.items()
     }
 
@@ -33,7 +33,7 @@ def heads():
 @pytest.fixture(scope="module")
 def networks(splits, heads):
     """What users have: NumPy arrays, some of them float64."""
-    return [(splits["train"].features_TND[t], *heads[t], LABELS_N) for t in range(2)]
+    return [(splits["train"].features[t], *heads[t], LABELS_N) for t in range(2)]
 
 
 @pytest.fixture(scope="module")
@@ -142,10 +142,10 @@ WRONG = {
     r"features must be \[N, D\].*got \(0, 12\)": (0, lambda h: h[:0]),
     r"example 7: feature nan is not finite \(1 in all\): did": (0, lambda h: with_one(h, (7, 2), np.nan)),
     r"example 5: feature 1[.0-9]*e\+30 is too large, its square": (0, lambda h: with_one(h, (5, 0), 1e30)),
-    r"kernel must be \[D, K\] = \(12, K\).*got \(4, 12\): is it transposed": (1, np.transpose),
+    r"kernel must be \[12, K\] with .*got \(4, 12\): is it transposed": (1, np.transpose),
     r"class 3: kernel inf is not finite": (1, lambda w: with_one(w, (0, 3), np.inf)),
-    r"bias must be \[K\] = \(4,\), got \(\): give zeros": (2, lambda b: 0.0),
-    r"labels must be numbers \[N\] = \(80,\), got float64 \(80, 4\): give each example its class": (
+    r"bias must be \(4,\), got \(\): give zeros": (2, lambda b: 0.0),
+    r"labels must be numbers of classes \[N\] = \(80,\), got float64 \(80, 4\): give each example its class": (
         3,
         lambda y: np.eye(CLASSES)[y],
     ),

@@ -22,7 +22,7 @@ def study():
     bias[2] = 0
     rows = np.swapaxes(kernel, 1, 2)
     splits = {
-        name: probe.Split((rows[:, y] + 0.8 * rng.normal(size=(TRIALS, len(y), WIDTH))).astype(np.float32), y)
+        name: probe.Features((rows[:, y] + 0.8 * rng.normal(size=(TRIALS, len(y), WIDTH))).astype(np.float32), y)
         for name, y in LABELS.items()
     }
     return splits, kernel, bias
@@ -50,7 +50,7 @@ def test_rows_are_unique_finite_and_named_as_promised(measured):
 def test_rows_can_be_computed_again_from_the_arrays(study, measured):
     splits, _, _ = study
     for t, one in enumerate(measured):
-        norms = np.linalg.norm(splits["test"].features_TND[t], axis=1)
+        norms = np.linalg.norm(splits["test"].features[t], axis=1)
         np.testing.assert_allclose(one.arrays["test/norm"], norms, rtol=1e-5)
         np.testing.assert_allclose(value(one, "test", "feature_norm"), norms.mean(), rtol=1e-5)
         assert one.arrays["class/nonnegative_center"].min() >= 0
@@ -61,8 +61,8 @@ def test_rows_can_be_computed_again_from_the_arrays(study, measured):
 def test_correctness_is_that_of_the_logits(study, measured):
     splits, kernel, bias = study
     for t, one in enumerate(measured):
-        logits = splits["test"].features_TND[t] @ kernel[t] + bias[t]
-        np.testing.assert_array_equal(one.arrays["test/correct"], logits.argmax(1) == splits["test"].labels_N)
+        logits = splits["test"].features[t] @ kernel[t] + bias[t]
+        np.testing.assert_array_equal(one.arrays["test/correct"], logits.argmax(1) == splits["test"].labels)
         signed = np.sign(one.arrays["test/label_margin"])
         np.testing.assert_array_equal(signed > 0, one.arrays["test/correct"])
 
@@ -70,7 +70,7 @@ def test_correctness_is_that_of_the_logits(study, measured):
 def test_centers_sit_at_the_mean_norm_of_train_and_are_exact(study, measured):
     splits, _, _ = study
     for t, one in enumerate(measured):
-        radius = np.linalg.norm(splits["train"].features_TND[t], axis=1).mean()
+        radius = np.linalg.norm(splits["train"].features[t], axis=1).mean()
         np.testing.assert_allclose(value(one, "train", "center_radius"), radius, rtol=1e-5)
         assert value(one, "train", "center_residual") < 1e-5
 
@@ -83,7 +83,7 @@ def test_a_head_without_bias_is_named_a_cone_by_construction(measured):
 def test_a_trial_does_not_see_the_others(study, measured):
     splits, kernel, bias = study
     same = [1, 1, 1]
-    alike = {name: probe.Split(split.features_TND[same], split.labels_N) for name, split in splits.items()}
+    alike = {name: probe.Features(split.features[same], split.labels) for name, split in splits.items()}
     for one in probe.measure(alike, kernel[same], bias[same]):
         assert one.rows == measured[1].rows
 
@@ -103,7 +103,7 @@ def test_chunks_change_nothing(study, measured, monkeypatch):
 def test_turning_every_space_changes_no_number(study, measured):
     splits, kernel, bias = study
     turn = np.linalg.qr(np.random.default_rng(2).normal(size=(WIDTH, WIDTH)))[0].astype(np.float32)
-    turned = {name: probe.Split(split.features_TND @ turn, split.labels_N) for name, split in splits.items()}
+    turned = {name: probe.Features(split.features @ turn, split.labels) for name, split in splits.items()}
     kernel = np.einsum("de,tdk->tek", turn, kernel)
     skipped = {"center_nonnegative_agreement", "nonnegative_center_cosine", "nonnegative_center_cosine_centred"}
     for one, other in zip(probe.measure(turned, kernel, bias), measured):
@@ -118,19 +118,19 @@ def test_errors_name_the_cure(study):
     splits, kernel, bias = study
     with pytest.raises(ValueError, match="train split"):
         probe.measure({"test": splits["test"]}, kernel, bias)
-    lacking = splits["train"]._replace(labels_N=np.where(LABELS["train"] == 1, 2, LABELS["train"]))
+    lacking = splits["train"]._replace(labels=np.where(LABELS["train"] == 1, 2, LABELS["train"]))
     with pytest.raises(ValueError, match=r"got 80 train examples without class 1$"):
         probe.measure(splits | {"train": lacking}, kernel, bias)
-    with pytest.raises(ValueError, match=r"^kernels must be \[3, 12, K\]"):
+    with pytest.raises(ValueError, match=r"^kernel must be \[3, 12, K\]"):
         probe.measure(splits, kernel[:, :5], bias)
 
 
 def test_the_regime_equals_float64(study):
     splits, kernel, bias = study
     found = probe.measure(splits, kernel, bias, smoothing_T=[0, 0.2, 0.2], floor_known_T=[True, True, False])
-    labels = splits["train"].labels_N
+    labels = splits["train"].labels
     for t, (one, epsilon) in enumerate(zip(found, (0, 0.2, np.nan))):
-        logits = splits["train"].features_TND[t].astype(float) @ kernel[t] + bias[t]
+        logits = splits["train"].features[t].astype(float) @ kernel[t] + bias[t]
         log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
         target = (1 - epsilon) * np.eye(CLASSES)[labels] + epsilon / CLASSES
         rows = {row.metric: row.value for row in one.rows if row.split == "train"}
@@ -144,9 +144,7 @@ def test_the_regime_equals_float64(study):
 
 def test_a_trial_whose_features_are_all_zero_has_no_directions(study):
     splits, kernel, bias = study
-    dead = {
-        n: s._replace(features_TND=s.features_TND * np.float32([1, 0, 1])[:, None, None]) for n, s in splits.items()
-    }
+    dead = {n: s._replace(features=s.features * np.float32([1, 0, 1])[:, None, None]) for n, s in splits.items()}
     alive, zero, _ = probe.measure(dead, kernel, bias)
     assert value(zero, "test", "feature_norm") == 0
     assert not math.isnan(value(zero, "train", "train_nll"))
@@ -159,7 +157,7 @@ def test_a_trial_whose_features_are_all_zero_has_no_directions(study):
 def test_a_split_whose_features_are_all_zero_has_no_directions(study):
     splits, kernel, bias = study
     test = splits["test"]
-    zero = splits | {"test": test._replace(features_TND=test.features_TND * np.float32([1, 0, 1])[:, None, None])}
+    zero = splits | {"test": test._replace(features=test.features * np.float32([1, 0, 1])[:, None, None])}
     alive, dead, _ = probe.measure(zero, kernel, bias, baselines=[None, 0, 0])
     assert value(dead, "test", "feature_norm") == 0
     for metric in ("center_cosine", "cone_fraction", "angular_margin", "turn_ece", "norm_swap_ece_share"):

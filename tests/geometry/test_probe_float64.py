@@ -24,7 +24,7 @@ def study():
     for name, y in LABELS.items():
         h = length * (rows[:, y] + 0.5 + noise * rng.normal(size=(2, len(y), WIDTH)))
         h[:, SHORT] *= 0.01
-        splits[name] = probe.Split(h.astype(np.float32), y)
+        splits[name] = probe.Features(h.astype(np.float32), y)
     return splits, kernel.astype(np.float32), bias.astype(np.float32)
 
 
@@ -38,7 +38,7 @@ def trials(study, measured):
     """Features, kernel, bias in float64, and the centers found (another file compares those with scipy)."""
     splits, kernel, bias = study
     centers = [one.arrays["class/center"] for one in measured]
-    parts = zip(splits["test"].features_TND, kernel, bias, centers)
+    parts = zip(splits["test"].features, kernel, bias, centers)
     return [tuple(np.asarray(a, float) for a in trial) for trial in parts]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from jaxreg.calibration.bins import ERRORS
 from jaxreg.report.tables.columns import Column, Doubt, SettingTable
 
 NOTE = (
@@ -14,13 +15,6 @@ NOTE = (
     "at an end of its bracket [0.01, 100]); vector, isotonic: ECE after vector scaling, after isotonic regression (all "
     "fitted on validation); gap: confidence - accuracy"
 )
-ERRORS = {  # the other errors, which have a table of their own, and their titles
-    "ece_adaptive": "adaptive",
-    "ece_classwise": "classwise",
-    "ece_debiased": "debiased",
-    "smece": "smECE",
-    "mce": "MCE",
-}
 ERRORS_NOTE = (
     "In %, mean over seeds: ECE over bins of equal mass, mean over classes, debiased L2, smooth ECE, the worst bin, "
     "each with its 95 % interval over examples, as for ECE; floor: the 95 % range of the same error of a perfectly "
@@ -59,9 +53,9 @@ def of_ece(frame: pd.DataFrame, split: str) -> list[Column]:
 def of_others(frame: pd.DataFrame, split: str) -> list[Column]:
     """Returns the columns of the table of the other calibration errors, each beside its floor."""
     every = []
-    for metric, title in ERRORS.items():
-        for suffix, after in (("", ""), ("_ts", " T")):
-            every.append(Column(metric + suffix, title + after, 2, 100, wide=True, form="{mean} [{low}, {high}]"))
+    for metric, error in ERRORS.items():
+        for suffix, after in (("", ""), ("_ts", " T")) if metric != "ece" else ():  # which has the first table
+            every.append(Column(metric + suffix, error.title + after, 2, 100, wide=True, form="{mean} [{low}, {high}]"))
             every.append(Column(f"{metric}_floor{suffix}", "floor" + after, 2, 100, wide=True, form="{low}–{high}"))
     return every
 
