@@ -41,14 +41,14 @@ def equal_width(values: Array, bins: int = BINS) -> Array:
 
     A value exactly 1 is in the last bin, by the same rule as every other upper edge; there is no bin beyond it.
     """
-    edges = edges_of(bins)
-    values = values[..., None]
-    return ((values > edges[:-1]) & (values <= edges[1:])).astype(jnp.float32)
+    edges, values = np.expand_dims(edges_of(bins), tuple(range(values.ndim))), values[..., None]
+    return ((values > edges[..., :-1]) & (values <= edges[..., 1:])).astype(jnp.float32)
 
 
 def place(values: Array, bins: int = BINS) -> Array:
     """Returns the bin of each value, int32 of the same shape: where `equal_width` has its 1."""
-    return jnp.sum(values[..., None] > edges_of(bins)[1:-1], -1, dtype=jnp.int32)
+    edges = np.expand_dims(edges_of(bins)[1:-1], tuple(range(values.ndim)))
+    return jnp.sum(values[..., None] > edges, -1, dtype=jnp.int32)
 
 
 def edges_of(bins: int) -> np.ndarray:
@@ -78,9 +78,9 @@ def equal_mass(ranking: Ranking, count: Array, bins: int = BINS) -> Array:
     Sort and split: the first `count % bins` bins hold one example more. A group of ties that crosses an edge is shared
     in proportion, so that ties collapse no bin and the order of the examples changes nothing.
     """
-    edges = _mass_edges(count.astype(jnp.int32), bins)
+    edges = _mass_edges(count.astype(jnp.int32), bins)[None]
     low_N1, high_N1 = ranking.low[:, None], ranking.high[:, None]
-    inside_NM = jnp.minimum(high_N1, edges[1:]) - jnp.maximum(low_N1, edges[:-1])
+    inside_NM = jnp.minimum(high_N1, edges[:, 1:]) - jnp.maximum(low_N1, edges[:, :-1])
     return jnp.maximum(inside_NM, 0) / jnp.maximum(high_N1 - low_N1, 1)
 
 

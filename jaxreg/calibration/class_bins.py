@@ -86,9 +86,9 @@ def _words(inside_NK: Array) -> Array:
 
 def _taken(words_NW: Array) -> tuple[Array, Array, Array]:
     """Takes the first class out of every set: the sets, the classes (0 of an empty set), and 1 where there was one."""
-    word_W = jnp.arange(words_NW.shape[-1], dtype=jnp.int32)
-    first_N = jnp.min(jnp.where(words_NW > 0, word_W, len(word_W)), -1)
-    here_NW = word_W == first_N[:, None]
+    word_1W = jnp.arange(words_NW.shape[-1], dtype=jnp.int32)[None]
+    first_N = jnp.min(jnp.where(words_NW > 0, word_1W, word_1W.size), -1)
+    here_NW = word_1W == first_N[:, None]
     lowest_N = jnp.sum(jnp.where(here_NW, words_NW & -words_NW, 0), -1, dtype=jnp.int32)
     class_N = first_N * BITS + jax.lax.population_count(lowest_N - 1)
     found_N = lowest_N > 0

@@ -58,7 +58,7 @@ def draw_classes(uniform_BR: Array, p_BK: Array, mask_B: Array, bins: int) -> Ar
 
 def classwise(drawn_RKM: Array, by_class: Bins, count: Array) -> Array:
     """Returns the classwise ECE [R] of draws of `draw_classes`; `by_class` [K, M] and count are those of the data."""
-    return jnp.sum(jnp.abs(drawn_RKM - by_class.confidence), (-2, -1)) / (drawn_RKM.shape[1] * count)
+    return jnp.sum(jnp.abs(drawn_RKM - by_class.confidence[None]), (-2, -1)) / (drawn_RKM.shape[1] * count)
 
 
 def of_bins(drawn_R2M: Arrays, data: Sums) -> dict[str, Any]:

@@ -79,10 +79,10 @@ def of_shifted(z_NK: Array, labels_N: Array, scale: Array | float = 1.0) -> tupl
 
     The class is predicted from z itself: multiplied by a small scale, nearly equal logits may round to the same.
     """
-    exp_NK, class_K = jnp.exp(scale * z_NK), jnp.arange(z_NK.shape[-1], dtype=jnp.int32)
+    exp_NK, class_1K = jnp.exp(scale * z_NK), jnp.arange(z_NK.shape[-1], dtype=jnp.int32)[None]
     sum_N, z_label_N = jnp.sum(exp_NK, -1), jnp.take_along_axis(z_NK, labels_N[:, None], -1)[:, 0]
     prediction_N = _first(z_NK >= 0)
-    wrong_NK = jnp.where(class_K == labels_N[:, None], 0.0, exp_NK)
+    wrong_NK = jnp.where(class_1K == labels_N[:, None], 0.0, exp_NK)
     p_others_N = jnp.sum(wrong_NK, -1) / sum_N  # 1 - p of the label, without cancellation
     brier_N = jnp.sum(wrong_NK**2, -1) / sum_N**2 + p_others_N**2
     correct_N = (prediction_N == labels_N).astype(jnp.float32)

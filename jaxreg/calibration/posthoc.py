@@ -41,7 +41,7 @@ class Climb(NamedTuple):
 def scaled(parameters: Array, logits_NK: Array) -> Array:
     """Returns a * z + b in float32; `parameters` [2K] are the K scales a, then the K biases b."""
     scale_K, bias_K = jnp.split(parameters, 2)
-    return logits_NK.astype(jnp.float32) * scale_K + bias_K
+    return logits_NK.astype(jnp.float32) * scale_K[None] + bias_K[None]
 
 
 def curve(parameters: Array, logits_NK: Array, labels_N: Array, mask_N: Array) -> Curve:

@@ -61,7 +61,7 @@ def influence(correct_N: Array, mask_N: Array, ranking: Ranking, risk: Array, ar
     own = beside_N * count - area * (right_N * count / right + wrong_N * count / wrong - 1)
     auroc_N = jnp.where(right * wrong > 0, own, 0.0)
     moved_N = _moved(wrong_N, wrongs, ranking, count) * mask_N
-    return jnp.stack([moved_N + risk - jnp.sum(moved_N) / count, auroc_N]) * mask_N
+    return jnp.stack([moved_N + risk - jnp.sum(moved_N) / count, auroc_N]) * mask_N[None]
 
 
 def _moved(wrong_N: Array, wrongs: Array, ranking: Ranking, count: Array) -> Array:

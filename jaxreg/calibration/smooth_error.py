@@ -69,7 +69,7 @@ def smece(confidence_N: Array, correct_N: Array, mask_N: Array) -> Array:
 
 def waves(residual_BR: Array, confidence_B: Array) -> Array:
     """Returns the first cosine coefficients [R, W] of each column of residuals at their confidences; batches add."""
-    cosine_BW = jnp.cos(np.pi * confidence_B[:, None] * jnp.arange(WAVES, dtype=jnp.float32))
+    cosine_BW = jnp.cos(np.pi * confidence_B[:, None] * jnp.arange(WAVES, dtype=jnp.float32)[None])
     return jnp.matmul(residual_BR.T, cosine_BW, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -81,8 +81,9 @@ def error_of_waves(wave_RW: Array, count: Array, sigma: Array) -> Array:
     order = np.arange(WAVES, dtype=np.float32)
     twice = np.where(order > 0, 2.0, 1.0).astype(np.float32)
     basis_WP = np.cos(np.pi * order[:, None] * np.linspace(0, 1, POINTS, dtype=np.float32))
-    decay = jnp.exp(-((np.pi * sigma[..., None] * order) ** 2) / 2) * twice
-    density_RP = jnp.matmul(wave_RW * decay, basis_WP, precision=jax.lax.Precision.HIGHEST)
+    sigma_R1 = jnp.reshape(sigma, (-1, 1))
+    decay_RW = jnp.exp(-((np.pi * sigma_R1 * order[None]) ** 2) / 2) * twice[None]
+    density_RP = jnp.matmul(wave_RW * decay_RW, basis_WP, precision=jax.lax.Precision.HIGHEST)
     return jax.vmap(integral)(jnp.abs(density_RP)) / count
 
 

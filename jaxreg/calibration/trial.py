@@ -87,13 +87,13 @@ def measure_scaled(
         z_BK = shifted(logits_BK)
         each, p_VBK = jax.vmap(lambda scale: metrics.of_shifted(z_BK, labels_B, scale))(scales_V)
         groups_B = uncertainty.groups(key_ids_B, groups)
-        of_V = jnp.arange(variants, dtype=jnp.int32)[:, None] * groups + groups_B
+        of_V = jnp.arange(variants, dtype=jnp.int32)[:, None] * groups + groups_B[None]
         labels_N, mask_N = jnp.tile(labels_B, variants), jnp.tile(mask_B, variants)
         by_class = class_bins.add(by_class, p_VBK.reshape(-1, classes), labels_N, mask_N, of_V.ravel())
         if key is not None:
             uniform_BR = uncertainty.uniforms(key, key_ids_B, floors.LABELLED)
             drawn_VRKM += jax.vmap(lambda p_BK: floors.draw_classes(uniform_BR, p_BK, mask_B, bins))(p_VBK)
-        columns_V4B = jnp.stack([each.correct, each.confidence, each.nll, each.brier], 1) * mask_B
+        columns_V4B = jnp.stack([each.correct, each.confidence, each.nll, each.brier], 1) * mask_B[None, None]
         return (by_class, counts_G.at[groups_B].add(mask_B), drawn_VRKM), columns_V4B
 
     zero, drawn = passes.zero_of(logits), (variants, 0 if key is None else floors.LABELLED, classes, bins)
@@ -193,7 +193,7 @@ def measure_split(
 ) -> ColumnResults:
     """The results of all variants on one split, which share their draws."""
     count = jnp.sum(mask_N)
-    columns_V4N = columns_V4N * mask_N  # maps of the confidence give padding a value too
+    columns_V4N = columns_V4N * mask_N[None, None]  # maps of the confidence give padding a value too
     ranked, sigma_V, columns_V8N = jax.lax.map(lambda columns_4N: rank_columns(columns_4N, mask_N), columns_V4N)
 
     def doubt(_: Array, columns_BV8: Array, mask_B: Array, key_ids_B: Array) -> Tree:

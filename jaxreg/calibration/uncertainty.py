@@ -33,7 +33,7 @@ def poisson_weights(uniform_BR: Array) -> Array:
 
     References: Chamandy et al., 2012, Estimating uncertainty for massive data streams (the Poisson bootstrap).
     """
-    return jnp.sum(uniform_BR[..., None] >= POISSON_CDF, -1).astype(jnp.float32)
+    return jnp.sum(uniform_BR[..., None] >= POISSON_CDF[None, None], -1).astype(jnp.float32)
 
 
 def resample(weight_BR: Array, columns_B7: Array, width_BM: Array, mass_BM: Array) -> Array:

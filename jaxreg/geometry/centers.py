@@ -136,7 +136,7 @@ def _solve(
     problems = newton.Problem(without_PK, targets_PK.astype(jnp.float32), jnp.full(len(targets_PK), nonnegative))
 
     def gradient(points_PD: Array) -> Array:
-        logits_PK = jnp.where(without_PK, -jnp.inf, scale * (points_PD @ matrix) + bias_K)
+        logits_PK = jnp.where(without_PK, -jnp.inf, scale * (points_PD @ matrix) + bias_K[None])
         return (jax.nn.softmax(logits_PK) - targets_PK) @ matrix.T
 
     start_PD = project(
@@ -161,10 +161,10 @@ def _unbounded(targets_PK: Array, matrix: Array, bias_K: Array) -> Array:
     """The points [P, D] whose logits are the logarithms of soft targets, up to a constant a point: with as many
     dimensions as classes but one the loss is least there, if the ball reaches so far, and else they are a start.
     """
-    logits_PK = jnp.log(jnp.maximum(targets_PK, LEAST)) - bias_K
+    logits_PK = jnp.log(jnp.maximum(targets_PK, LEAST)) - bias_K[None]
     left, size, right = jnp.linalg.svd(matrix, full_matrices=False)
     inverse = jnp.where(size > 1e-5, 1 / jnp.maximum(size, 1e-5), 0)  # rows lie a distance of 1 apart, or are equal
-    return (logits_PK - logits_PK.mean(1, keepdims=True)) @ right.T * inverse @ left.T
+    return (logits_PK - logits_PK.mean(1, keepdims=True)) @ right.T * inverse[None] @ left.T
 
 
 def _reduce(kernel_DK: Array, nonnegative: bool) -> tuple[Array | None, Array]:
@@ -178,5 +178,5 @@ def _reduce(kernel_DK: Array, nonnegative: bool) -> tuple[Array | None, Array]:
 def _spread(matrix: Array) -> Array:
     """The largest distance between two class rows, never zero."""
     square_K = jnp.sum(matrix**2, 0)
-    largest = jnp.max(square_K[:, None] + square_K - 2 * matrix.T @ matrix)
+    largest = jnp.max(square_K[:, None] + square_K[None] - 2 * matrix.T @ matrix)
     return jnp.sqrt(jnp.where(largest > 0, largest, 1))

@@ -42,7 +42,7 @@ def collapse(features_ND: Rows, labels_N: Array, kernel_DK: Array, predictions_N
     with jax.default_matmul_precision("highest"):
         means_KD = jnp.asarray(means_KD)
         middle_D = means_KD.mean(0)
-        spread_KD = means_KD - middle_D
+        spread_KD = means_KD - middle_D[None]
         square_K = jnp.sum(spread_KD**2, 1)
         within_DD, missed, share_K = _around(features_ND, labels_N, predictions_N, means_KD)
         axes_RD, inverse_R = whitening(spread_KD)
@@ -68,13 +68,13 @@ def collapse(features_ND: Rows, labels_N: Array, kernel_DK: Array, predictions_N
 def _around(features_ND: Rows, labels_N: Array, predictions_N: Array, means_KD: Array) -> tuple[Array, ...]:
     """S_W [D, D], the share of predictions that are not the nearest class mean, and the share of each class [K]."""
     middle_D = means_KD.mean(0)
-    spread_KD = means_KD - middle_D
+    spread_KD = means_KD - middle_D[None]
     square_K = jnp.sum(spread_KD**2, 1)
 
     def sums(counts_B: Array, features_BD: Array, labels_B: Array, predictions_B: Array) -> tuple[Array, ...]:
         within_BD = features_BD - means_KD[labels_B]
-        nearest_B = jnp.argmin(square_K - 2 * (features_BD - middle_D) @ spread_KD.T, 1)  # of |h - mean|^2
-        onehot_BK = jnp.where(labels_B[:, None] == jnp.arange(len(means_KD)), counts_B[:, None], 0)
+        nearest_B = jnp.argmin(square_K[None] - 2 * (features_BD - middle_D[None]) @ spread_KD.T, 1)  # of |h - mean|^2
+        onehot_BK = jnp.where(labels_B[:, None] == jnp.arange(len(means_KD))[None], counts_B[:, None], 0)
         scatter_DD = (within_BD * counts_B[:, None]).T @ within_BD
         return scatter_DD, jnp.sum(counts_B * (predictions_B != nearest_B)), onehot_BK.sum(0)
 
@@ -103,7 +103,7 @@ def effective_rank(covariance_DD: Array) -> Array:
 
 def _covariance(means_KD: Array, share_K: Array) -> Array:
     """Of the class means, each counted as often as it has examples: with S_W it adds up to that of the features."""
-    apart_KD = means_KD - share_K @ means_KD
+    apart_KD = means_KD - (share_K @ means_KD)[None]
     return (apart_KD * share_K[:, None]).T @ apart_KD
 
 

@@ -26,15 +26,16 @@ def cone(features_ND: Array, kernel_DK: Array, bias_K: Array) -> Cone:
     c has the largest a (among equals the largest b) and begins at t* = max_j (b_j - b_c) / (a_c - a_j), or at 0.
     Without bias t* = 0: every region is a cone by construction. A zero feature has t* = 0 too; what is not finite, nan.
     """
+    bias_1K = bias_K[None]
     with jax.default_matmul_precision("highest"):
         slopes_NK = features_ND @ kernel_DK
     steepest_N1 = slopes_NK.max(1, keepdims=True)
     # By comparison: a compiler may fuse a product into the difference, which is then not 0 at the largest.
     fall_NK = jnp.where(slopes_NK >= steepest_N1, 0, steepest_N1 - slopes_NK)
-    last_NK = jnp.where(fall_NK <= 0, bias_K, -jnp.inf)
+    last_NK = jnp.where(fall_NK <= 0, bias_1K, -jnp.inf)
     winner_N = jnp.argmax(last_NK, 1)
     # By the maximum, not by the winner's index: a compiler leaves out an arg max whose result is unused.
-    lead_NK = bias_K - last_NK.max(1, keepdims=True)
+    lead_NK = bias_1K - last_NK.max(1, keepdims=True)
     start_NK = jnp.where((lead_NK > 0) & (fall_NK > 0), lead_NK / jnp.where(fall_NK > 0, fall_NK, 1), 0)
     known_N = jnp.isfinite(slopes_NK.max(1)) & jnp.isfinite(slopes_NK.min(1)) & jnp.isfinite(bias_K).all()
     breakpoint_N = jnp.where(known_N, start_NK.max(1), jnp.nan)  # comparisons with what is not finite are all false

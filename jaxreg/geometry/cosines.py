@@ -44,14 +44,14 @@ def label_cosines(features_ND: Array, labels_N: Array, vectors: ClassVectors) ->
 
     Centred: the features lose the mean feature of the training split, the class vectors their mean over classes.
     """
-    shifted_ND = features_ND - vectors.mean_D
+    shifted_ND = features_ND - vectors.mean_D[None]
     lengths_N, shifted_N = (jnp.linalg.norm(a, axis=1) for a in (features_ND, shifted_ND))
     found = {}
     for name in CANDIDATES:
         table_KD = getattr(vectors, name)
         if table_KD is None:
             continue
-        centred_KD = table_KD - table_KD.mean(0)
+        centred_KD = table_KD - table_KD.mean(0)[None]
         found[f"{name}_cosine"] = _label_cosine(features_ND, lengths_N, table_KD, labels_N)
         found[f"{name}_cosine_centred"] = _label_cosine(shifted_ND, shifted_N, centred_KD, labels_N)
     return found
@@ -70,7 +70,7 @@ def agreement(vectors: ClassVectors) -> dict[str, Array]:
     for one, other in (("center", "weight"), ("center", "mean"), ("weight", "mean")):
         a, b = getattr(vectors, one), getattr(vectors, other)
         found[f"{one}_{other}_agreement"] = cosine(a, b).mean()
-        found[f"{one}_{other}_agreement_centred"] = cosine(a - a.mean(0), b - b.mean(0)).mean()
+        found[f"{one}_{other}_agreement_centred"] = cosine(*(table - table.mean(0)[None] for table in (a, b))).mean()
     return found
 
 

@@ -91,7 +91,7 @@ def _measure_placed(stacks: tuple[Tree, Array], labels_N: Array) -> tuple[dict[s
 
     def of_piece(clean_BD: Array, attacked_BD: Array, labels_B: Array) -> tuple[dict[str, Array], Array, Array]:
         with jax.default_matmul_precision("highest"):
-            right_B = predicted(clean_BD @ head.kernel + head.bias) == labels_B
+            right_B = predicted(head.logits(clean_BD)) == labels_B
             found = displacement(clean_BD, attacked_BD, labels_B, head, centers_KD)
             return found, right_B, jnp.any(clean_BD != attacked_BD, -1)
 
@@ -109,8 +109,8 @@ def displacement(
     References: Park, Kim, Lee, arXiv:2410.03999: "toward the origin" is a radial cosine near 1.
     """
     moved_ND = attacked_ND - clean_ND
-    logits_NK = attacked_ND @ head.kernel + head.bias
-    itself_NK = labels_N[:, None] == jnp.arange(logits_NK.shape[1])
+    logits_NK = head.logits(attacked_ND)
+    itself_NK = labels_N[:, None] == jnp.arange(logits_NK.shape[1])[None]
     rivals_N = jnp.argmax(jnp.where(itself_NK, -jnp.inf, logits_NK), 1)
     frame = _frame(-clean_ND, centers_KD[labels_N], centers_KD[rivals_N])
     parts = {name: jnp.sum(moved_ND * axis, 1) for name, axis in zip(("radial", "label", "rival"), frame)}

@@ -48,7 +48,7 @@ def intervene(features_ND: Rows, labels_N: Array, head: Head, centers_KD: Array,
 
         def one(changed_BD: Array) -> tuple[scaling.Sums, Array]:
             margins_B = margins.angular_margin(changed_BD, *head, labels_B, apart_KK)
-            logits_BK = changed_BD @ head.kernel + head.bias
+            logits_BK = head.logits(changed_BD)
             return scaling.sums_of(counts_B, logits_BK, labels_B), jnp.sum(counts_B * margins_B)
 
         return jax.lax.map(one, jnp.stack([change.scale * features_BD, turned_BD]))

@@ -12,7 +12,7 @@ PARALLEL = 0.99  # of a cosine, from which on its sine has lost digits
 def distances(kernel_DK: Array) -> Array:
     """|w_i - w_j| of each two rows: [K, K]. From the differences themselves, so that near-equal rows do not cancel."""
     rows_KD = kernel_DK.T
-    return lax.map(lambda row_D: jnp.linalg.norm(rows_KD - row_D, axis=1), rows_KD)
+    return lax.map(lambda row_D: jnp.linalg.norm(rows_KD - row_D[None], axis=1), rows_KD)
 
 
 def rival_angles(features_ND: Array, kernel_DK: Array, bias_K: Array, classes_N: Array) -> Array:
@@ -41,7 +41,7 @@ def angular_margin(
     kernel_DK, bias_K, classes_N = map(jnp.asarray, (kernel_DK, bias_K, classes_N))
     apart_KK = distances(kernel_DK) if distances_KK is None else distances_KK
     level_NK, here_NK, missed_NK = _cosines(features_ND, kernel_DK, bias_K, classes_N, apart_KK)
-    itself_NK = classes_N[:, None] == jnp.arange(kernel_DK.shape[1])
+    itself_NK = classes_N[:, None] == jnp.arange(kernel_DK.shape[1])[None]
     turns_NK = jnp.where(itself_NK, 2.0, _turns(level_NK, here_NK, missed_NK))
     rough_N = _angle(turns_NK.min(1))
 
@@ -66,7 +66,7 @@ def _cosines(
     with jax.default_matmul_precision("highest"):
         products_NK = features_ND @ kernel_DK
     gap_NK = jnp.take_along_axis(products_NK, classes_N[:, None], 1) - products_NK
-    beta_NK = bias_K[classes_N][:, None] - bias_K
+    beta_NK = bias_K[classes_N][:, None] - bias_K[None]
     scale_NK = jnp.linalg.norm(features_ND, axis=1)[:, None] * distances_KK[classes_N]
     inverse_NK = 1 / jnp.where(scale_NK > 0, scale_NK, 1)
     level_NK, here_NK = (jnp.clip(x * inverse_NK, -1, 1) for x in (-beta_NK, gap_NK))

@@ -89,7 +89,7 @@ def _checked(
 def _collapse(features_ND: Array, head: Head, labels_N: Array) -> collapse.Collapse:
     with jax.default_matmul_precision("highest"):
         means_KD = norms.class_means(features_ND, labels_N, len(head.bias))
-        predictions_N = predicted(features_ND @ head.kernel + head.bias)
+        predictions_N = predicted(head.logits(features_ND))
         return collapse.collapse(features_ND, labels_N, head.kernel, predictions_N, means_KD)
 
 

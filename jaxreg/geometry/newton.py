@@ -145,21 +145,23 @@ class _Loss(NamedTuple):
     scale: Array
 
     def logits(self, points: Array) -> Array:
-        return self.scale * (points @ self.matrix_DK) + self.bias_K
+        products = points @ self.matrix_DK
+        return self.scale * products + jnp.broadcast_to(self.bias_K, products.shape)
 
     def weights(self, logits: Array) -> Array:
-        return jax.nn.softmax(jnp.where(self.problem.without, -jnp.inf, logits), -1)
+        without = jnp.broadcast_to(self.problem.without, logits.shape)
+        return jax.nn.softmax(jnp.where(without, -jnp.inf, logits), -1)
 
     def slopes(self, logits: Array) -> Array:
-        return (self.weights(logits) - self.problem.target) @ self.matrix_DK.T
+        return (self.weights(logits) - jnp.broadcast_to(self.problem.target, logits.shape)) @ self.matrix_DK.T
 
     def push(self, point_D: Array, logits_K: Array) -> Array:
         """Newton's step within the ball; entries that the orthant holds at 0 stay there."""
         weights_K, slope_D = self.weights(logits_K), self.slopes(logits_K)
         free_D = ~(self.problem.nonnegative & (point_D < 1e-6) & (slope_D > 0))
         root_K = jnp.sqrt(weights_K)
-        factor_DK = jnp.where(free_D[:, None], self.matrix_DK, 0) * root_K
-        factor_DK = factor_DK - (factor_DK @ root_K)[:, None] * root_K
+        factor_DK = jnp.where(free_D[:, None], self.matrix_DK, 0) * root_K[None]
+        factor_DK = factor_DK - (factor_DK @ root_K)[:, None] * root_K[None]
         hessian_DD = self.scale * factor_DK @ factor_DK.T
         return jnp.where(free_D, _within_ball(hessian_DD, slope_D * free_D, point_D * free_D), -point_D)
 
@@ -173,10 +175,10 @@ def _step(
         loss = _Loss(problem, matrix_DK, state.sharpness * bias_K, state.sharpness * scale)
         logits_K = loss.logits(state.point)
         push_D = loss.push(state.point, logits_K)
-        ends_AD = project(state.point + jnp.asarray(HALVINGS)[:, None] * push_D, nonnegative)
+        ends_AD = project(state.point[None] + jnp.asarray(HALVINGS)[:, None] * push_D[None], nonnegative)
         slopes_AD = loss.slopes(loss.logits(ends_AD))
         # Of a convex function: not uphill at the end of a step means lower there than at its start.
-        lower_A = jnp.sum(slopes_AD * (ends_AD - state.point), 1) <= 0
+        lower_A = jnp.sum(slopes_AD * (ends_AD - state.point[None]), 1) <= 0
         chosen = jnp.argmax(lower_A)
         # The whole step once more, with the change of the logits from the step itself: their own rounding drops out.
         whole_D = loss.slopes(logits_K + loss.scale * (push_D @ matrix_DK))

@@ -61,7 +61,7 @@ def class_means(features_ND: Rows, labels_N: Array, num_classes: int) -> Array:
     """Mean feature of each class: [K, D]. A class without examples gets zeros."""
 
     def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> tuple[Array, Array]:
-        onehot_BK = jnp.where(labels_B[:, None] == jnp.arange(num_classes), counts_B[:, None], 0)
+        onehot_BK = jnp.where(labels_B[:, None] == jnp.arange(num_classes)[None], counts_B[:, None], 0)
         return onehot_BK.T @ features_BD, onehot_BK.sum(0)
 
     with jax.default_matmul_precision("highest"):

@@ -35,7 +35,7 @@ def curve(features_ND: Rows, labels_N: Array, head: Head, scales_S: Array, bias_
         products_BK = features_BD @ head.kernel
 
         def one(pair: tuple[Array, Array]) -> Sums:
-            return sums_of(counts_B, pair[0] * products_BK + pair[1] * head.bias, labels_B)
+            return sums_of(counts_B, pair[0] * products_BK + pair[1] * head.bias[None], labels_B)
 
         return lax.map(one, (scales_S, bias_scales_S))
 
@@ -48,7 +48,7 @@ def _search(features_ND: Rows, labels_N: Array, head: Head) -> temperature.Tempe
     def slope_at(log_s_2: Array) -> temperature.Slope:
         def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> temperature.Slope:
             products_BK = features_BD @ head.kernel
-            scaled_2BK = jnp.stack([products_BK, products_BK + head.bias])
+            scaled_2BK = jnp.stack([products_BK, products_BK + head.bias[None]])
             slopes = jax.vmap(_slope, in_axes=(0, 0, 0, None, None))
             return slopes(log_s_2, scaled_2BK, jnp.stack([head.bias, 0 * head.bias]), labels_B, counts_B)
 
@@ -60,7 +60,7 @@ def _search(features_ND: Rows, labels_N: Array, head: Head) -> temperature.Tempe
 def _slope(log_s: Array, scaled_BK: Array, kept_K: Array, labels_B: Array, counts_B: Array) -> temperature.Slope:
     """The sums of `temperature.slope` for the logits s z + kept."""
     centred_BK = scaled_BK - jnp.take_along_axis(scaled_BK, labels_B[:, None], 1)
-    p_BK = jax.nn.softmax(jnp.exp(log_s) * scaled_BK + kept_K)
+    p_BK = jax.nn.softmax(jnp.exp(log_s) * scaled_BK + kept_K[None])
     mean_B = jnp.sum(p_BK * centred_BK, 1)
     variance_B = jnp.sum(p_BK * (centred_BK - mean_B[:, None]) ** 2, 1)
     each = (mean_B, mean_B**2, variance_B)

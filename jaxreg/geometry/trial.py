@@ -76,7 +76,7 @@ def measure_examples(
 
     def of_piece(features_BD: Array, labels_B: Array) -> dict[str, Array]:
         with jax.default_matmul_precision("highest"):
-            predictions_B = predicted(features_BD @ head.kernel + head.bias)
+            predictions_B = predicted(head.logits(features_BD))
         near = cosines.label_cosines(features_BD, labels_B, vectors)
         cone = cones.cone(features_BD, *head)
         piece = ExamplePiece(features_BD, labels_B, predictions_B, head, vectors, apart_KK, cone, near)
@@ -138,7 +138,7 @@ def _regime(trial: SolvedTrial) -> dict[str, Array]:
     """
 
     def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> tuple[Array, Array, Array]:
-        log_p_BK = jax.nn.log_softmax(features_BD @ trial.head.kernel + trial.head.bias)
+        log_p_BK = jax.nn.log_softmax(trial.head.logits(features_BD))
         nll_B = -jnp.take_along_axis(log_p_BK, labels_B[:, None], 1)[:, 0]
         right_B = predicted(log_p_BK) == labels_B
         return jnp.sum(counts_B * right_B), jnp.sum(counts_B * nll_B), -jnp.sum(counts_B * log_p_BK.mean(1))

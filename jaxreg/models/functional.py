@@ -37,6 +37,10 @@ class Head(NamedTuple):
     kernel: Any
     bias: Any
 
+    def logits(self, features_ND: Any) -> Any:
+        """Those of one network's features: [N, K]."""
+        return features_ND @ self.kernel + self.bias[None]
+
 
 class Model(NamedTuple):
     """A network as pure functions: safe under jit, vmap, lax.map, lax.scan and shard_map."""
@@ -52,7 +56,7 @@ def functional(make: Callable[[nnx.Rngs], Any], mean: Sequence[float], std: Sequ
     hold no variables but Param and BatchStat.
     """
     graph, abstract_params, abstract_stats = _split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
-    mean_C, std_C = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+    mean_C, std_C = (np.asarray(values, np.float32)[None, None, None] for values in (mean, std))
 
     stds = _to_dict(layers.stds_of(abstract_params))
 

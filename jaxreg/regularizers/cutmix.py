@@ -9,7 +9,7 @@ from jaxreg.regularizers.regularizer import PER_BATCH, Hyper, Mix, Number, Regul
 
 def _span(center_B: Array, half_B: Array, size: int) -> Array:
     """Which of `size` pixels lie in [center - half, center + half), clipped at the borders: bool [B, size]."""
-    pixel = jnp.arange(size)
+    pixel = jnp.arange(size)[None]
     return (pixel >= (center_B - half_B)[:, None]) & (pixel < (center_B + half_B)[:, None])
 
 

@@ -94,7 +94,7 @@ def _digest(tree: Any, xp: Any) -> Any:
     for place, leaf in enumerate(jax.tree.leaves(tree)):
         bits = leaf.view(xp.uint32).reshape(leaf.shape[0], -1)
         weight = xp.arange(bits.shape[1], dtype=xp.uint32) * xp.uint32(2654435762) + xp.uint32(1)
-        total += (bits * weight).sum(1, dtype=xp.uint32) * xp.uint32(2 * place + 1)
+        total += (bits * weight[None]).sum(1, dtype=xp.uint32) * xp.uint32(2 * place + 1)
     return total
 
 

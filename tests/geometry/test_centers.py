@@ -72,7 +72,7 @@ def test_soft_centers_equal_scipy_and_are_finite():
         tolerance=1e-9,
     )
     # Inside the ball the point with softmax(logits) = target is best: here its logits are known.
-    logits = found.points @ kernel + bias
+    logits = np.asarray(found.points) @ kernel + bias
     np.testing.assert_allclose(jax.nn.softmax(logits), targets, atol=1e-5)
     near = minimal_loss_points(
         jnp.asarray(kernel, jnp.float32),

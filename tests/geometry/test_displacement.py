@@ -83,7 +83,7 @@ def test_the_probe_gives_the_means_of_every_trial():
 
 def test_means_leave_out_mistakes_and_images_that_were_not_attacked():
     head, clean, labels, centers = world(9)
-    right = np.asarray(jnp.argmax(clean @ head.kernel + head.bias, 1) == labels)
+    right = np.asarray(jnp.argmax(head.logits(clean), 1) == labels)
     clean, attacked = (np.stack([np.asarray(clean)] * 2) for _ in range(2))
     attacked[0, right] *= 0.5  # mistakes keep their image, as an attack leaves it
     attacked[1] = clean[1] * (1 + 1e-6)  # rounding, not an attack: which images differ is told

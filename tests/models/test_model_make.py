@@ -72,7 +72,7 @@ def test_normalisation_comes_first():
     model, plain = functional(Plain, mean, std), functional(Plain, [0.0] * 3, [1.0] * 3)
     state = model.init(jax.random.key(0))
     x = jax.random.uniform(jax.random.key(1), (2, 8, 8, 3))
-    expected = plain.apply(*state, (x - mean) / std, train=True)
+    expected = plain.apply(*state, (x - mean[None, None, None]) / std[None, None, None], train=True)
     got = model.apply(*state, x, train=True)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), got, expected)
 
