@@ -1,6 +1,5 @@
 """PROBES: what a study measures on the trained trials of a program. A new probe is one function and one line here."""
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,8 +15,9 @@ from jaxreg.geometry import probe as geometry
 from jaxreg.geometry.attack_path import measure_path
 from jaxreg.measured import Measured, Row
 from jaxreg.models import head as last_layer
+from jaxreg.names import named, radius_texts
 from jaxreg.regularizers import has_floor, smoothing_of
-from jaxreg.robustness import corruption_probe as corruptions
+from jaxreg.robustness import corruptions
 from jaxreg.robustness import probe as robustness
 from jaxreg.robustness.attacks import check as check_attack
 from jaxreg.robustness.attacks import suite
@@ -76,12 +76,9 @@ def measure_robustness(trained: Trained, spec: RobustnessSpec) -> list[Measured]
     """A suite of attacks on the test split, or on its first `examples`, at every radius, and how far to trust it."""
     test, scale = trained.dataset.splits["test"], np.float32(trained.dataset.scale)
     test = test[: spec.examples or len(test)]
-    run, count = trained.run, len(trained.program.trials)
-    sources = [i if b is None else b for i, b in enumerate(trained.baselines)]
-    sources += [count - 1] * (parallel.padded(count, run.mesh) - count)
+    run, sources = trained.run, [i if b is None else b for i, b in enumerate(trained.baselines)]
     with _AttackProgress(trained) as progress:
         return robustness.measure(
-            functools.partial(parallel.per_trial, mesh=run.mesh, local=run.execution.local_trials),
             trained.fixed.model.apply,
             *trained.weights,
             np.asarray(test.images, np.float32) / scale,
@@ -90,7 +87,9 @@ def measure_robustness(trained: Trained, spec: RobustnessSpec) -> list[Measured]
             suite_name=spec.suite,
             epsilons=spec.epsilons,
             norm=spec.norm,
-            trials=count,
+            trials=len(sources),
+            mesh=run.mesh,
+            local=run.execution.local_trials,
             sources=np.array(sources),
             effort=Effort() if spec.verdict else None,
             finished=run.directory / "probes" / "robustness" / "finished",
@@ -105,7 +104,7 @@ class _AttackProgress(Progress):
         super().__init__("attack", 1, "calls")
         self._stop, self._trials = trained.run.preemption, len(trained.program.trials)
 
-    def show(self, now: robustness.Progress) -> None:
+    def show(self, now: robustness.SuiteProgress) -> None:
         """Reports one finished call; lets a stop through between two."""
         self._stop.check()
         robust = now.robust / max(now.examples, 1)
@@ -122,7 +121,6 @@ def measure_corruptions(trained: Trained, spec: CorruptionsSpec) -> list[Measure
     test, scale, run = trained.dataset.splits["test"], np.float32(trained.dataset.scale), trained.run
     test = test[: spec.examples or len(test)]
     return corruptions.measure(
-        functools.partial(parallel.per_trial, mesh=run.mesh, local=run.execution.local_trials),
         trained.fixed.model.apply,
         *trained.weights,
         np.asarray(test.images, np.float32) / scale,
@@ -131,6 +129,8 @@ def measure_corruptions(trained: Trained, spec: CorruptionsSpec) -> list[Measure
         names=spec.families,
         severities=spec.severities,
         trials=len(trained.program.trials),
+        mesh=run.mesh,
+        local=run.execution.local_trials,
     )
 
 
@@ -157,7 +157,8 @@ def measure_displacement(trained: Trained, specs: tuple[RobustnessSpec, Geometry
     """Where the worst attack at the middle radius moved the features, and on which path PGD takes the first of them."""
     radius = _middle_radius(specs[0].epsilons)
     saved = trained.arrays("robustness")
-    images = np.stack([arrays[_of_radius(arrays, "adversarial/worst/", radius)] for arrays in saved])
+    texts = dict(zip(saved[0]["radii"], radius_texts(saved[0]["radii"])))  # as the attack rounded them
+    images = np.stack([arrays[named("adversarial", "worst", texts[np.float32(radius)])] for arrays in saved])
     centers = np.stack([arrays["class/center"] for arrays in trained.arrays("geometry")])
     attacked = predictions.own_features(trained.weights, images, trained.fixed, trained.run)
     head, clean, count = trained.head, trained.predictions("test"), images.shape[1]
@@ -188,12 +189,6 @@ def _paths(trained: Trained, centers: np.ndarray, radius: float, norm: Any) -> l
     images = np.asarray(test.images, np.float32) / np.float32(trained.dataset.scale)
     how: dict[str, Any] = {"eps": radius, "norm": norm, "mesh": run.mesh, "local": run.execution.local_trials}
     return measure_path(trained.fixed.model.apply, *trained.weights, images, test.labels, centers, **how)
-
-
-def _of_radius(arrays: Mapping[str, np.ndarray], prefix: str, radius: float) -> str:
-    """The name of the array at a radius: names print it as the attack rounded it."""
-    names = [name for name in arrays if name.startswith(prefix)]
-    return min(names, key=lambda name: abs(float(name.removeprefix(prefix)) - radius))
 
 
 def measure_over_training(trained: Trained, spec: GeometrySpec) -> list[Measured]:

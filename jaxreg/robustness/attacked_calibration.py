@@ -9,6 +9,7 @@ from jax import Array
 
 from jaxreg.calibration import bins, floors, metrics, uncertainty
 from jaxreg.measured import Row
+from jaxreg.names import named
 
 METRICS = ("ece", "nll", "confidence", "confidence_gap")
 DRAWS = 200  # of the noise floor, and bootstrap replicates
@@ -60,8 +61,8 @@ def rows(
         found = []
         for metric, values_R in zip(METRICS, values_MFR[place].astype(np.float64)):
             ends = map(float, uncertainty.interval(values_R, *uncertainty.INTERVALS[metric][1:]))
-            found.append(Row(split, f"{prefix}_{metric}/{name}", float(values_R[0]), count, *ends))
+            found.append(Row(split, named(f"{prefix}_{metric}", name), float(values_R[0]), count, *ends))
         mean, ends_2 = floors.summary(drawn_MR[place])
-        return [*found, Row(split, f"{prefix}_ece_floor/{name}", mean, count, *ends_2)]
+        return [*found, Row(split, named(f"{prefix}_ece_floor", name), mean, count, *ends_2)]
 
     return [[row for v, name in enumerate(names) for row in of(t * kinds + v, name)] for t in range(trials)]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from jaxreg.robustness import control_methods, fab, gradient, minimal, square
 from jaxreg.robustness.balls import NORMS, Norm
 from jaxreg.robustness.losses import CLASSES, check_classes, number_of
-from jaxreg.robustness.method import Method, Settings
+from jaxreg.robustness.method import AttackNumbers, Method
 
 
 class Attack(NamedTuple):
@@ -67,20 +67,15 @@ def check(attack: Attack, norm: str, classes: int) -> None:
         raise ValueError(f"the {what} needs targets, got 0: set targets to 1 or more (at most {classes - 1}).")
 
 
-def settings_of(attack: Attack) -> Settings:
-    """The numbers of an attack that are traced."""
-    sizes = float(attack.step_size), float(attack.random_start), float(attack.adaptive)
-    return Settings(number_of(attack.loss), attack.steps, *sizes)
-
-
 def passes_of(attack: Attack) -> int:
     """Restarts times targets."""
     return attack.restarts * max(attack.targets, 1)
 
 
-def evaluations_of(attack: Attack) -> int:
-    """Points an attack looks at in one pass: its start and one after each step."""
-    return attack.steps + 1
+def numbers_of(attack: Attack, early_exit: bool = True) -> AttackNumbers:
+    """The numbers of an attack that are traced."""
+    sizes = float(attack.step_size), float(attack.random_start), float(attack.adaptive)
+    return AttackNumbers(number_of(attack.loss), attack.steps, *sizes, attack.targets, passes_of(attack), early_exit)
 
 
 def named(attack: Attack | str) -> Attack:

@@ -7,11 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from jaxreg.names import radius_texts
+from jaxreg.names import named, radius_texts
 from jaxreg.runtime.files import write_whole
 from jaxreg.spec import require
-
-WORST = "adversarial/worst/"  # the probe's arrays of adversarial examples, by radius
 
 
 class Exported(NamedTuple):
@@ -62,7 +60,7 @@ def _of_trial(workdir: epath.Path, probed: epath.Path) -> list[epath.Path]:
     require("radii" in attacked, f"{probed} does not hold its exact radii: measure robustness again.")
     radii, norm = attacked["radii"], str(attacked["norm"])
     for eps, text in zip(radii, radius_texts(radii)):
-        images, robust = attacked[f"{WORST}{text}"], attacked[f"robust/worst/{text}"]
+        images, robust = (attacked[named(name, "worst", text)] for name in ("adversarial", "robust"))
         path = workdir / "exports" / probed.stem / f"worst-{text}.npz"
         ids, labels = (clean[key][: len(images)] for key in ("ids", "labels"))
         save(path, Exported(images, ids, labels, robust, float(eps), norm))

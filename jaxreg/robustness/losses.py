@@ -14,6 +14,11 @@ Loss = Callable[[Array, Array, Array], Array]  # (logits_BK, labels_B, targets_B
 SMALL = 1e-12
 
 
+def fooled(logits_BK: Array, labels_B: Array) -> Array:
+    """Whether the prediction is wrong: [B]. Logits that are not finite count as wrong."""
+    return (jnp.argmax(logits_BK, axis=1) != labels_B) | ~jnp.all(jnp.isfinite(logits_BK), axis=1)
+
+
 def pick(logits_BK: Array, classes_B: Array) -> Array:
     """z_c for one class c per example: [B]. A masked sum: as exact as a gather, and far less to compile."""
     return jnp.sum(jnp.where(is_class(logits_BK, classes_B), logits_BK, 0), axis=1)

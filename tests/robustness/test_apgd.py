@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from jaxreg.robustness import ATTACKS, gradient, losses, run_attack
-from jaxreg.robustness.method import Row, Settings
+from jaxreg.robustness.method import AttackNumbers, QueueRow
+from jaxreg.robustness.trial import targets_of
 from tests.robustness import nets
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "robustness_autoattack.npz"
@@ -28,17 +29,17 @@ def network(golden, dtype):
 
 
 @functools.partial(jax.jit, static_argnames=("logits_fn", "norm"))
-def climb(logits_fn, row, start, settings, norm):
+def climb(logits_fn, row, start, numbers, norm):
     """The whole path of one run: whether every point was right, the best loss, the best point."""
 
     def body(k, carry):
         state, robust = carry
-        out = gradient.step(logits_fn, row, state, jnp.full(row.label_B.shape, k), settings, norm)
+        out = gradient.step(logits_fn, row, state, jnp.full(row.label_B.shape, k), numbers, norm)
         return out.state, robust & ~out.fooled_B
 
-    first = gradient.begin(start, row, settings), row.label_B >= 0
-    state, robust = jax.lax.fori_loop(0, settings.steps + 1, body, first)
-    return robust, state.progress.best_loss_B, state.best
+    first = gradient.begin(start, row, numbers), row.label_B >= 0
+    state, robust = jax.lax.fori_loop(0, numbers.steps + 1, body, first)
+    return robust, state.schedule.best_loss_B, state.best
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -50,11 +51,11 @@ def test_agrees_with_the_reference_per_example(golden, name, norm):
         x, start = jnp.asarray(golden["x"], name), jnp.asarray(golden[f"start_{norm}"], name)
         labels, targets = (jnp.asarray(golden[key], jnp.int32) for key in ("labels", "targets"))
         keys = jax.random.split(jax.random.key(0), len(x))
-        row = Row(x, labels, targets, jnp.full(len(x), EPS[norm], name), keys)
+        row = QueueRow(x, labels, targets, jnp.full(len(x), EPS[norm], name), keys)
         for loss in ("ce", "dlr", "targeted_dlr"):
             for steps in (7, 40):
-                settings = Settings(losses.number_of(loss), steps, 2.0, 1.0, 1.0)
-                robust, best_loss, best = climb(logits_fn, row, start, settings, norm)
+                numbers = AttackNumbers(losses.number_of(loss), steps, 2.0, 1.0, 1.0)
+                robust, best_loss, best = climb(logits_fn, row, start, numbers, norm)
                 key = f"apgd/{name}/{norm}/{loss}/{steps}"
                 np.testing.assert_array_equal(robust, golden[f"{key}/robust"], err_msg=key)
                 if name == "float64":
@@ -85,10 +86,8 @@ def test_targeted_run_equals_the_certified_radius_of_a_linear_model(norm):
 
 
 def test_targets_are_the_likeliest_wrong_classes():
-    from jaxreg.robustness.search import targets_of
-
     logits = jnp.array([[0.1, 3.0, 2.0, -1.0], [5.0, 1.0, 2.0, 4.0]])
-    got = targets_of(logits, jnp.array([1, 3]), ATTACKS["apgd_t"]._replace(targets=3, restarts=2))
+    got = targets_of(logits, jnp.array([1, 3]), targets=3, passes=6)
     np.testing.assert_array_equal(got, [[2, 0, 3, 2, 0, 3], [0, 2, 1, 0, 2, 1]])
 
 

@@ -1,13 +1,12 @@
 """The probe on a stack of small networks: names, intervals, and equality with one trial attacked alone."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg.robustness import ATTACKS, probe, run_attack, trial
+from jaxreg.rng import Stream, key_of
+from jaxreg.robustness import ATTACKS, probe, run_attack
 from jaxreg.robustness.attacks import Suite
 from jaxreg.runtime import parallel
 from tests.robustness import nets
@@ -52,20 +51,21 @@ def mesh():
 @pytest.fixture(scope="module")
 def counted(study, mesh):
     """The probe's results, and the number of programs that JAX compiled for all it ran."""
-    params, stats, images, labels = study
     traces = []
 
     def tracing(params, stats, x, *, train):
         traces.append(x.shape)
         return apply(params, stats, x, train=train)
 
-    lift = functools.partial(parallel.per_trial, mesh=mesh)
-    trials = parallel.put_trials((params, stats), mesh)
-    run = functools.partial(
-        probe.measure, lift, tracing, *trials, suite_name=SUITE, trials=TRIALS, slots=16, keep="all"
+    how = {"epsilons": RADII, "chunk": 16, "slots": 16, "keep": "all", "progress": PROGRESS.append}
+    return attacked(study, tracing, mesh=mesh, **how), traces
+
+
+def attacked(study, network=apply, **how):
+    params, stats, images, labels = study
+    return probe.measure(
+        network, params, stats, images, labels, np.arange(COUNT) + 100, **({"suite_name": SUITE} | how)
     )
-    measured = run(images, labels, np.arange(COUNT) + 100, epsilons=RADII, chunk=16, progress=PROGRESS.append)
-    return measured, traces
 
 
 def value(one, name):
@@ -104,7 +104,7 @@ def test_adversarial_examples_hold_what_the_masks_say(study, counted):
 def test_a_trial_among_others_equals_it_alone(study, counted):
     params, stats, images, labels = study
     model = jax.tree.map(lambda a: a[1], (params, stats))
-    key = trial.key_of(0, trial.Stream.ATTACK)
+    key = key_of(0, Stream.ATTACK)
     alone = run_attack(
         lambda x: apply(*model, x, train=False)[0],
         images,
@@ -177,15 +177,9 @@ def test_programs_do_not_grow_with_tails_radii_or_attacks(counted):
     assert len(traces) <= 2 * 4
 
 
-def test_more_radii_than_one_call_holds_change_nothing(study, mesh, counted):
-    params, stats, images, labels = study
-    lift = functools.partial(parallel.per_trial, mesh=mesh)
-    trials = parallel.put_trials((params, stats), mesh)
-    suite = Suite({"fgsm": ATTACKS["fgsm"]})
+def test_more_radii_than_one_call_holds_change_nothing(study, counted):
     radii = (0.01, 0.02, 0.05, 0.08, 0.1, 0.2)
-    other = probe.measure(
-        lift, apply, *trials, images, labels, np.arange(COUNT) + 100, suite_name=suite, epsilons=radii, trials=TRIALS
-    )
+    other = attacked(study, suite_name=Suite({"fgsm": ATTACKS["fgsm"]}), epsilons=radii)
     for one, two in zip(counted[0], other):
         for eps in ("0.05", "0.1", "0.2"):
             assert np.all(two.arrays[f"robust/fgsm/{eps}"] <= one.arrays[f"robust/fgsm/{eps}"])
@@ -203,23 +197,19 @@ def test_more_radii_than_one_call_holds_change_nothing(study, mesh, counted):
         ({"images": nets.images(4) * 2}, r"images must lie in \[0, 1\]"),
     ],
 )
-def test_bad_use_is_named(study, mesh, change, words):
+def test_bad_use_is_named(study, change, words):
     params, stats, _, _ = study
     good = {"images": nets.images(4), "labels": np.zeros(4, int), "suite_name": "pgd", "epsilons": (0.1,)} | change
-    lift = functools.partial(parallel.per_trial, mesh=mesh)
     with pytest.raises(ValueError, match=words):
-        probe.measure(lift, apply, *parallel.put_trials((params, stats), mesh), key_ids=np.arange(4), **good)
+        probe.measure(apply, params, stats, key_ids=np.arange(4), **good)
 
 
-def test_probabilities_are_refused_where_no_verdict_would_say_so(study, mesh):
-    params, stats, images, labels = study
-
+def test_probabilities_are_refused_where_no_verdict_would_say_so(study):
     def soft(params, stats, x, *, train):
         return (jax.nn.softmax(apply(params, stats, x, train=train)[0]),)
 
-    lift, trials = functools.partial(parallel.per_trial, mesh=mesh), parallel.put_trials((params, stats), mesh)
     with pytest.raises(ValueError, match="before the softmax"):
-        probe.measure(lift, soft, *trials, images, labels, np.arange(COUNT), suite_name="pgd", epsilons=(0.1,))
+        attacked(study, soft, suite_name="pgd", epsilons=(0.1,))
 
 
 def test_small_class_counts_fit_the_suite():

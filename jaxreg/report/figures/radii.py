@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import Look, canvas, looks
-from jaxreg.robustness.curve import robustness_curve
+from jaxreg.robustness.network import robustness_curve
 
 POINTS = 400  # of a curve
 BINS = 40
