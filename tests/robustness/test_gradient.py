@@ -129,6 +129,16 @@ def test_early_exit_changes_cost_and_no_mask():
     assert fast.evaluations < 0.7 * slow.evaluations
 
 
+def test_radii_may_be_traced():
+    logits_fn, x = nets.mlp(), nets.images(20)
+    run = functools.partial(run_attack, logits_fn, x, nets.predicted(logits_fn, x), key=KEY)
+    for eps in (np.float32(0.1), np.float32([0.2, 0.05])):
+        inside, outside = jax.jit(run)(eps), run(eps)
+        assert inside.hits.shape == inside.robust.shape == outside.robust.shape == (*eps.shape, 20)
+        np.testing.assert_array_equal(inside.robust, outside.robust)
+        np.testing.assert_allclose(inside.adversarial, outside.adversarial, atol=1e-6)
+
+
 def test_restarts_only_help_and_the_first_is_the_single_run():
     logits_fn, x = nets.mlp(), nets.images(48)
     labels = nets.predicted(logits_fn, x)

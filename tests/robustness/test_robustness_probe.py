@@ -8,6 +8,7 @@ import pytest
 from jaxreg.rng import Stream, key_of
 from jaxreg.robustness import ATTACKS, probe, run_attack
 from jaxreg.robustness.attacks import Suite
+from jaxreg.robustness.verdict_checks import Effort
 from jaxreg.runtime import parallel
 from tests.robustness import nets
 
@@ -187,6 +188,25 @@ def test_more_radii_than_one_call_holds_change_nothing(study, counted):
         x = two.arrays["adversarial/worst/0.2"]
         broken = ~two.arrays["robust/worst/0.02"]
         np.testing.assert_array_equal(x[broken], two.arrays["adversarial/worst/0.02"][broken])
+
+
+def test_trials_of_a_device_may_run_one_after_another_or_batched(study):
+    def constant(params, stats, x, *, train):
+        """A network with an array in it that is no parameter."""
+        return apply(params, stats, x + np.linspace(-0.1, 0.1, 9, dtype=np.float32).reshape(3, 3, 1), train=train)
+
+    suite = Suite({name: ATTACKS[name]._replace(steps=8) for name in ("pgd_margin", "square")})
+    how = {"suite_name": suite, "epsilons": RADII, "slots": 16, "keep": "all", "effort": Effort(COUNT, 2, 20)}
+    mesh = parallel.make_mesh(devices=jax.devices()[:1])
+    one, other = (attacked(study, constant, mesh=mesh, local=local, **how) for local in ("map", "vmap"))
+    for first, second in zip(one, other):
+        assert [row[:2] for row in first.rows] == [row[:2] for row in second.rows]
+        np.testing.assert_allclose(*([row.value for row in found.rows] for found in (first, second)), atol=1e-5)
+        for name, array in first.arrays.items():
+            if array.dtype == np.float32:
+                np.testing.assert_allclose(second.arrays[name], array, atol=1e-5, err_msg=name)
+            else:
+                np.testing.assert_array_equal(second.arrays[name], array, err_msg=name)
 
 
 @pytest.mark.parametrize(
