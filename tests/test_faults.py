@@ -263,7 +263,7 @@ def test_a_clock_that_goes_back(config, finished, tmp_path, monkeypatch):
 def test_killed_while_a_finished_call_of_an_attack_is_written(tmp_path):
     shape = {name: np.full((2, 3), place) for place, name in enumerate(Attacked._fields)}
     calls = []
-    call = remembered(lambda job, chunk: calls.append(job) or Attacked(**shape), tmp_path, "pgd", "linf")
+    call = remembered("pgd", lambda job, chunk: calls.append(job) or Attacked(**shape), tmp_path, "linf")
     with killed(1), contextlib.suppress(Killed):
         call(np.ones(3), np.zeros(2))
     assert [path.suffix for path in tmp_path.iterdir()] == [".part"]  # half of it, under a name that nobody reads

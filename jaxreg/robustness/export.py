@@ -1,14 +1,13 @@
 """Adversarial examples as a file for another toolbox, and back."""
 
 import io
-from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
 
 from jaxreg.names import named, radius_texts
-from jaxreg.runtime.files import write_whole
+from jaxreg.runtime.files import read_arrays, write_whole
 from jaxreg.spec import require
 
 
@@ -39,9 +38,8 @@ def save(path: epath.PathLike, found: Exported) -> None:
 
 def load(path: epath.PathLike) -> Exported:
     """Reads what `save` wrote."""
-    with np.load(io.BytesIO(epath.Path(path).read_bytes())) as data:
-        arrays = {name: data[name] for name in ("adversarial", "ids", "labels", "robust")}
-        return Exported(**arrays, eps=float(data["eps"]), norm=str(data["norm"]))
+    arrays: Any = read_arrays(epath.Path(path))
+    return Exported(**arrays)._replace(eps=float(arrays["eps"]), norm=str(arrays["norm"]))
 
 
 def of_workdir(workdir: epath.Path) -> list[epath.Path]:
@@ -55,8 +53,8 @@ def of_workdir(workdir: epath.Path) -> list[epath.Path]:
 
 
 def _of_trial(workdir: epath.Path, probed: epath.Path) -> list[epath.Path]:
-    clean = _arrays(workdir / "predictions" / probed.stem / "test.npz", ("ids", "labels"))
-    attacked, written = _arrays(probed), []
+    clean = read_arrays(workdir / "predictions" / probed.stem / "test.npz")
+    attacked, written = read_arrays(probed), []
     require("radii" in attacked, f"{probed} does not hold its exact radii: measure robustness again.")
     radii, norm = attacked["radii"], str(attacked["norm"])
     for eps, text in zip(radii, radius_texts(radii)):
@@ -66,8 +64,3 @@ def _of_trial(workdir: epath.Path, probed: epath.Path) -> list[epath.Path]:
         save(path, Exported(images, ids, labels, robust, float(eps), norm))
         written.append(path)
     return written
-
-
-def _arrays(path: epath.Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
-    with np.load(io.BytesIO(path.read_bytes())) as stored:
-        return {name: stored[name] for name in stored.files if names is None or name in names}

@@ -19,7 +19,7 @@ Call = Callable[[Any, Any], Any]
 
 
 def remembered(
-    call: Call, folder: epath.PathLike | None, name: str, program: str, rebuild: Callable[..., Any] = Attacked
+    name: str, call: Call, folder: epath.PathLike | None, program: str, rebuild: Callable[..., Any] = Attacked
 ) -> Call:
     """`call(one, shared)` that first looks for its result in `folder`, under the hash of all that determines it.
 

@@ -16,7 +16,7 @@ from jaxreg.robustness.balls import Norm, size, spread
 from jaxreg.robustness.loop import Attacked
 from jaxreg.robustness.losses import fooled
 from jaxreg.robustness.method import AttackNumbers, Logits
-from jaxreg.robustness.trial import AttackedExamples, Before, Shape, filled
+from jaxreg.robustness.trial import AttackedExamples, Prior, Shape, filled
 from jaxreg.runtime import parallel
 
 Tree = Any
@@ -114,7 +114,7 @@ def minimal_eps(
     """The smallest radius up to `limit` at which each example is fooled [N], and the adversary there [N, H, W, C].
 
     One search per target class (the likeliest wrong ones, `targets` of them where there are so many), each only below
-    what those before it found. An upper bound; 0 where misclassified without attack, inf where nothing within `limit`
+    what those prior it found. An upper bound; 0 where misclassified without attack, inf where nothing within `limit`
     was found. `key`, `ids`, `slots` and `devices` as in `run_attack`.
 
     Raises: ValueError: as `run_attack` does.
@@ -138,15 +138,15 @@ def robustness_curve(min_eps_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Prepared(NamedTuple):
-    """A network and examples that passed the checks, padded to a capacity; `program`: `compiled` or `traced`."""
+    """A network and examples that passed the checks; outside jit, examples are padded to a capacity."""
 
     logits_fn: Logits
     examples: AttackedExamples[Array]
     clean: Array  # logits [N, K]
-    real: int  # examples, without padding
+    real: int  # examples that are no padding
     slots: int  # of each device
     devices: tuple[jax.Device, ...]
-    program: Callable[..., Callable[..., Tree]]
+    program: Callable[..., Callable[..., Tree]]  # `compiled`, or, inside jit, `inlined`
 
     @property
     def classes(self) -> int:
@@ -159,9 +159,9 @@ class Prepared(NamedTuple):
         return fooled(self.clean, self.examples.labels)[: self.real]
 
     def only(self, attacked: np.ndarray) -> "Prepared":
-        """The same, but only `attacked` examples [N] are attacked; the others are misclassified by a label of -1."""
-        kept = filled(jnp.asarray(attacked), len(self.clean), False)
-        labels = jnp.where(kept, self.examples.labels, -1)
+        """The same, but only `attacked` examples [N] are attacked: the others have a label of -1."""
+        chosen = filled(jnp.asarray(attacked), len(self.clean), False)
+        labels = jnp.where(chosen, self.examples.labels, -1)
         return self._replace(examples=self.examples._replace(labels=labels))
 
     def shape(self, attack: Attack, norm: Norm) -> Shape:
@@ -174,8 +174,8 @@ class Prepared(NamedTuple):
 
     def run(self, fn: Callable[..., Tree], shape: Shape, axes: Tree, *shared: Tree) -> Tree:
         """`fn(shape, logits_fn, (examples, clean), *shared)`; `axes` of examples in its results."""
-        fixed = shape, self.logits_fn
-        return self.program(self.devices, fn, fixed, axes)((self.examples, self.clean), *shared)
+        fixed, rows = (shape, self.logits_fn), (self.examples, self.clean)
+        return self.program(self.devices, fn, fixed, axes)(rows, *shared)
 
 
 def _prepared(
@@ -190,15 +190,18 @@ def _prepared(
 ) -> tuple[Prepared, Array]:
     """The checked and padded network and its radii [E]."""
     images, labels, on = jnp.asarray(images), jnp.asarray(labels), tuple(devices or ())
+    parts, count = max(1, len(on)), len(images)
     radii_E = jnp.atleast_1d(jnp.asarray(eps, jnp.promote_types(images.dtype, jnp.float32)))
     ids = jnp.arange(len(images), dtype=jnp.uint32) if ids is None else jnp.asarray(ids)
     check_attack_inputs(images, labels, ids, radii_E)
-    examples, count = AttackedExamples(images, labels.astype(jnp.int32), ids.astype(jnp.uint32)), len(images)
-    tracing = any(isinstance(value, jax.core.Tracer) for value in (images, labels, radii_E, key))
-    program, each = traced if tracing else compiled, -(-slots // max(1, len(on)))
-    if not tracing:
-        most = max(1, len(on)) * capacity(-(-count // max(1, len(on))))
+    examples = AttackedExamples(images, labels.astype(jnp.int32), ids.astype(jnp.uint32))
+    inside_jit = any(isinstance(value, jax.core.Tracer) for value in (images, labels, radii_E, key))
+    if inside_jit and on:
+        raise ValueError(f"devices must be left out inside jit, got {len(on)}: the outer program places them.")
+    if not inside_jit:
+        most = parts * capacity(-(-count // parts))
         examples = AttackedExamples(*(filled(a, most, fill) for a, fill in zip(examples, (0, -1, 0))))
+    program, each = inlined if inside_jit else compiled, -(-slots // parts)
     clean_NK = program(on, _clean_logits, (logits_fn, each), 0)(examples.images)
     check_raw_logits(clean_NK[:count])
     check_attacked_labels(labels, clean_NK.shape[1])
@@ -218,16 +221,11 @@ def compiled(
     return parallel.per_example(bound, devices, axes) if devices else jax.jit(bound)
 
 
-def traced(
+def inlined(
     devices: tuple[jax.Device, ...], fn: Callable[..., Tree], fixed: tuple[Any, ...], axes: Tree
 ) -> Callable[..., Tree]:
-    """The same as a part of an outer program.
-
-    Raises: ValueError: for several devices.
-    """
-    del axes
-    if devices:
-        raise ValueError(f"devices must be left out inside jit, got {len(devices)}: the outer program places them.")
+    """The same as a part of an outer program."""
+    del devices, axes
     return functools.partial(fn, *fixed)
 
 
@@ -273,8 +271,8 @@ def _at_shared_radii(
     key: Array,
 ) -> Attacked[Array]:
     examples, clean_NK = rows
-    before = Before(clean_NK, jnp.broadcast_to(radii_E[:, None], (len(radii_E), len(clean_NK))))
-    return trial.attack(shape, logits_fn, examples, before, numbers, key)
+    prior = Prior(clean_NK, jnp.broadcast_to(radii_E[:, None], (len(radii_E), len(clean_NK))))
+    return trial.attack(shape, logits_fn, examples, prior, numbers, key)
 
 
 def _nearest(
@@ -285,9 +283,9 @@ def _nearest(
     numbers: AttackNumbers,
     key: Array,
 ) -> tuple[Array, Array]:
-    """The minimal radius and its adversary: one search a target, each below what those before it found."""
+    """The minimal radius and its adversary: one search a target, each below what those prior it found."""
     (examples, clean_NK), method = rows, minimal.method(shape.norm)
-    queue = trial.queue_of(method, shape.passes, examples, Before(clean_NK, limit_1[:, None]), numbers, key)
+    queue = trial.queue_of(method, shape.passes, examples, Prior(clean_NK, limit_1[:, None]), numbers, key)
     right_N = queue.broken_N >= 0
 
     def toward(rank: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:

@@ -17,7 +17,7 @@ from jaxreg.robustness.audit import wrong
 from jaxreg.robustness.balls import Norm
 from jaxreg.robustness.rows import Findings
 from jaxreg.robustness.trial import Apply
-from jaxreg.robustness.trials import GROUP, Evaluation, Networks, Outcome, capacity, distances, nearest, worst
+from jaxreg.robustness.trials import GROUP, Evaluation, Networks, Outcome, Program, capacity, distances, nearest, worst
 from jaxreg.runtime import parallel
 
 Tree = Any
@@ -94,7 +94,7 @@ def measure(
     chosen = _checked_suite(suite_name, evaluation, verdict=effort is not None)
     # Few slots waste little at the end of a queue; a CPU is as quick with 64 images a pass as with more.
     slots = slots or (64 if jax.default_backend() == "cpu" else 256)
-    evaluation = evaluation.with_calls(_attacks_of(chosen, effort), slots, lambda name, call: kept(call, name=name))
+    evaluation = evaluation.with_calls(_attacks_of(chosen, effort), slots, kept)
     trials = count if trials is None else trials
     report = _reporter(chosen, evaluation, trials, progress)
     found = _find(evaluation, chosen, sources, report)
@@ -110,12 +110,12 @@ def _evaluation(
     radii: np.ndarray,
     norm: Norm,
     seed: int,
-    kept: Callable[..., Callable[[Tree, Tree], Any]],
+    kept: Callable[..., Program],
 ) -> Evaluation:
     """The evaluation with its clean logits; one that was interrupted goes on with those it began with."""
     images, labels, ids = examples
-    clean = kept(lambda _, shared: networks.logits_of_all(shared), name="clean", rebuild=np.asarray)
-    clean_TNK = clean(networks.models, images)
+    forward = kept("clean", lambda _, shared: networks.logits_of_all(shared), rebuild=np.asarray)
+    clean_TNK = forward(networks.models, images)
     check_attacked_labels(labels, clean_TNK.shape[2])
     return Evaluation(networks, images, labels.astype(np.int32), ids.astype(np.uint32), clean_TNK, radii, norm, seed)
 

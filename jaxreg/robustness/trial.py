@@ -45,7 +45,7 @@ class AttackedExamples(NamedTuple, Generic[A]):
     ids: A  # [N], from which random numbers come
 
 
-class Before(NamedTuple, Generic[A]):
+class Prior(NamedTuple, Generic[A]):
     """What is known of the examples on one network before an attack, and at which radii to attack them."""
 
     clean: A  # logits [N, K] of the images
@@ -58,31 +58,30 @@ def attack(
     shape: Shape,
     logits_fn: Logits,
     examples: AttackedExamples[Array],
-    before: Before[Array],
+    prior: Prior[Array],
     numbers: AttackNumbers,
     key: Array,
 ) -> Attacked[Array]:
     """Attacks examples at all radii; random numbers are a function of `key`, ids and the pass alone."""
     method = METHODS[shape.method](shape.norm)
-    queue = queue_of(method, shape.passes, examples, before, numbers, key)
-    how = {"slots": shape.slots, "devices": shape.devices}
-    return loop.run(method, logits_fn, queue, numbers, **how, batched=shape.batched)
+    queue = queue_of(method, shape.passes, examples, prior, numbers, key)
+    return loop.run(method, logits_fn, queue, numbers, slots=shape.slots, devices=shape.devices, batched=shape.batched)
 
 
 def queue_of(
     method: Method,
     passes: int,
     examples: AttackedExamples[Array],
-    before: Before[Array],
+    prior: Prior[Array],
     numbers: AttackNumbers,
     key: Array,
 ) -> Queue:
     """The queue of an attack: keys and targets of `passes` passes; misclassified examples count as broken."""
-    (images, labels, ids), broken = examples, jnp.inf if before.broken is None else before.broken
-    wrong_N = fooled(before.clean, labels) & method.spares_wrong
+    (images, labels, ids), broken = examples, jnp.inf if prior.broken is None else prior.broken
+    wrong_N = fooled(prior.clean, labels) & method.spares_wrong
     broken_N = jnp.where(wrong_N, WRONG, broken).astype(images.dtype)
-    targets_NP = targets_of(before.clean, labels, numbers.targets, passes)
-    return Queue(images, labels, pass_keys(key, ids, passes), targets_NP, before.radii, broken_N, before.starts)
+    targets_NP = targets_of(prior.clean, labels, numbers.targets, passes)
+    return Queue(images, labels, pass_keys(key, ids, passes), targets_NP, prior.radii, broken_N, prior.starts)
 
 
 def targets_of(logits_NK: Array, labels_N: Array, targets: Array | int, passes: int) -> Array:
@@ -100,12 +99,12 @@ def pass_keys(key: Array, ids_N: Array, passes: int) -> Array:
 def attack_trial(
     shape: Shape,
     apply: Apply,
-    one: tuple[Models, Before[Array]],
+    one: tuple[Models, Prior[Array]],
     shared: tuple[AttackedExamples[Array], AttackNumbers, Array],
 ) -> Attacked[Array]:
     """`attack` of one trial; `shared` ends with the seed whose ATTACK stream gives the random numbers."""
-    (models, before), (examples, numbers, seed) = one, shared
-    return attack(shape, logits_of(apply, models), examples, before, numbers, key_of(seed, Stream.ATTACK))
+    (models, prior), (examples, numbers, seed) = one, shared
+    return attack(shape, logits_of(apply, models), examples, prior, numbers, key_of(seed, Stream.ATTACK))
 
 
 def logits_of(apply: Apply, models: Models) -> Logits:

@@ -14,7 +14,7 @@ from jaxreg.robustness.audit import sizes
 from jaxreg.robustness.balls import Norm
 from jaxreg.robustness.loop import Attacked
 from jaxreg.robustness.method import AttackNumbers
-from jaxreg.robustness.trial import AttackedExamples, Before, filled
+from jaxreg.robustness.trial import AttackedExamples, Prior, filled
 from jaxreg.runtime import parallel
 
 Tree = Any
@@ -71,7 +71,7 @@ class Evaluation:
     """Networks, the examples and radii they are attacked at, and the compiled attacks.
 
     images [N, H, W, C] in [0, 1]; clean: their logits [T, N, K]; radii [E], ascending; calls: by method, the program
-    ((models, `Before`), (examples, numbers, seed)) -> `Outcome`.
+    ((models, `Prior`), (examples, numbers, seed)) -> `Outcome`.
     """
 
     networks: Networks
@@ -114,7 +114,7 @@ class Evaluation:
         broken: np.ndarray | None = None,
         starts: np.ndarray | None = None,
         early_exit: bool = True,
-        report: Report | None = None,
+        report: Report = lambda rows, smallest: None,
     ) -> Outcome:
         """One attack on all trials and examples, at the radii of the evaluation, or at radii [T, E, N], ascending.
 
@@ -131,24 +131,24 @@ class Evaluation:
         for low in range(0, len(self.labels), self.networks.chunk):
             rows = slice(low, min(low + self.networks.chunk, len(self.labels)))
             part, starts_TC = self.part(rows), None if starts is None else starts[:, rows]
-            before = Before(part.clean, eps_TEN[:, :, rows], broken_TN[:, rows], starts_TC)
-            finished = functools.partial(report, rows) if report else lambda smallest: None
-            chunks.append(part._chunk(self.calls[attack.method], before, numbers, finished))
+            prior = Prior(part.clean, eps_TEN[:, :, rows], broken_TN[:, rows], starts_TC)
+            finished = functools.partial(report, rows)
+            chunks.append(part._chunk(self.calls[attack.method], prior, numbers, finished))
         return _joined(Attacked[int](2, 2, 1, 2, parallel.SUM), chunks)
 
     def _chunk(
-        self, call: Program, before: Before[np.ndarray], numbers: AttackNumbers, finished: Callable[[np.ndarray], None]
+        self, call: Program, prior: Prior[np.ndarray], numbers: AttackNumbers, finished: Callable[[np.ndarray], None]
     ) -> Outcome:
         """One attack on the examples of one chunk, a group of radii at a time."""
-        count, radii, room = len(self.labels), before.radii.shape[1], self.networks.chunk
+        count, radii, room = len(self.labels), prior.radii.shape[1], self.networks.chunk
         given, fills = (self.images, self.labels, self.ids), (0, -1, 0)
         examples = AttackedExamples(*(filled(a, room, fill) for a, fill in zip(given, fills)))
-        clean, broken = (filled(a, room, 0, axis=1) for a in (before.clean, before.broken))
-        starts = None if before.starts is None else filled(before.starts, room, 0, axis=1)
+        clean, broken = (filled(a, room, 0, axis=1) for a in (prior.clean, prior.broken))
+        starts = None if prior.starts is None else filled(prior.starts, room, 0, axis=1)
         groups = []
         for low in range(0, radii, GROUP):
-            eps_TEC = filled(filled(before.radii[:, low : low + GROUP], GROUP, -1, axis=1), room, -1, axis=2)
-            one = self.networks.models, Before(clean, eps_TEC, broken, starts)
+            eps_TEC = filled(filled(prior.radii[:, low : low + GROUP], GROUP, -1, axis=1), room, -1, axis=2)
+            one = self.networks.models, Prior(clean, eps_TEC, broken, starts)
             groups.append(parallel.fetch(call(one, (examples, numbers, np.uint32(self.seed)))))
             broken = groups[-1].smallest
             finished(broken[:, :count])

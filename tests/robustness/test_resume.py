@@ -22,7 +22,7 @@ def test_finished_calls_are_not_done_again_and_others_are(tmp_path):
         calls.append(1)
         return Attacked(*(jnp.asarray(job["w"]) * i + chunk for i in range(5)))
 
-    kept = finished_calls.remembered(call, tmp_path, "gradient", "linf")
+    kept = finished_calls.remembered("gradient", call, tmp_path, "linf")
     job = {"w": np.ones(3, np.float32)}
     first, second = kept(job, np.int32(1)), kept(job, np.int32(1))
     assert len(calls) == 1
@@ -32,10 +32,10 @@ def test_finished_calls_are_not_done_again_and_others_are(tmp_path):
     kept(job, np.int32(2))
     kept(job, np.float32(1))
     assert len(calls) == 4
-    finished_calls.remembered(call, tmp_path, "gradient", "l2")(job, np.int32(1))
-    finished_calls.remembered(call, tmp_path, "square", "linf")(job, np.int32(1))
+    finished_calls.remembered("gradient", call, tmp_path, "l2")(job, np.int32(1))
+    finished_calls.remembered("square", call, tmp_path, "linf")(job, np.int32(1))
     assert len(calls) == 6
-    assert finished_calls.remembered(call, None, "gradient", "linf") is call
+    assert finished_calls.remembered("gradient", call, None, "linf") is call
 
 
 def digest_of(attack, **change):
