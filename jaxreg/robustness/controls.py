@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxreg.rng import Stream, key_of
 from jaxreg.robustness.attacks import ATTACKS
 from jaxreg.robustness.audit import wrong
 from jaxreg.robustness.balls import Norm, project, random_point, spread
@@ -27,7 +26,7 @@ def noisy(images_NHWC: Array, keys_N: Array, eps: Array, norm: Norm) -> Array:
 
 def noise(evaluation: Evaluation) -> Outcome:
     """All trials on the same noisy images, one draw an example."""
-    keys_N = jax.jit(pass_keys, static_argnums=2)(key_of(evaluation.seed, Stream.ATTACK), evaluation.ids, 1)[:, 0]
+    keys_N = jax.jit(pass_keys, static_argnums=2)(evaluation.key, evaluation.ids, 1)[:, 0]
     images = jnp.asarray(evaluation.images)
     drawn = np.stack([noisy(images, keys_N, eps, evaluation.norm) for eps in evaluation.radii])
     return looked_at(evaluation, np.broadcast_to(drawn, (evaluation.networks.trials, *drawn.shape)))

@@ -28,7 +28,7 @@ class Queue(NamedTuple):
     labels_N: Array  # below 0: not attacked
     keys_NP: Array  # one for each pass
     targets_NP: Array  # the class that a pass aims at
-    eps_EN: Array  # in any order; below 0: not attacked
+    eps_EN: Array  # ascending along E; below 0: not attacked
     broken_N: Array  # smallest radius known to fool; below 0: misclassified without attack; inf: none
     starts_NHWC: Array | None = None  # where a search for minimal radii begins, if not at the images
 
@@ -187,8 +187,6 @@ def run(
     0.10), so there are none.
     """
     slots, large = min(slots, queue.size), slots * devices >= LARGE
-    rank_EN, eps_EN = _ascending(queue.eps_EN)
-    queue = queue._replace(eps_EN=eps_EN)
     plain, fewer = method._replace(look=None), _fewer(slots) if large else []
     close_slots = functools.partial(flush, queue.passes)
     advance = functools.partial(_advance, method if large and not batched else plain, logits_fn, numbers)
@@ -217,19 +215,7 @@ def run(
     for few, least in zip(fewer, (*fewer[1:], 0)):
         work, book = _go_on(functools.partial(_advance, plain, logits_fn, numbers), _gathered(work, few), book, least)
         work, book = close_slots(work, book)
-    return _closed(queue, book, rank_EN)
-
-
-def _ascending(eps_EN: Array) -> tuple[Array, Array]:
-    """The place of each radius of an example in their order, those below 0 last, and the radii in this order.
-
-    By counting: a sort is slow to compile.
-    """
-    key_EN, place_E = jnp.where(eps_EN < 0, jnp.inf, eps_EN), jnp.arange(len(eps_EN))
-    earlier_EE1 = (place_E[:, None] > place_E)[..., None]
-    before_EEN = (key_EN[:, None] > key_EN) | (key_EN[:, None] == key_EN) & earlier_EE1
-    rank_EN = jnp.sum(before_EEN, axis=1)
-    return rank_EN, jnp.sum(jnp.where(rank_EN == place_E[:, None, None], eps_EN, 0), axis=1)
+    return _closed(queue, book)
 
 
 def _fewer(slots: int) -> list[int]:
@@ -284,16 +270,11 @@ def _evaluated(method: Method, logits_fn: Logits, numbers: AttackNumbers, last: 
     return lax.cond(last, lambda: Step(work.state, *look(logits_fn, work.row, work.state)), step)
 
 
-def _closed(queue: Queue, book: Book, rank_EN: Array) -> Attacked[Array]:
-    """What was found at the radii in the order they were given: `rank_EN` is their place in the queue.
-
-    Each example's adversary of its smallest radius is that of the larger ones, too.
-    """
-    radii, place_E1 = len(rank_EN), jnp.arange(len(rank_EN))[:, None]
+def _closed(queue: Queue, book: Book) -> Attacked[Array]:
+    """What was found; each example's adversary of its smallest radius is that of the larger ones, too."""
+    radii, place_E1 = len(queue.eps_EN), jnp.arange(len(queue.eps_EN))[:, None]
     hits_EN = book.first_EN < queue.passes
     smallest_EN = lax.cummin(jnp.where(hits_EN, place_E1, radii), axis=0)
     from_EN = jnp.where(smallest_EN < radii, smallest_EN, place_E1)
-    robust_EN = ~(book.broken_N <= queue.eps_EN)
-    from_EN, robust_EN, hits_EN = (jnp.take_along_axis(a, rank_EN, axis=0) for a in (from_EN, robust_EN, hits_EN))
     x_ENHWC = jax.vmap(lambda x_EHWC, from_E: x_EHWC[from_E], (1, 1), 1)(book.x_ENHWC, from_EN)
-    return Attacked(x_ENHWC, robust_EN, book.broken_N, hits_EN, book.evaluations)
+    return Attacked(x_ENHWC, ~(book.broken_N <= queue.eps_EN), book.broken_N, hits_EN, book.evaluations)

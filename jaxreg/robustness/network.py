@@ -257,7 +257,7 @@ def _attacked(
     return _at_radii(found, slice(radii)) if len(found.robust) > radii else found
 
 
-def _at_radii(found: Attacked[Array], which: int | slice) -> Attacked[Array]:
+def _at_radii(found: Attacked[Array], which: int | slice | Array) -> Attacked[Array]:
     """What was found at some of the radii."""
     return found._replace(adversarial=found.adversarial[which], robust=found.robust[which], hits=found.hits[which])
 
@@ -270,9 +270,13 @@ def _at_shared_radii(
     numbers: AttackNumbers,
     key: Array,
 ) -> Attacked[Array]:
-    examples, clean_NK = rows
-    prior = Prior(clean_NK, jnp.broadcast_to(radii_E[:, None], (len(radii_E), len(clean_NK))))
-    return trial.attack(shape, logits_fn, examples, prior, numbers, key)
+    """The attack at radii that all examples share, in any order. By counting: a sort is slow to compile."""
+    (examples, clean_NK), place_E = rows, jnp.arange(len(radii_E))
+    before_EE = (radii_E[:, None] > radii_E) | (radii_E[:, None] == radii_E) & (place_E[:, None] > place_E)
+    rank_E = jnp.sum(before_EE, axis=1)
+    ascending_E = jnp.zeros_like(radii_E).at[rank_E].set(radii_E)
+    prior = Prior(clean_NK, jnp.broadcast_to(ascending_E[:, None], (len(radii_E), len(clean_NK))))
+    return _at_radii(trial.attack(shape, logits_fn, examples, prior, numbers, key), rank_E)
 
 
 def _nearest(

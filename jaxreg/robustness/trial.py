@@ -49,7 +49,7 @@ class Prior(NamedTuple, Generic[A]):
     """What is known of the examples on one network before an attack, and at which radii to attack them."""
 
     clean: A  # logits [N, K] of the images
-    radii: A  # [E, N], in any order; below 0: not attacked
+    radii: A  # [E, N], ascending along E; below 0: not attacked
     broken: A | None = None  # [N]: the smallest radius known to fool; inf: none
     starts: A | None = None  # [N, H, W, C]: where a search for minimal radii begins, if not at the images
 
@@ -102,9 +102,9 @@ def attack_trial(
     one: tuple[Models, Prior[Array]],
     shared: tuple[AttackedExamples[Array], AttackNumbers, Array],
 ) -> Attacked[Array]:
-    """`attack` of one trial; `shared` ends with the seed whose ATTACK stream gives the random numbers."""
-    (models, prior), (examples, numbers, seed) = one, shared
-    return attack(shape, logits_of(apply, models), examples, prior, numbers, key_of(seed, Stream.ATTACK))
+    """`attack` of one trial; `shared` ends with the bits of the key: to derive it here would compile once more."""
+    (models, prior), (examples, numbers, bits) = one, shared
+    return attack(shape, logits_of(apply, models), examples, prior, numbers, jax.random.wrap_key_data(bits))
 
 
 def logits_of(apply: Apply, models: Models) -> Logits:

@@ -7,7 +7,9 @@ from typing import Any, Self
 
 import jax
 import numpy as np
+from jax import Array
 
+from jaxreg.rng import Stream, key_of
 from jaxreg.robustness import trial
 from jaxreg.robustness.attacks import Attack, numbers_of, passes_of
 from jaxreg.robustness.audit import sizes
@@ -71,7 +73,7 @@ class Evaluation:
     """Networks, the examples and radii they are attacked at, and the compiled attacks.
 
     images [N, H, W, C] in [0, 1]; clean: their logits [T, N, K]; radii [E], ascending; calls: by method, the program
-    ((models, `Prior`), (examples, numbers, seed)) -> `Outcome`.
+    ((models, `Prior`), (examples, numbers, bits of the key)) -> `Outcome`.
     """
 
     networks: Networks
@@ -101,6 +103,11 @@ class Evaluation:
             shape = trial.Shape(method, self.norm, most, slots, batched=together)
             calls[method] = keep(method, self.networks.program(trial.attack_trial, shape, self.networks.apply))
         return dataclasses.replace(self, calls=calls)
+
+    @property
+    def key(self) -> Array:
+        """From which, an example's id and the pass all random numbers of attacks come."""
+        return key_of(self.seed, Stream.ATTACK)
 
     def logits(self, x_TENHWC: np.ndarray) -> np.ndarray:
         """The logits [T, E, N, K] of each trial at its own points of every radius."""
@@ -145,11 +152,11 @@ class Evaluation:
         examples = AttackedExamples(*(filled(a, room, fill) for a, fill in zip(given, fills)))
         clean, broken = (filled(a, room, 0, axis=1) for a in (prior.clean, prior.broken))
         starts = None if prior.starts is None else filled(prior.starts, room, 0, axis=1)
-        groups = []
+        groups, bits = [], np.asarray(jax.random.key_data(self.key))
         for low in range(0, radii, GROUP):
             eps_TEC = filled(filled(prior.radii[:, low : low + GROUP], GROUP, -1, axis=1), room, -1, axis=2)
             one = self.networks.models, Prior(clean, eps_TEC, broken, starts)
-            groups.append(parallel.fetch(call(one, (examples, numbers, np.uint32(self.seed)))))
+            groups.append(parallel.fetch(call(one, (examples, numbers, bits))))
             broken = groups[-1].smallest
             finished(broken[:, :count])
         found = _joined(Attacked[int](1, 1, 1, 1, parallel.SUM), groups)
