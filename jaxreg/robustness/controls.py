@@ -13,7 +13,7 @@ from jaxreg.robustness.balls import Norm, project, random_point, spread
 from jaxreg.robustness.trial import WRONG, pass_keys
 from jaxreg.robustness.trials import Evaluation, Outcome, Report
 
-STRONGEST = ATTACKS["pgd_ce"]._replace(method="strongest")
+STRONGEST = ATTACKS["pgd_ce"]._replace(highest=True)
 
 
 @functools.partial(jax.jit, static_argnames=("norm",))
@@ -35,7 +35,8 @@ def noise(evaluation: Evaluation) -> Outcome:
 def strongest(evaluation: Evaluation, report: Report) -> np.ndarray:
     """Where PGD, run to its end, found the highest cross-entropy in each ball: [T, E, N, H, W, C].
 
-    Of every example, also of those that are misclassified without attack.
+    Attacks stop at the first point that fools, where a network is least sure; confidence under attack is measured here,
+    past the boundary or not, also of examples that are misclassified without attack.
     """
     return evaluation.attack(STRONGEST, report=report).adversarial
 

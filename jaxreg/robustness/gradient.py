@@ -127,7 +127,8 @@ def step(logits_fn: Logits, row: QueueRow, state: AscentState, k_B: Array, numbe
     # `before` is where the last step began, also after a return to the best point.
     moved_BHWC = _move(x_BHWC, state.before, uphill_BHWC, schedule.length_B, plain_B, row, norm)
     following = AscentState(moved_BHWC, x_BHWC, best_BHWC, best_gradient_BHWC, schedule)
-    return Step(following, state.x, fooled(logits_BK, row.label_B))
+    highest = jnp.asarray(numbers.highest)
+    return Step(following, jnp.where(highest, best_BHWC, state.x), fooled(logits_BK, row.label_B) & ~highest)
 
 
 def look(logits_fn: Logits, row: QueueRow, state: AscentState) -> tuple[Array, Array]:

@@ -243,7 +243,8 @@ def _go_on(advance: Callable[[Slots], Slots], work: Slots, book: Book, least: in
 
 def _advance(method: Method, logits_fn: Logits, numbers: AttackNumbers, work: Slots) -> Slots:
     ends_B = work.k_B + 1 >= numbers.evaluations
-    out = _evaluated(method, logits_fn, numbers, jnp.all(~work.busy_B | ends_B), work)
+    last = jnp.all(~work.busy_B | ends_B) & ~jnp.asarray(numbers.highest)
+    out = _evaluated(method, logits_fn, numbers, last, work)
     now_B = work.busy_B & out.fooled_B
     keep_B = work.busy_B & ~work.hit_B
     over_B = now_B & jnp.asarray(numbers.early_exit) if out.over_B is None else out.over_B

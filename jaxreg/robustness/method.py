@@ -20,6 +20,7 @@ class AttackNumbers(NamedTuple):
     targets: Array | int = 0  # 0: untargeted
     passes: Array | int = 1  # restarts times targets
     early_exit: Array | bool = True  # False: nothing is skipped, and every row runs to its end
+    highest: Array | bool = False  # True: gradient ascent to the point of the highest loss; nothing counts as fooled
 
     @property
     def evaluations(self) -> Array | int:
@@ -54,10 +55,8 @@ class Method(NamedTuple):
     """An attack's start and its step; all state is per slot, first axis B, derived from the row.
 
     `look`, where a step costs more: the point looked at and whether it is misclassified, for the last evaluation.
-    `spares_wrong`: an example that is misclassified without any attack is not attacked.
     """
 
     start: Callable[[QueueRow, AttackNumbers], Tree]
     step: Callable[[Logits, QueueRow, Tree, Array, AttackNumbers], Step]  # (logits_fn, row, state, k_B, numbers)
     look: Callable[[Logits, QueueRow, Tree], tuple[Array, Array]] | None = None
-    spares_wrong: bool = True

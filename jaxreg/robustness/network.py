@@ -289,7 +289,7 @@ def _nearest(
 ) -> tuple[Array, Array]:
     """The minimal radius and its adversary: one search a target, each below what those prior it found."""
     (examples, clean_NK), method = rows, minimal.method(shape.norm)
-    queue = trial.queue_of(method, shape.passes, examples, Prior(clean_NK, limit_1[:, None]), numbers, key)
+    queue = trial.queue_of(shape.passes, examples, Prior(clean_NK, limit_1[:, None]), numbers, key)
     right_N = queue.broken_N >= 0
 
     def toward(rank: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:

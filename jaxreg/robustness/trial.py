@@ -18,7 +18,7 @@ from jaxreg.robustness.balls import Norm, uniform
 from jaxreg.robustness.diagnosis import Diagnosis, diagnose
 from jaxreg.robustness.loop import A, Attacked, Queue
 from jaxreg.robustness.losses import fooled
-from jaxreg.robustness.method import AttackNumbers, Logits, Method
+from jaxreg.robustness.method import AttackNumbers, Logits
 
 Tree = Any
 Apply = Callable[..., Any]  # (params, stats, x_BHWC, *, train) -> (logits_BK, ...)
@@ -64,21 +64,22 @@ def attack(
 ) -> Attacked[Array]:
     """Attacks examples at all radii; random numbers are a function of `key`, ids and the pass alone."""
     method = METHODS[shape.method](shape.norm)
-    queue = queue_of(method, shape.passes, examples, prior, numbers, key)
+    queue = queue_of(shape.passes, examples, prior, numbers, key)
     return loop.run(method, logits_fn, queue, numbers, slots=shape.slots, devices=shape.devices, batched=shape.batched)
 
 
 def queue_of(
-    method: Method,
     passes: int,
     examples: AttackedExamples[Array],
     prior: Prior[Array],
     numbers: AttackNumbers,
     key: Array,
 ) -> Queue:
-    """The queue of an attack: keys and targets of `passes` passes; misclassified examples count as broken."""
+    """The queue of an attack: keys and targets of `passes` passes; misclassified examples count as broken, unless the
+    highest loss is looked for.
+    """
     (images, labels, ids), broken = examples, jnp.inf if prior.broken is None else prior.broken
-    wrong_N = fooled(prior.clean, labels) & method.spares_wrong
+    wrong_N = fooled(prior.clean, labels) & ~jnp.asarray(numbers.highest)
     broken_N = jnp.where(wrong_N, WRONG, broken).astype(images.dtype)
     targets_NP = targets_of(prior.clean, labels, numbers.targets, passes)
     return Queue(images, labels, pass_keys(key, ids, passes), targets_NP, prior.radii, broken_N, prior.starts)

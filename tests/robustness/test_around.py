@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from jaxreg.robustness import control_methods, controls, export, loop, rows, run_attack
+from jaxreg.robustness import control_methods, controls, export, gradient, loop, rows, run_attack
 from jaxreg.robustness.attacks import numbers_of
 from jaxreg.robustness.audit import Audit, audit
 from jaxreg.robustness.balls import random_point
@@ -128,7 +128,7 @@ def test_the_strongest_point_of_a_linear_model_is_its_corner():
     keys = jax.random.split(KEY, (16, 1))
     zero = jnp.zeros((16, 1), jnp.int32)
     queue = Queue(jnp.asarray(x), jnp.asarray(labels), keys, zero, jnp.asarray(eps), jnp.full(16, jnp.inf))
-    run = jax.jit(functools.partial(loop.run, control_methods.strongest("linf"), logits_fn, slots=16))
+    run = jax.jit(functools.partial(loop.run, gradient.method("linf"), logits_fn, slots=16))
     found = run(queue, numbers_of(controls.STRONGEST))
     away = np.where(labels == 0, 1, -1)[:, None] * np.sign(w[:, 1] - w[:, 0])
     np.testing.assert_allclose(found.adversarial[0], x + 0.1 * away.reshape(x.shape), atol=1e-6)

@@ -95,6 +95,9 @@ def test_the_last_rows_run_in_smaller_batches_and_the_last_evaluation_takes_no_g
     np.testing.assert_array_equal(got.robust, few.robust)
     np.testing.assert_allclose(got.adversarial, few.adversarial, atol=1e-6)
     assert got.evaluations == few.evaluations == 256 * 21
+    highest = ATTACKS["pgd_ce"]._replace(highest=True)  # whose last point must count: it may be the highest
+    points = [run_attack(logits_fn, x, labels, 0.05, highest, key=KEY, slots=n).adversarial for n in (256, 64)]
+    np.testing.assert_allclose(*points, atol=1e-6)
     forward.clear()
     asked = np.where(np.arange(256) < 216, -1, labels)  # 40 rows for 256 slots
     small = run_attack(watched, x, asked, 0.05, "pgd_ce", key=KEY, slots=256)
@@ -200,6 +203,7 @@ def test_sizes_share_a_program():
         ({"attack": ATTACKS["pgd_ce"]._replace(steps=0)}, "steps must be at least 1"),
         ({"attack": ATTACKS["pgd_ce"]._replace(loss="hinge")}, "Unknown loss 'hinge'"),
         ({"norm": "l1"}, "norm must be one of"),
+        ({"attack": ATTACKS["square"]._replace(highest=True)}, "highest needs method 'gradient'"),
         ({"attack": ATTACKS["pgd_ce"]._replace(loss="targeted_ce")}, "the loss 'targeted_ce' needs targets"),
         ({"attack": ATTACKS["fab_t"]._replace(targets=0)}, "the method 'fab' needs targets"),
         ({"ids": np.arange(3)}, "ids must be one for each of 4 images"),
