@@ -21,6 +21,8 @@ from jaxreg.runtime import parallel
 
 Tree = Any
 AnyArray = Array | np.ndarray
+Rows = tuple[AttackedExamples[Array], Array]  # with their logits [N, K]
+Shared = tuple[Array, AttackNumbers, Array]  # radii [E], the numbers of the attack, the key
 AXES = Attacked[int](1, 1, 0, 1, parallel.SUM)  # of examples, in what an attack finds
 
 
@@ -114,7 +116,7 @@ def minimal_eps(
     """The smallest radius up to `limit` at which each example is fooled [N], and the adversary there [N, H, W, C].
 
     One search per target class (the likeliest wrong ones, `targets` of them where there are so many), each only below
-    what those prior it found. An upper bound; 0 where misclassified without attack, inf where nothing within `limit`
+    what those before it found. An upper bound; 0 where misclassified without attack, inf where nothing within `limit`
     was found. `key`, `ids`, `slots` and `devices` as in `run_attack`.
 
     Raises: ValueError: as `run_attack` does.
@@ -123,7 +125,7 @@ def minimal_eps(
     targets = min(targets, prepared.classes - 1)
     attack = ATTACKS["minimal"]._replace(loss="targeted_margin", targets=targets, steps=steps)
     shape, numbers = prepared.shape(attack, norm), numbers_of(attack)._replace(passes=1)
-    radius_N, adversarial = prepared.run(_nearest, shape, (0, 0), limit_1, numbers, key)
+    radius_N, adversarial = prepared.run(_nearest, shape, (0, 0), (limit_1, numbers, key))
     return radius_N[: prepared.real], adversarial[: prepared.real]
 
 
@@ -172,10 +174,9 @@ class Prepared(NamedTuple):
         check(attack, norm, self.classes)
         return Shape(attack.method, norm, passes_of(attack), self.slots, max(1, len(self.devices)))
 
-    def run(self, fn: Callable[..., Tree], shape: Shape, axes: Tree, *shared: Tree) -> Tree:
-        """`fn(shape, logits_fn, (examples, clean), *shared)`; `axes` of examples in its results."""
-        fixed, rows = (shape, self.logits_fn), (self.examples, self.clean)
-        return self.program(self.devices, fn, fixed, axes)(rows, *shared)
+    def run(self, fn: Callable[..., Tree], shape: Shape, axes: Tree, shared: Shared) -> Tree:
+        """`fn(shape, logits_fn, rows, shared)`; `axes` of examples in its results."""
+        return self.program(self.devices, fn, (shape, self.logits_fn), axes)((self.examples, self.clean), shared)
 
 
 def _prepared(
@@ -250,7 +251,7 @@ def _attacked(
     shape, radii = prepared.shape(attack, norm), len(radii_E)
     if prepared.program is compiled:
         radii_E = filled(radii_E, 1 << (radii - 1).bit_length(), -1)
-    found = prepared.run(_at_shared_radii, shape, AXES, radii_E, numbers_of(attack, early_exit), key)
+    found = prepared.run(_at_shared_radii, shape, AXES, (radii_E, numbers_of(attack, early_exit), key))
     if found.robust.shape[1] > prepared.real:
         adversarial, robust, hits = (a[:, : prepared.real] for a in (found.adversarial, found.robust, found.hits))
         found = Attacked(adversarial, robust, found.smallest[: prepared.real], hits, found.evaluations)
@@ -262,35 +263,22 @@ def _at_radii(found: Attacked[Array], which: int | slice | Array) -> Attacked[Ar
     return found._replace(adversarial=found.adversarial[which], robust=found.robust[which], hits=found.hits[which])
 
 
-def _at_shared_radii(
-    shape: Shape,
-    logits_fn: Logits,
-    rows: tuple[AttackedExamples[Array], Array],
-    radii_E: Array,
-    numbers: AttackNumbers,
-    key: Array,
-) -> Attacked[Array]:
+def _at_shared_radii(shape: Shape, logits_fn: Logits, rows: Rows, shared: Shared) -> Attacked[Array]:
     """The attack at radii that all examples share, in any order. By counting: a sort is slow to compile."""
-    (examples, clean_NK), place_E = rows, jnp.arange(len(radii_E))
+    (examples, clean_NK), (radii_E, numbers, key) = rows, shared
+    place_E = jnp.arange(len(radii_E))
     before_EE = (radii_E[:, None] > radii_E) | (radii_E[:, None] == radii_E) & (place_E[:, None] > place_E)
     rank_E = jnp.sum(before_EE, axis=1)
     ascending_E = jnp.zeros_like(radii_E).at[rank_E].set(radii_E)
     prior = Prior(clean_NK, jnp.broadcast_to(ascending_E[:, None], (len(radii_E), len(clean_NK))))
-    return _at_radii(trial.attack(shape, logits_fn, examples, prior, numbers, key), rank_E)
+    return _at_radii(trial.attack(shape, logits_fn, (examples, prior), numbers, key), rank_E)
 
 
-def _nearest(
-    shape: Shape,
-    logits_fn: Logits,
-    rows: tuple[AttackedExamples[Array], Array],
-    limit_1: Array,
-    numbers: AttackNumbers,
-    key: Array,
-) -> tuple[Array, Array]:
-    """The minimal radius and its adversary: one search a target, each below what those prior it found."""
-    (examples, clean_NK), method = rows, minimal.method(shape.norm)
-    queue = trial.queue_of(shape.passes, examples, Prior(clean_NK, limit_1[:, None]), numbers, key)
-    right_N = queue.broken_N >= 0
+def _nearest(shape: Shape, logits_fn: Logits, rows: Rows, shared: Shared) -> tuple[Array, Array]:
+    """The minimal radius and its adversary: one search a target, each below what those before it found."""
+    (examples, clean_NK), (limit_1, numbers, key) = rows, shared
+    queue = trial.queue_of(shape.passes, (examples, Prior(clean_NK, limit_1[:, None])), numbers, key)
+    method, right_N = minimal.method(shape.norm), queue.broken_N >= 0
 
     def toward(rank: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
         radius_N, best_NHWC = best

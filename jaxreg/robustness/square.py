@@ -158,7 +158,7 @@ STARTS = {"linf": start_linf, "l2": start_l2}
 def step(logits_fn: Logits, row: QueueRow, state: SquareState, k_B: Array, numbers: AttackNumbers, norm: Norm) -> Step:
     """Keeps the proposal where it lowers the margin of the label, then proposes the next."""
     logits_BK = logits_fn(state.x)
-    loss_B = -margin(logits_BK, row.label_B, row.target_B)
+    loss_B = -margin(logits_BK, row.label_B)
     better_B = loss_B < state.loss_B
     best_BHWC = jnp.where(spread(better_B, state.x), state.x, state.best)
     proposal_BHWC = PROPOSALS[norm](row, best_BHWC, k_B + 1, numbers)

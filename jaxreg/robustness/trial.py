@@ -54,31 +54,21 @@ class Prior(NamedTuple, Generic[A]):
     starts: A | None = None  # [N, H, W, C]: where a search for minimal radii begins, if not at the images
 
 
-def attack(
-    shape: Shape,
-    logits_fn: Logits,
-    examples: AttackedExamples[Array],
-    prior: Prior[Array],
-    numbers: AttackNumbers,
-    key: Array,
-) -> Attacked[Array]:
+Given = tuple[AttackedExamples[Array], Prior[Array]]  # what an attack of one network takes
+
+
+def attack(shape: Shape, logits_fn: Logits, given: Given, numbers: AttackNumbers, key: Array) -> Attacked[Array]:
     """Attacks examples at all radii; random numbers are a function of `key`, ids and the pass alone."""
-    method = METHODS[shape.method](shape.norm)
-    queue = queue_of(shape.passes, examples, prior, numbers, key)
+    method, queue = METHODS[shape.method](shape.norm), queue_of(shape.passes, given, numbers, key)
     return loop.run(method, logits_fn, queue, numbers, slots=shape.slots, devices=shape.devices, batched=shape.batched)
 
 
-def queue_of(
-    passes: int,
-    examples: AttackedExamples[Array],
-    prior: Prior[Array],
-    numbers: AttackNumbers,
-    key: Array,
-) -> Queue:
+def queue_of(passes: int, given: Given, numbers: AttackNumbers, key: Array) -> Queue:
     """The queue of an attack: keys and targets of `passes` passes; misclassified examples count as broken, unless the
     highest loss is looked for.
     """
-    (images, labels, ids), broken = examples, jnp.inf if prior.broken is None else prior.broken
+    (images, labels, ids), prior = given
+    broken = jnp.inf if prior.broken is None else prior.broken
     wrong_N = fooled(prior.clean, labels) & ~jnp.asarray(numbers.highest)
     broken_N = jnp.where(wrong_N, WRONG, broken).astype(images.dtype)
     targets_NP = targets_of(prior.clean, labels, numbers.targets, passes)
@@ -97,15 +87,13 @@ def pass_keys(key: Array, ids_N: Array, passes: int) -> Array:
     return jax.vmap(lambda one: example_keys(one, jnp.arange(passes, dtype=jnp.uint32)))(example_keys(key, ids_N))
 
 
-def attack_trial(
-    shape: Shape,
-    apply: Apply,
-    one: tuple[Models, Prior[Array]],
-    shared: tuple[AttackedExamples[Array], AttackNumbers, Array],
-) -> Attacked[Array]:
+Shared = tuple[AttackedExamples[Array], AttackNumbers, Array]
+
+
+def attack_trial(shape: Shape, apply: Apply, one: tuple[Models, Prior[Array]], shared: Shared) -> Attacked[Array]:
     """`attack` of one trial; `shared` ends with the bits of the key: to derive it here would compile once more."""
     (models, prior), (examples, numbers, bits) = one, shared
-    return attack(shape, logits_of(apply, models), examples, prior, numbers, jax.random.wrap_key_data(bits))
+    return attack(shape, logits_of(apply, models), (examples, prior), numbers, jax.random.wrap_key_data(bits))
 
 
 def logits_of(apply: Apply, models: Models) -> Logits:
