@@ -58,11 +58,11 @@ def rows(
     values_MFR, drawn_MR = map(np.asarray, _measure(flat, *shared))
 
     def of(place: int, name: str) -> list[Row]:
-        found = []
+        metric_rows = []
         for metric, values_R in zip(METRICS, values_MFR[place].astype(np.float64)):
             ends = map(float, uncertainty.interval(values_R, *uncertainty.INTERVALS[metric][1:]))
-            found.append(Row(split, named(f"{prefix}_{metric}", name), float(values_R[0]), count, *ends))
+            metric_rows.append(Row(split, named(f"{prefix}_{metric}", name), float(values_R[0]), count, *ends))
         mean, ends_2 = floors.summary(drawn_MR[place])
-        return [*found, Row(split, named(f"{prefix}_ece_floor", name), mean, count, *ends_2)]
+        return [*metric_rows, Row(split, named(f"{prefix}_ece_floor", name), mean, count, *ends_2)]
 
     return [[row for v, name in enumerate(names) for row in of(t * kinds + v, name)] for t in range(trials)]

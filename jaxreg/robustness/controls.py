@@ -11,8 +11,11 @@ from jaxreg.robustness.attacks import ATTACKS
 from jaxreg.robustness.audit import wrong
 from jaxreg.robustness.balls import Norm, project, random_point, spread
 from jaxreg.robustness.trial import WRONG, pass_keys
-from jaxreg.robustness.trials import Evaluation, Outcome, Report
+from jaxreg.robustness.trials import Evaluation, Outcome
 
+# Attacks stop at the first point that fools, where a network is least sure: confidence under attack is measured at the
+# highest loss, past the boundary or not, also of examples that are misclassified without attack. So are adversaries for
+# another trial: points that barely cross a boundary would seldom cross another.
 STRONGEST = ATTACKS["pgd_ce"]._replace(highest=True)
 
 
@@ -29,28 +32,11 @@ def noise(evaluation: Evaluation) -> Outcome:
     keys_N = jax.jit(pass_keys, static_argnums=2)(evaluation.key, evaluation.ids, 1)[:, 0]
     images = jnp.asarray(evaluation.images)
     drawn = np.stack([noisy(images, keys_N, eps, evaluation.norm) for eps in evaluation.radii])
-    return looked_at(evaluation, np.broadcast_to(drawn, (evaluation.networks.trials, *drawn.shape)))
+    return outcome_at(evaluation, np.broadcast_to(drawn, (evaluation.networks.trials, *drawn.shape)))
 
 
-def strongest(evaluation: Evaluation, report: Report) -> np.ndarray:
-    """Where PGD, run to its end, found the highest cross-entropy in each ball: [T, E, N, H, W, C].
-
-    Attacks stop at the first point that fools, where a network is least sure; confidence under attack is measured here,
-    past the boundary or not, also of examples that are misclassified without attack.
-    """
-    return evaluation.attack(STRONGEST, report=report).adversarial
-
-
-def transfer(evaluation: Evaluation, strongest: np.ndarray, sources: np.ndarray) -> Outcome:
-    """Every trial on the points [T, E, N, H, W, C] of the highest loss of its source trial, `sources` [T].
-
-    Points that barely cross the source's boundary would seldom cross another's.
-    """
-    return looked_at(evaluation, strongest[sources])
-
-
-def looked_at(evaluation: Evaluation, x_TENHWC: np.ndarray) -> Outcome:
-    """What given points do: one forward pass each."""
+def outcome_at(evaluation: Evaluation, x_TENHWC: np.ndarray) -> Outcome:
+    """The outcome of given points [T, E, N, H, W, C]: one forward pass each."""
     wrong_TN = wrong(evaluation.clean, evaluation.labels)
     hits_TEN = wrong(evaluation.logits(x_TENHWC), evaluation.labels) & ~wrong_TN[:, None]
     radii_E1 = np.asarray(evaluation.radii, np.float32)[:, None]

@@ -193,21 +193,21 @@ def measure(
     mesh = parallel.make_mesh() if mesh is None else mesh
     count = len(jax.tree.leaves(params)[0]) if trials is None else trials
     networks = Networks(apply, parallel.put_trials((params, stats), mesh), mesh, local, capacity(len(images), chunk))
-    key, found = key_of(seed, Stream.CORRUPTION), {}
+    key, logits = key_of(seed, Stream.CORRUPTION), {}
     for name in names:
         for severity in severities:
             x = np.asarray(corrupt(images, name, severity, key=key, ids=key_ids))
-            found[f"{name}/{severity}"] = networks.logits_of_all(x)
-    stacked = np.stack(list(found.values()), axis=1)[:count]
-    confidence_T = attacked_calibration.rows(stacked, labels, key_ids, "corruption", list(found), split, seed)
+            logits[f"{name}/{severity}"] = networks.logits_of_all(x)
+    stacked = np.stack(list(logits.values()), axis=1)[:count]
+    confidence_T = attacked_calibration.rows(stacked, labels, key_ids, "corruption", list(logits), split, seed)
     each = zip(stacked, confidence_T)
-    return [_measured(dict(zip(found, logits)), rows, np.asarray(labels), split) for logits, rows in each]
+    return [_measured(dict(zip(logits, one)), rows, np.asarray(labels), split) for one, rows in each]
 
 
-def _measured(found: dict[str, np.ndarray], confidence: list[Row], labels: np.ndarray, split: str) -> Measured:
-    right = {name: ~wrong(logits, labels) for name, logits in found.items()}
+def _measured(logits: dict[str, np.ndarray], confidence: list[Row], labels: np.ndarray, split: str) -> Measured:
+    right = {name: ~wrong(one, labels) for name, one in logits.items()}
     rows = [share_row(split, named("corruption_accuracy", name), mask) for name, mask in right.items()] + confidence
-    arrays = {named("corruption_logits", name): logits for name, logits in found.items()}
+    arrays = {named("corruption_logits", name): one for name, one in logits.items()}
     return Measured([*rows, *_means(rows, split, len(labels))], arrays)
 
 

@@ -22,16 +22,16 @@ class Exported(NamedTuple):
     norm: str
 
 
-def save(path: epath.PathLike, found: Exported) -> None:
+def save(path: epath.PathLike, exported: Exported) -> None:
     """Writes an .npz of plain arrays (`numpy.load` reads it), whole or not at all.
 
     Raises: ValueError: if the arrays do not have the same number of examples.
     """
-    counts = {name: len(getattr(found, name)) for name in ("adversarial", "ids", "labels", "robust")}
+    counts = {name: len(getattr(exported, name)) for name in ("adversarial", "ids", "labels", "robust")}
     if len(set(counts.values())) > 1:
         raise ValueError(f"all arrays of an export need one number of examples, got {counts}.")
     memory = io.BytesIO()
-    arrays: Any = {name: np.asarray(value) for name, value in found._asdict().items()}
+    arrays: Any = {name: np.asarray(value) for name, value in exported._asdict().items()}
     np.savez_compressed(memory, **arrays)
     write_whole(path, memory.getvalue())
 

@@ -36,9 +36,9 @@ def remembered(
         if hosts.on_first(path.exists):
             stored = read_arrays(path)
             return rebuild(*(stored[str(i)] for i in range(len(stored))))
-        found = parallel.fetch(call(one, shared))
-        write_arrays(path, {str(i): array for i, array in enumerate(jax.tree.leaves(found))})
-        return found
+        result = parallel.fetch(call(one, shared))
+        write_arrays(path, {str(i): array for i, array in enumerate(jax.tree.leaves(result))})
+        return result
 
     return recalled
 

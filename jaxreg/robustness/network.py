@@ -23,7 +23,7 @@ Tree = Any
 AnyArray = Array | np.ndarray
 Rows = tuple[AttackedExamples[Array], Array]  # with their logits [N, K]
 Shared = tuple[Array, AttackNumbers, Array]  # radii [E], the numbers of the attack, the key
-AXES = Attacked[int](1, 1, 0, 1, parallel.SUM)  # of examples, in what an attack finds
+AXES = Attacked[int](1, 1, 0, 1, parallel.SUM)  # of examples, in the result of an attack
 
 
 def run_attack(
@@ -54,8 +54,8 @@ def run_attack(
     """
     chosen = named(attack)
     prepared, radii_E = _prepared(logits_fn, images, labels, ids, eps, key, slots, devices)
-    found = _attacked(prepared, chosen, norm, radii_E, key, early_exit)
-    return found if np.ndim(eps) else _at_radii(found, 0)
+    result = _attacked(prepared, chosen, norm, radii_E, key, early_exit)
+    return result if np.ndim(eps) else _at_radii(result, 0)
 
 
 class Ensemble(NamedTuple):
@@ -91,10 +91,10 @@ def run_suite(
     robust, adversarial, masks = ~np.asarray(prepared.wrong), np.array(images), {}
     for name, attack in chosen.attacks.items():
         left = prepared.only(robust) if chosen.cascade else prepared
-        found = _at_radii(_attacked(left, attack, norm, radii_E, key), 0)
-        masks[name] = np.asarray(found.robust)
+        result = _at_radii(_attacked(left, attack, norm, radii_E, key), 0)
+        masks[name] = np.asarray(result.robust)
         fresh = robust & ~masks[name]
-        adversarial[fresh] = np.asarray(found.adversarial)[fresh]
+        adversarial[fresh] = np.asarray(result.adversarial)[fresh]
         robust &= masks[name]
     return Ensemble(adversarial, robust, masks)
 
@@ -247,20 +247,20 @@ def _clean_logits(logits_fn: Logits, batch_size: int, images: Array) -> Array:
 def _attacked(
     prepared: Prepared, attack: Attack, norm: Norm, radii_E: Array, key: Array, early_exit: bool = True
 ) -> Attacked[Array]:
-    """What the attack finds at all radii, without padding."""
+    """The result of an attack at all radii, without padding."""
     shape, radii = prepared.shape(attack, norm), len(radii_E)
     if prepared.program is compiled:
         radii_E = filled(radii_E, 1 << (radii - 1).bit_length(), -1)
-    found = prepared.run(_at_shared_radii, shape, AXES, (radii_E, numbers_of(attack, early_exit), key))
-    if found.robust.shape[1] > prepared.real:
-        adversarial, robust, hits = (a[:, : prepared.real] for a in (found.adversarial, found.robust, found.hits))
-        found = Attacked(adversarial, robust, found.smallest[: prepared.real], hits, found.evaluations)
-    return _at_radii(found, slice(radii)) if len(found.robust) > radii else found
+    result = prepared.run(_at_shared_radii, shape, AXES, (radii_E, numbers_of(attack, early_exit), key))
+    if result.robust.shape[1] > prepared.real:
+        adversarial, robust, hits = (a[:, : prepared.real] for a in (result.adversarial, result.robust, result.hits))
+        result = Attacked(adversarial, robust, result.smallest[: prepared.real], hits, result.evaluations)
+    return _at_radii(result, slice(radii)) if len(result.robust) > radii else result
 
 
-def _at_radii(found: Attacked[Array], which: int | slice | Array) -> Attacked[Array]:
-    """What was found at some of the radii."""
-    return found._replace(adversarial=found.adversarial[which], robust=found.robust[which], hits=found.hits[which])
+def _at_radii(result: Attacked[Array], which: int | slice | Array) -> Attacked[Array]:
+    """The result at some of the radii."""
+    return result._replace(adversarial=result.adversarial[which], robust=result.robust[which], hits=result.hits[which])
 
 
 def _at_shared_radii(shape: Shape, logits_fn: Logits, rows: Rows, shared: Shared) -> Attacked[Array]:
@@ -284,9 +284,9 @@ def _nearest(shape: Shape, logits_fn: Logits, rows: Rows, shared: Shared) -> tup
         radius_N, best_NHWC = best
         aimed_N1 = lax.dynamic_slice_in_dim(queue.targets_NP, rank, 1, axis=1)
         aimed = queue._replace(targets_NP=aimed_N1, eps_EN=jnp.minimum(radius_N, limit_1[:, None]))
-        found = loop.run(method, logits_fn, aimed, numbers, slots=shape.slots, devices=shape.devices)
-        x_NHWC = found.adversarial[0]
-        nearer_N = jnp.where(found.robust[0], jnp.inf, size(x_NHWC - examples.images, shape.norm))
+        result = loop.run(method, logits_fn, aimed, numbers, slots=shape.slots, devices=shape.devices)
+        x_NHWC = result.adversarial[0]
+        nearer_N = jnp.where(result.robust[0], jnp.inf, size(x_NHWC - examples.images, shape.norm))
         better_N = (nearer_N < radius_N) & right_N
         return jnp.where(better_N, nearer_N, radius_N), jnp.where(spread(better_N, x_NHWC), x_NHWC, best_NHWC)
 

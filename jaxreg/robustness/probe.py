@@ -97,11 +97,11 @@ def measure(
     evaluation = evaluation.with_calls(_attacks_of(chosen, effort), slots, kept)
     trials = count if trials is None else trials
     report = _reporter(chosen, evaluation, trials, progress)
-    found = _find(evaluation, chosen, sources, report)
+    findings = _find(evaluation, chosen, sources, report)
     if effort is not None:
-        checks = verdict_checks.gather(evaluation, found, effort)
-        found = found._replace(checks=checks, checked=min(effort.examples, len(images)))
-    return rows.measured(found, evaluation, trials, split, keep)
+        checks = verdict_checks.gather(evaluation, findings, effort)
+        findings = findings._replace(checks=checks, checked=min(effort.examples, len(images)))
+    return rows.measured(findings, evaluation, trials, split, keep)
 
 
 def _evaluation(
@@ -144,14 +144,13 @@ def _find(evaluation: Evaluation, chosen: Suite, sources: np.ndarray | None, rep
     outcomes = run_suite(evaluation, chosen, report)
     overall = worst(list(outcomes.values()))
     min_eps_TN = _search(evaluation, chosen, overall, report) if chosen.minimal_steps else None
-    highest_TENHWC = controls.strongest(evaluation, functools.partial(report, "strongest"))
-    logits = evaluation.logits(overall.adversarial), evaluation.logits(highest_TENHWC)
-    beside = {"noise": controls.noise(evaluation)}
+    highest = evaluation.attack(controls.STRONGEST, report=functools.partial(report, "strongest")).adversarial
+    logits = evaluation.logits(overall.adversarial), evaluation.logits(highest)
+    tried = {"noise": controls.noise(evaluation)}
     if sources is not None:
-        own = np.arange(evaluation.networks.trials)
-        sources = np.concatenate([sources, own[len(sources) :]])
-        beside["transfer"] = controls.transfer(evaluation, highest_TENHWC, sources)
-    return Findings(outcomes, overall, *logits, beside, sources, min_eps_TN)
+        sources = np.concatenate([sources, np.arange(len(sources), evaluation.networks.trials)])  # padding: itself
+        tried["transfer"] = controls.outcome_at(evaluation, highest[sources])
+    return Findings(outcomes, overall, *logits, tried, sources, min_eps_TN)
 
 
 def run_suite(evaluation: Evaluation, chosen: Suite, report: Report) -> dict[str, Outcome]:
@@ -174,8 +173,8 @@ def _search(evaluation: Evaluation, chosen: Suite, overall: Outcome, report: Rep
     far = min(far, 1.0) if evaluation.norm == "linf" else far
     limits = np.where(np.isfinite(smallest) & (smallest > 0), smallest, np.float32(far))[:, None]
     starts = np.where(overall.robust[:, -1, :, None, None, None], evaluation.images, nearest(overall))
-    found = evaluation.attack(attack, limits, starts=starts, report=functools.partial(report, "minimal"))
-    best_TN = np.min([distances(one, evaluation) for one in (found, overall)], axis=0)
+    searched = evaluation.attack(attack, limits, starts=starts, report=functools.partial(report, "minimal"))
+    best_TN = np.min([distances(outcome, evaluation) for outcome in (searched, overall)], axis=0)
     return np.where(wrong(evaluation.clean, evaluation.labels), 0.0, best_TN).astype(np.float32)
 
 

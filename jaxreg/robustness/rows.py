@@ -13,7 +13,7 @@ from jaxreg.robustness.trials import Evaluation, Outcome
 
 
 class Findings(NamedTuple):
-    """What a suite found on all trials: its attacks, and `worst`, the worst case over them.
+    """The outcomes of a suite on all trials: of its attacks, and `worst`, the worst case over them.
 
     `worst_TENK`, `strongest_TENK`: logits at its adversaries, and at the points of the highest loss. `controls` are
     beside the worst case; `sources` [T]: the trial that the transferred points come from (itself: they say nothing).
@@ -32,48 +32,43 @@ class Findings(NamedTuple):
 
     def outcomes(self, t: int) -> dict[str, Outcome]:
         """Everything that says something of trial `t`, by the name in its rows."""
-        found = {**self.suite, **self.controls, "worst": self.worst}
-        return {name: one for name, one in found.items() if name != "transfer" or self.has_transfer(t)}
+        outcomes = {**self.suite, **self.controls, "worst": self.worst}
+        return {name: outcome for name, outcome in outcomes.items() if name != "transfer" or self.has_transfer(t)}
 
     def has_transfer(self, t: int) -> bool:
         """Whether the points of another trial were tried on trial `t`."""
         return self.sources is not None and bool(self.sources[t] != t)
 
 
-def measured(found: Findings, evaluation: Evaluation, trials: int, split: str, keep: str) -> list[Measured]:
+def measured(findings: Findings, evaluation: Evaluation, trials: int, split: str, keep: str) -> list[Measured]:
     """The rows and arrays of each of the first `trials`."""
-    confidence_T = _confidence_rows(found, evaluation, trials, split)
-    return [_of_trial(found, evaluation, t, split, keep, confidence_T[t]) for t in range(trials)]
+    names = [f"{kind}/{text}" for kind in ("strongest", "worst") for text in radius_texts(evaluation.radii)]
+    both = np.concatenate([findings.strongest_TENK[:trials], findings.worst_TENK[:trials]], axis=1)
+    examples = evaluation.labels, evaluation.ids
+    confidence_T = attacked_calibration.rows(both, *examples, "attacked", names, split, evaluation.seed)
+    return [_of_trial(findings, evaluation, t, split, keep, confidence_T[t]) for t in range(trials)]
 
 
 def _of_trial(
-    found: Findings, evaluation: Evaluation, t: int, split: str, keep: str, confidence: list[Row]
+    findings: Findings, evaluation: Evaluation, t: int, split: str, keep: str, confidence: list[Row]
 ) -> Measured:
     texts, rows = radius_texts(evaluation.radii), []
     arrays = {"radii": evaluation.radii, "norm": np.array(evaluation.norm)}
-    for name, outcome in found.outcomes(t).items():
+    for name, outcome in findings.outcomes(t).items():
         for e, text in enumerate(texts):
             rows.append(share_row(split, named("robust_accuracy", name, text), outcome.robust[t, e]))
             arrays[named("robust", name, text)] = outcome.robust[t, e]
             if name == "worst" or keep == "all":
                 arrays[named("adversarial", name, text)] = outcome.adversarial[t, e]
-    for name, logits_TENK in {"worst": found.worst_TENK, "strongest": found.strongest_TENK}.items():
+    for name, logits_TENK in {"worst": findings.worst_TENK, "strongest": findings.strongest_TENK}.items():
         for e, text in enumerate(texts):
             arrays[named("adversarial_logits", name, text)] = logits_TENK[t, e]
-    if found.min_eps_TN is not None:
-        arrays["min_eps"] = found.min_eps_TN[t]
-        rows += _median(split, found.min_eps_TN[t])
-    if found.checks is not None:
-        rows += _verdict(split, found.checks[t], found.checked)
+    if findings.min_eps_TN is not None:
+        arrays["min_eps"] = findings.min_eps_TN[t]
+        rows += _median(split, findings.min_eps_TN[t])
+    if findings.checks is not None:
+        rows += _verdict(split, findings.checks[t], findings.checked)
     return Measured(rows + confidence, arrays)
-
-
-def _confidence_rows(found: Findings, evaluation: Evaluation, trials: int, split: str) -> list[list[Row]]:
-    """For each trial the rows attacked_METRIC/KIND/EPS, from its logits at the points of each kind."""
-    names = [f"{kind}/{text}" for kind in ("strongest", "worst") for text in radius_texts(evaluation.radii)]
-    both = np.concatenate([found.strongest_TENK[:trials], found.worst_TENK[:trials]], axis=1)
-    examples = evaluation.labels, evaluation.ids
-    return attacked_calibration.rows(both, *examples, "attacked", names, split, evaluation.seed)
 
 
 def _verdict(split: str, numbers: dict[str, float], count: int) -> list[Row]:

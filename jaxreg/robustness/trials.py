@@ -159,16 +159,16 @@ class Evaluation:
             groups.append(parallel.fetch(call(one, (examples, numbers, bits))))
             broken = groups[-1].smallest
             finished(broken[:, :count])
-        found = _joined(Attacked[int](1, 1, 1, 1, parallel.SUM), groups)
-        adversarial, robust, hits = (a[:, :radii, :count] for a in (found.adversarial, found.robust, found.hits))
-        return Outcome(carried(robust, adversarial), robust, broken[:, :count], hits, found.evaluations)
+        whole = _joined(Attacked[int](1, 1, 1, 1, parallel.SUM), groups)
+        adversarial, robust, hits = (a[:, :radii, :count] for a in (whole.adversarial, whole.robust, whole.hits))
+        return Outcome(carried(robust, adversarial), robust, broken[:, :count], hits, whole.evaluations)
 
 
 TYPES = {bool: np.bool_, int: np.int32, float: np.float32}  # of an attack's numbers
 
 
 def _joined(axes: Attacked[int], parts: Sequence[Outcome]) -> Outcome:
-    """What was found in all parts, side by side along the axis of each result, or summed."""
+    """The arrays of all parts, side by side along an axis or summed."""
 
     def join(axis: int, *arrays: np.ndarray) -> np.ndarray:
         return np.sum(arrays, axis=0) if axis == parallel.SUM else np.concatenate(arrays, axis)
@@ -206,8 +206,8 @@ def nearest(worst: Outcome) -> np.ndarray:
     return at_radius(worst.adversarial, np.argmax(~worst.robust, axis=1)[:, None])[:, 0]
 
 
-def distances(found: Outcome, evaluation: Evaluation) -> np.ndarray:
+def distances(outcome: Outcome, evaluation: Evaluation) -> np.ndarray:
     """How far the nearest adversary over all radii lies, [T, N]; inf where nothing fooled."""
-    x_ETNHWC = np.moveaxis(found.adversarial, 1, 0)
+    x_ETNHWC = np.moveaxis(outcome.adversarial, 1, 0)
     away_TEN = np.stack([sizes(x_TNHWC - evaluation.images, evaluation.norm) for x_TNHWC in x_ETNHWC], axis=1)
-    return np.where(found.robust, np.inf, away_TEN).min(axis=1)
+    return np.where(outcome.robust, np.inf, away_TEN).min(axis=1)

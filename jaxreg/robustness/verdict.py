@@ -102,5 +102,5 @@ def judge(numbers: Mapping[str, float]) -> Verdict:
 
 def _failed(name: str, value: float) -> FailedCheck:
     check = CHECKS[name]
-    shown = f"{100 * value:.3g} %" if check.share else f"{value:.3g}"
-    return FailedCheck(name, value, check.word, check.means.format(value=shown))
+    text = f"{100 * value:.3g} %" if check.share else f"{value:.3g}"
+    return FailedCheck(name, value, check.word, check.means.format(value=text))

@@ -37,21 +37,21 @@ def attacks_needed(effort: Effort) -> dict[str, Attack]:
     }
 
 
-def gather(evaluation: Evaluation, found: Findings, effort: Effort) -> list[dict[str, float]]:
+def gather(evaluation: Evaluation, findings: Findings, effort: Effort) -> list[dict[str, float]]:
     """For each trial the number of every check that can be made."""
     few, middle = evaluation.part(slice(0, effort.examples)), len(evaluation.radii) // 2
-    withstood = found.worst.robust[:, middle]
+    withstood = findings.worst.robust[:, middle]
     numbers = {
         **_outputs(few),
         **_gradients(few),
-        **_audits(evaluation, found.worst, found.worst_TENK),
+        **_audits(evaluation, findings.worst, findings.worst_TENK),
         **_attacks(few, evaluation.radii[middle], withstood[:, : effort.examples], effort),
-        **_losses(found.suite, found.worst),
+        **_losses(findings.suite, findings.worst),
     }
-    if "transfer" in found.controls:
-        numbers["transfer"] = (withstood & ~found.controls["transfer"].robust[:, middle]).mean(1)
+    if "transfer" in findings.controls:
+        numbers["transfer"] = (withstood & ~findings.controls["transfer"].robust[:, middle]).mean(1)
     return [
-        {name: float(values[t]) for name, values in numbers.items() if name != "transfer" or found.has_transfer(t)}
+        {name: float(values[t]) for name, values in numbers.items() if name != "transfer" or findings.has_transfer(t)}
         for t in range(evaluation.networks.trials)
     ]
 
@@ -83,8 +83,8 @@ def _among_others(images: np.ndarray, chunk: int) -> np.ndarray:
 def _gradients(few: Evaluation) -> dict[str, np.ndarray]:
     diagnose = few.networks.program(diagnose_trial, few.networks.apply)
     examples = AttackedExamples(few.images, few.labels, few.ids), np.uint32(few.seed)
-    found = parallel.fetch(diagnose(few.networks.models, examples))
-    share = {name: values.mean(1) for name, values in found._asdict().items()}
+    diagnosis = parallel.fetch(diagnose(few.networks.models, examples))
+    share = {name: values.mean(1) for name, values in diagnosis._asdict().items()}
     return {
         "input_quantised": share["unmoved"],
         "gradient_zero": share["margin_zero"],

@@ -93,14 +93,14 @@ def test_targets_are_the_likeliest_wrong_classes():
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_whole_runs_leave_the_same_examples_standing_as_the_reference(golden, norm):
-    own = {name.removeprefix("whole/"): value for name, value in golden.items() if name.startswith("whole/")}
-    logits_fn = network(own, "float32")
-    x, eps = own["x"].astype(np.float32), {"linf": 0.03, "l2": 0.15}[norm]
+    arrays = {name.removeprefix("whole/"): value for name, value in golden.items() if name.startswith("whole/")}
+    logits_fn = network(arrays, "float32")
+    x, eps = arrays["x"].astype(np.float32), {"linf": 0.03, "l2": 0.15}[norm]
     labels, masks = nets.predicted(logits_fn, x), {}
     for loss in ("ce", "dlr", "targeted_dlr"):
         targets = 1 if loss == "targeted_dlr" else 0
         attack = ATTACKS["apgd_ce"]._replace(loss=loss, steps=20, targets=targets, random_start=False)
         masks[loss] = np.asarray(run_attack(logits_fn, x, labels, eps, attack, key=jax.random.key(0), norm=norm).robust)
-        np.testing.assert_array_equal(masks[loss], own[f"{norm}/{loss}/robust"], err_msg=loss)
+        np.testing.assert_array_equal(masks[loss], arrays[f"{norm}/{loss}/robust"], err_msg=loss)
     pairs = (("ce", "dlr"), ("ce", "targeted_dlr"), ("dlr", "targeted_dlr"))
     assert all(np.sum(masks[one] != masks[other]) >= 3 for one, other in pairs)  # no loss passes for another

@@ -99,8 +99,8 @@ def test_the_last_rows_run_in_smaller_batches_and_the_last_evaluation_takes_no_g
     points = [run_attack(logits_fn, x, labels, 0.05, highest, key=KEY, slots=n).adversarial for n in (256, 64)]
     np.testing.assert_allclose(*points, atol=1e-6)
     forward.clear()
-    asked = np.where(np.arange(256) < 216, -1, labels)  # 40 rows for 256 slots
-    small = run_attack(watched, x, asked, 0.05, "pgd_ce", key=KEY, slots=256)
+    few_labels = np.where(np.arange(256) < 216, -1, labels)  # 40 rows for 256 slots
+    small = run_attack(watched, x, few_labels, 0.05, "pgd_ce", key=KEY, slots=256)
     jax.effects_barrier()
     assert forward[256] <= 3  # the clean images and the first points
     assert forward[64] + forward[16] >= 20  # steps of the 40 rows, and of the 16 that are left after some
