@@ -4,8 +4,9 @@ from jaxreg import robustness
 found = robustness.run_attack(logits_fn, images, labels, eps=[2 / 255, 8 / 255], attack="apgd_t", key=jax.random.key(0))
 found.robust.mean(axis=1), found.adversarial      robust accuracy a radius; the examples
 
-Many trained networks at once: `robustness.probe.measure`. Shape letters: B batch, K classes, H W C image, N examples,
-E radii, P passes (restarts x targets), T trials.
+Many trained networks at once: `jaxreg.robustness.probe.measure`.
+
+Shape letters: B batch, K classes, H W C image, N examples, E radii, P passes (restarts x targets), T trials.
 """
 
 from jaxreg.robustness.attacks import ATTACKS, METHODS, SUITES, Attack, Suite

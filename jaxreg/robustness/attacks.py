@@ -77,8 +77,8 @@ def passes_of(attack: Attack) -> int:
 def numbers_of(attack: Attack, early_exit: bool = True) -> AttackNumbers:
     """The numbers of an attack that are traced."""
     sizes = float(attack.step_size), float(attack.random_start), float(attack.adaptive)
-    counts = attack.targets, passes_of(attack)
-    return AttackNumbers(number_of(attack.loss), attack.steps, *sizes, *counts, early_exit, attack.highest)
+    counts = int(attack.targets), int(passes_of(attack))
+    return AttackNumbers(number_of(attack.loss), int(attack.steps), *sizes, *counts, early_exit, attack.highest)
 
 
 def named(attack: Attack | str) -> Attack:

@@ -29,7 +29,7 @@ def noisy(images_NHWC: Array, keys_N: Array, eps: Array, norm: Norm) -> Array:
 
 def noise(evaluation: Evaluation) -> Outcome:
     """All trials on the same noisy images, one draw an example."""
-    keys_N = jax.jit(pass_keys, static_argnums=2)(evaluation.key, evaluation.ids, 1)[:, 0]
+    keys_N = pass_keys(evaluation.key, evaluation.ids, 1)[:, 0]
     images = jnp.asarray(evaluation.images)
     drawn = np.stack([noisy(images, keys_N, eps, evaluation.norm) for eps in evaluation.radii])
     return outcome_at(evaluation, np.broadcast_to(drawn, (evaluation.networks.trials, *drawn.shape)))

@@ -51,7 +51,7 @@ class Attacked(NamedTuple, Generic[A]):
 
     `robust` holds where no evaluated point of the ball was misclassified; a wrong clean prediction is not robust, and
     its smallest radius is -1. An adversarial example is that of the smallest radius that fooled, else the last point
-    that was evaluated.
+    that was evaluated; of an example that was not attacked, the clean image.
     """
 
     adversarial: A  # [E, N, H, W, C]

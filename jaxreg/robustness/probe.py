@@ -179,7 +179,7 @@ def _search(evaluation: Evaluation, chosen: Suite, overall: Outcome, report: Rep
 
 
 def _reporter(chosen: Suite, evaluation: Evaluation, trials: int, show: Show | None) -> Report:
-    """Counts calls, and what no attack has fooled at the largest radius so far, in the trials that are no padding."""
+    """Counts finished calls, and the examples of real trials that nothing has fooled at the largest radius so far."""
     count, radii = len(evaluation.labels), evaluation.radii
     chunks, groups = -(-count // evaluation.networks.chunk), -(-len(radii) // GROUP)
     calls = chunks * (groups * (len(chosen.attacks) + 1) + bool(chosen.minimal_steps))

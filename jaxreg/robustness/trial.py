@@ -3,6 +3,7 @@
 All that differs between attacks of a method, radii, chunks of examples and tails is data, so none of it compiles anew.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple
 
@@ -82,6 +83,7 @@ def targets_of(logits_NK: Array, labels_N: Array, targets: Array | int, passes: 
     return likeliest_NP[:, jnp.arange(passes) % jnp.maximum(targets, 1)].astype(jnp.int32)
 
 
+@functools.partial(jax.jit, static_argnames=("passes",))
 def pass_keys(key: Array, ids_N: Array, passes: int) -> Array:
     """A key for each pass of each example, a function of `key`, the example's id and the pass alone: [N, P]."""
     return jax.vmap(lambda one: example_keys(one, jnp.arange(passes, dtype=jnp.uint32)))(example_keys(key, ids_N))

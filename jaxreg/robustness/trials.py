@@ -106,7 +106,7 @@ class Evaluation:
 
     @property
     def key(self) -> Array:
-        """From which, an example's id and the pass all random numbers of attacks come."""
+        """Random numbers of attacks are a function of this key, the example's id and the pass."""
         return key_of(self.seed, Stream.ATTACK)
 
     def logits(self, x_TENHWC: np.ndarray) -> np.ndarray:
@@ -148,11 +148,11 @@ class Evaluation:
     ) -> Outcome:
         """One attack on the examples of one chunk, a group of radii at a time."""
         count, radii, room = len(self.labels), prior.radii.shape[1], self.networks.chunk
-        given, fills = (self.images, self.labels, self.ids), (0, -1, 0)
-        examples = AttackedExamples(*(filled(a, room, fill) for a, fill in zip(given, fills)))
+        images, labels, ids = filled(self.images, room, 0), filled(self.labels, room, -1), filled(self.ids, room, 0)
+        examples, bits = AttackedExamples(images, labels, ids), np.asarray(jax.random.key_data(self.key))
         clean, broken = (filled(a, room, 0, axis=1) for a in (prior.clean, prior.broken))
         starts = None if prior.starts is None else filled(prior.starts, room, 0, axis=1)
-        groups, bits = [], np.asarray(jax.random.key_data(self.key))
+        groups = []
         for low in range(0, radii, GROUP):
             eps_TEC = filled(filled(prior.radii[:, low : low + GROUP], GROUP, -1, axis=1), room, -1, axis=2)
             one = self.networks.models, Prior(clean, eps_TEC, broken, starts)
