@@ -58,17 +58,17 @@ def gather(evaluation: Evaluation, findings: Findings, effort: Effort) -> list[d
 
 def _outputs(few: Evaluation) -> dict[str, np.ndarray]:
     """Are the outputs logits, finite, the same twice, and the same in another batch?"""
-    count, z = len(few.labels), few.clean
-    again = few.networks.logits_of_all(few.images)
-    turned = few.networks.logits_of_all(_among_others(few.images, few.networks.chunk))[:, ::-1][:, :count]
-    largest = np.maximum(np.abs(np.nan_to_num(z)).max((1, 2)), 1e-30)
+    # The clean logits may be those of an interrupted process, which may have rounded otherwise.
+    first, again = few.networks.logits_of_all(few.images), few.networks.logits_of_all(few.images)
+    turned = few.networks.logits_of_all(_among_others(few.images, few.networks.chunk))[:, ::-1][:, : len(few.labels)]
+    largest = np.maximum(np.abs(np.nan_to_num(first)).max((1, 2)), 1e-30)
 
     def change(other: np.ndarray) -> np.ndarray:
-        return np.nan_to_num(np.abs(other - z)).max((1, 2)) / largest
+        return np.nan_to_num(np.abs(other - first)).max((1, 2)) / largest
 
     return {
-        "probabilities": are_probabilities(z).mean(1),
-        "not_finite": (~np.isfinite(z).all(-1)).mean(1),
+        "probabilities": are_probabilities(first).mean(1),
+        "not_finite": (~np.isfinite(first).all(-1)).mean(1),
         "not_deterministic": change(again),
         "batch_dependent": change(turned),
     }
