@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -158,3 +160,57 @@ def _not_finite(
 def _at(*places: str) -> str:
     text = ", ".join(place for place in places if place)
     return f"{text}: " if text else ""
+
+
+# --- attacks: values inside jit are not checked ---
+ROUNDING = 1e-2  # how far from 1 the sum of probabilities may be: bfloat16 has eight bits
+
+
+def check_attack_inputs(
+    images: Array | np.ndarray, labels: Array | np.ndarray, ids: Array | np.ndarray | None, eps: Array | np.ndarray
+) -> None:
+    """Raises ValueError unless images are floats in [0, 1], radii at least 0, and each image has its label and id.
+
+    Labels and ids (None: no ids) are integers [N].
+    """
+    if not _is_traced(eps) and not np.all(np.asarray(eps) >= 0):
+        raise ValueError(f"eps must be 0 or more, got {np.min(np.asarray(eps))}.")
+    if images.dtype not in (jnp.float32, jnp.float64):
+        cure = "divide by 255 as float32" if jnp.issubdtype(images.dtype, jnp.integer) else "cast within the model"
+        raise ValueError(f"images must be float32 (or float64), to hold a radius to 1e-6, got {images.dtype}: {cure}.")
+    if images.ndim != 4 or len(images) == 0:
+        raise ValueError(f"images must be [N, H, W, C] with at least one image, got the shape {images.shape}.")
+    for name, values in {"labels": labels, "ids": ids}.items():
+        if values is None:
+            continue
+        if np.shape(values) != (len(images),):
+            raise ValueError(f"{name} must be one for each of {len(images)} images, got the shape {np.shape(values)}.")
+        if not jnp.issubdtype(values.dtype, jnp.integer):
+            raise ValueError(f"{name} must be integers, got {values.dtype}: cast them.")
+    if _is_traced(images):
+        return
+    low, high = float(jnp.min(images)), float(jnp.max(images))
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"images must lie in [0, 1], got [{low:g}, {high:g}]: divide by 255, normalise in the model.")
+
+
+def check_attacked_labels(labels: Array | np.ndarray, classes: int) -> None:
+    """Raises ValueError for a label that is no class; a label below 0 means that the example is not attacked."""
+    if not _is_traced(labels) and int(jnp.max(labels)) >= classes:
+        raise ValueError(f"labels must be below {classes}, the number of logits, got {int(jnp.max(labels))}.")
+
+
+def check_raw_logits(logits: Array | np.ndarray) -> None:
+    """Raises ValueError where the outputs [..., K] are probabilities: rows that sum to 1 with no entry below 0."""
+    if not _is_traced(logits) and np.all(are_probabilities(logits)):
+        raise ValueError("logits_fn returns probabilities (rows sum to 1): return raw logits, before the softmax.")
+
+
+def are_probabilities(logits: Array | np.ndarray) -> np.ndarray:
+    """Whether rows [..., K] of two or more classes are at least 0 and sum to 1, up to the rounding of bfloat16."""
+    rows = np.asarray(logits, np.float32)
+    return (rows.shape[-1] > 1) & np.all(rows >= 0, axis=-1) & (np.abs(rows.sum(-1) - 1) < ROUNDING)
+
+
+def _is_traced(value: Any) -> bool:
+    return isinstance(value, jax.core.Tracer)

@@ -18,6 +18,7 @@ import jax
 jax.config.update("jax_num_cpu_devices", 8)
 jax.devices()  # from here on fixed: a command run within a test asks for others in vain
 jax.config.update("jax_legacy_prng_key", "error")
+jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def pytest_collection_modifyitems(items):

@@ -28,7 +28,7 @@ from jaxreg.config import resolve
 from jaxreg.measured import Measured, Row
 from jaxreg.probes import Probe
 from jaxreg.robustness.finished_calls import remembered
-from jaxreg.robustness.loop import Found
+from jaxreg.robustness.loop import Attacked
 from jaxreg.runtime.preemption import Preemption
 from jaxreg.runtime.workdir import Workdir
 from jaxreg.training.curves import Curves
@@ -261,15 +261,15 @@ def test_a_clock_that_goes_back(config, finished, tmp_path, monkeypatch):
 
 
 def test_killed_while_a_finished_call_of_an_attack_is_written(tmp_path):
-    shape = {name: np.full((2, 3), place) for place, name in enumerate(Found._fields)}
+    shape = {name: np.full((2, 3), place) for place, name in enumerate(Attacked._fields)}
     calls = []
-    call = remembered(lambda job, chunk: calls.append(job) or Found(**shape), tmp_path, "pgd", "linf")
+    call = remembered("pgd", lambda job, chunk: calls.append(job) or Attacked(**shape), tmp_path, "linf")
     with killed(1), contextlib.suppress(Killed):
         call(np.ones(3), np.zeros(2))
     assert [path.suffix for path in tmp_path.iterdir()] == [".part"]  # half of it, under a name that nobody reads
     for _ in range(2):
         found = call(np.ones(3), np.zeros(2))
-        jax.tree.map(np.testing.assert_array_equal, found, Found(**shape))
+        jax.tree.map(np.testing.assert_array_equal, found, Attacked(**shape))
     assert len(calls) == 2  # the one that was lost, and once again
 
 

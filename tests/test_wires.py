@@ -15,8 +15,7 @@ from jaxreg import data, results, study
 from jaxreg.calibration import probe as calibration
 from jaxreg.geometry import displacement, over_training
 from jaxreg.geometry import probe as geometry
-from jaxreg.robustness import attacks
-from jaxreg.robustness import corruption_probe as corruptions
+from jaxreg.robustness import attacks, corruptions
 from jaxreg.robustness import probe as robustness
 from jaxreg.runtime.files import read_arrays
 from jaxreg.runtime.preemption import Preemption

@@ -1,7 +1,6 @@
 """Accuracy and calibration on corrupted test images, by family and severity."""
 
 import dataclasses
-import functools
 
 import numpy as np
 
@@ -9,9 +8,7 @@ from jaxreg import data
 from jaxreg.measured import Measured
 from jaxreg.probes import robustness
 from jaxreg.probes.probe import Probe
-from jaxreg.robustness import corruption_probe as corruptions
-from jaxreg.robustness.corruptions import CORRUPTIONS
-from jaxreg.runtime import parallel
+from jaxreg.robustness import corruptions
 from jaxreg.spec import require
 from jaxreg.trained import Trained
 
@@ -37,7 +34,6 @@ def measure(trained: Trained, settings: CorruptionSettings) -> list[Measured]:
     test, scale, run = trained.dataset.splits["test"], np.float32(trained.dataset.scale), trained.run
     test = test[: settings.examples or len(test)]
     return corruptions.measure(
-        functools.partial(parallel.per_trial, mesh=run.mesh, local=run.execution.local_trials),
         trained.fixed.model.apply,
         *trained.weights,
         np.asarray(test.images, np.float32) / scale,
@@ -46,14 +42,16 @@ def measure(trained: Trained, settings: CorruptionSettings) -> list[Measured]:
         names=settings.families,
         severities=settings.severities,
         trials=len(trained.program.trials),
+        mesh=run.mesh,
+        local=run.execution.local_trials,
     )
 
 
 def check(settings: CorruptionSettings, about: data.Description) -> None:
     """Raises ValueError for an unknown family."""
-    unknown = sorted(set(settings.families) - set(CORRUPTIONS))
+    unknown = sorted(set(settings.families) - set(corruptions.CORRUPTIONS))
     if unknown:
-        raise ValueError(f"Unknown probes.corruptions.families {unknown}; known: {sorted(CORRUPTIONS)}.")
+        raise ValueError(f"Unknown probes.corruptions.families {unknown}; known: {sorted(corruptions.CORRUPTIONS)}.")
 
 
 PROBE = Probe(measure, robustness.SECTION, CorruptionSettings, check=check)

@@ -1,6 +1,6 @@
 """Where the worst attack at the middle radius moved features, and on which path PGD takes the first of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from jaxreg.geometry import displacement
 from jaxreg.geometry.attack_path import measure_path
 from jaxreg.measured import Measured, Row
+from jaxreg.names import named, radius_texts
 from jaxreg.probes import geometry
 from jaxreg.probes.geometry import GeometrySettings
 from jaxreg.probes.probe import Probe
@@ -23,7 +24,8 @@ def measure(trained: Trained, attacks: RobustnessSettings, geometry_: GeometrySe
     del geometry_  # whose arrays are read: it is measured again when they are
     radius = _middle_radius(attacks.epsilons)
     saved = trained.arrays("robustness")
-    images = np.stack([arrays[_of_radius(arrays, "adversarial/worst/", radius)] for arrays in saved])
+    texts = dict(zip(saved[0]["radii"], radius_texts(saved[0]["radii"])))  # as the attack rounded them
+    images = np.stack([arrays[named("adversarial", "worst", texts[np.float32(radius)])] for arrays in saved])
     centers = np.stack([arrays["class/center"] for arrays in trained.arrays("geometry")])
     attacked = predictions.own_features(trained.weights, images, trained.fixed, trained.run)
     head, clean, count = trained.head, trained.predictions("test"), images.shape[1]
@@ -54,12 +56,6 @@ def _paths(trained: Trained, centers: np.ndarray, radius: float, norm: Any) -> l
     images = np.asarray(test.images, np.float32) / np.float32(trained.dataset.scale)
     how: dict[str, Any] = {"eps": radius, "norm": norm, "mesh": run.mesh, "local": run.execution.local_trials}
     return measure_path(trained.fixed.model.apply, *trained.weights, images, test.labels, centers, **how)
-
-
-def _of_radius(arrays: Mapping[str, np.ndarray], prefix: str, radius: float) -> str:
-    """The name of the array at a radius: names print it as the attack rounded it."""
-    names = [name for name in arrays if name.startswith(prefix)]
-    return min(names, key=lambda name: abs(float(name.removeprefix(prefix)) - radius))
 
 
 PROBE = Probe(measure, geometry.SECTION, reads=("robustness", "geometry"), needs=("robustness", "geometry"))

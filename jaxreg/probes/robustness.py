@@ -1,7 +1,6 @@
 """A suite of attacks on the test split at every radius, and how far to trust it."""
 
 import dataclasses
-import functools
 from typing import Literal
 
 import numpy as np
@@ -13,7 +12,6 @@ from jaxreg.robustness import probe as robustness
 from jaxreg.robustness.attacks import check as check_attack
 from jaxreg.robustness.attacks import suite
 from jaxreg.robustness.verdict_checks import Effort
-from jaxreg.runtime import parallel
 from jaxreg.runtime.progress import Progress
 from jaxreg.spec import check_choice, require
 from jaxreg.trained import Trained
@@ -45,12 +43,9 @@ def measure(trained: Trained, settings: RobustnessSettings) -> list[Measured]:
     """Robust accuracy of every attack, the worst case, minimal radii, confidence under attack, and the verdict."""
     test, scale = trained.dataset.splits["test"], np.float32(trained.dataset.scale)
     test = test[: settings.examples or len(test)]
-    run, count = trained.run, len(trained.program.trials)
-    sources = [i if b is None else b for i, b in enumerate(trained.baselines)]
-    sources += [count - 1] * (parallel.padded(count, run.mesh) - count)
+    run, sources = trained.run, [i if b is None else b for i, b in enumerate(trained.baselines)]
     with _AttackProgress(trained) as progress:
         return robustness.measure(
-            functools.partial(parallel.per_trial, mesh=run.mesh, local=run.execution.local_trials),
             trained.fixed.model.apply,
             *trained.weights,
             np.asarray(test.images, np.float32) / scale,
@@ -59,7 +54,9 @@ def measure(trained: Trained, settings: RobustnessSettings) -> list[Measured]:
             suite_name=settings.suite,
             epsilons=settings.epsilons,
             norm=settings.norm,
-            trials=count,
+            trials=len(sources),
+            mesh=run.mesh,
+            local=run.execution.local_trials,
             sources=np.array(sources),
             effort=Effort() if settings.verdict else None,
             finished=run.workdir.calls("robustness"),
@@ -74,7 +71,7 @@ class _AttackProgress(Progress):
         super().__init__("attack", 1, "calls")
         self._stop, self._trials = trained.run.preemption, len(trained.program.trials)
 
-    def show(self, now: robustness.Progress) -> None:
+    def show(self, now: robustness.SuiteProgress) -> None:
         """Reports one finished call; lets a stop through between two."""
         self._stop.check()
         robust = now.robust / max(now.examples, 1)

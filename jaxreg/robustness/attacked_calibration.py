@@ -9,6 +9,7 @@ from jax import Array
 
 from jaxreg.calibration import bins, floors, metrics, uncertainty
 from jaxreg.measured import Row
+from jaxreg.names import named
 
 METRICS = ("ece", "nll", "confidence", "confidence_gap")
 DRAWS = 200  # of the noise floor, and bootstrap replicates
@@ -32,7 +33,7 @@ def _measure(logits_MNK: Array, labels_N: Array, key_ids_N: Array, seed: Array) 
         means_R4 = sums(weight_NR, jnp.stack([each.nll, each.confidence, gap_N, all_N], 1))
         drawn_NR = floors.draw(uniform_NR, each.confidence, all_N) - each.confidence[:, None]
         floor_R = jnp.abs(sums(drawn_NR, member_NM)).sum(-1) / len(labels_N)
-        return jnp.stack([error_R, *means_R4.T[:3]]) / means_R4[:, 3], floor_R
+        return jnp.stack([error_R, *means_R4.T[:3]]) / means_R4[None, :, 3], floor_R
 
     return jax.lax.map(one, logits_MNK)
 
@@ -57,11 +58,11 @@ def rows(
     values_MFR, drawn_MR = map(np.asarray, _measure(flat, *shared))
 
     def of(place: int, name: str) -> list[Row]:
-        found = []
+        metric_rows = []
         for metric, values_R in zip(METRICS, values_MFR[place].astype(np.float64)):
             ends = map(float, uncertainty.interval(values_R, *uncertainty.LIMITS.get(metric, (0.0, 1.0))))
-            found.append(Row(split, f"{prefix}_{metric}/{name}", float(values_R[0]), count, *ends))
+            metric_rows.append(Row(split, named(f"{prefix}_{metric}", name), float(values_R[0]), count, *ends))
         mean, ends_2 = floors.summary(drawn_MR[place])
-        return [*found, Row(split, f"{prefix}_ece_floor/{name}", mean, count, *ends_2)]
+        return [*metric_rows, Row(split, named(f"{prefix}_ece_floor", name), mean, count, *ends_2)]
 
     return [[row for v, name in enumerate(names) for row in of(t * kinds + v, name)] for t in range(trials)]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from jaxreg.robustness import control_methods, fab, gradient, minimal, square
 from jaxreg.robustness.balls import NORMS, Norm
 from jaxreg.robustness.losses import CLASSES, check_classes, number_of
-from jaxreg.robustness.method import Method, Settings
+from jaxreg.robustness.method import AttackNumbers, Method
 
 
 class Attack(NamedTuple):
@@ -20,6 +20,7 @@ class Attack(NamedTuple):
     restarts: int = 1
     targets: int = 0
     adaptive: bool = False  # APGD
+    highest: bool = False  # no attack, but what it is measured by: the point of the highest loss, fooled or not
 
 
 _APGD = Attack("gradient", loss="ce", steps=100, step_size=2.0, adaptive=True)
@@ -43,7 +44,6 @@ METHODS: dict[str, Callable[[Norm], Method]] = {
     "square": square.method,
     "noise": control_methods.noise,
     "minimal": minimal.method,
-    "strongest": control_methods.strongest,  # no attack of the table: it does not tell which examples are robust
 }
 
 
@@ -59,6 +59,8 @@ def check(attack: Attack, norm: str, classes: int) -> None:
         raise ValueError(f"step_size must be above 0 radii, got {attack.step_size}.")
     if not 0 <= attack.targets < classes:
         raise ValueError(f"targets must be in [0, {classes}) for {classes} classes, got {attack.targets}.")
+    if attack.highest and attack.method != "gradient":
+        raise ValueError(f"highest needs method 'gradient', got {attack.method!r}.")
     number_of(attack.loss)
     check_classes(attack.loss, classes)
     aims = attack.method == "fab" or attack.loss.startswith("targeted")
@@ -67,20 +69,16 @@ def check(attack: Attack, norm: str, classes: int) -> None:
         raise ValueError(f"the {what} needs targets, got 0: set targets to 1 or more (at most {classes - 1}).")
 
 
-def settings_of(attack: Attack) -> Settings:
-    """The numbers of an attack that are traced."""
-    sizes = float(attack.step_size), float(attack.random_start), float(attack.adaptive)
-    return Settings(number_of(attack.loss), attack.steps, *sizes)
-
-
 def passes_of(attack: Attack) -> int:
     """Restarts times targets."""
     return attack.restarts * max(attack.targets, 1)
 
 
-def evaluations_of(attack: Attack) -> int:
-    """Points an attack looks at in one pass: its start and one after each step."""
-    return attack.steps + 1
+def numbers_of(attack: Attack, early_exit: bool = True) -> AttackNumbers:
+    """The numbers of an attack that are traced."""
+    sizes = float(attack.step_size), float(attack.random_start), float(attack.adaptive)
+    counts = int(attack.targets), int(passes_of(attack))
+    return AttackNumbers(number_of(attack.loss), int(attack.steps), *sizes, *counts, early_exit, attack.highest)
 
 
 def named(attack: Attack | str) -> Attack:

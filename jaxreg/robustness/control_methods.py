@@ -1,38 +1,22 @@
-"""Two controls as methods of the loop: noise of the same radius, and the point of the highest loss in a ball.
-
-An attack must beat noise by far. Attacks stop at the first point that fools, where a network is least sure; confidence
-under attack is measured where the loss is highest, past the boundary or not.
-"""
+"""Noise of the same radius as a method of the loop: an attack must beat it by far."""
 
 import functools
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
 from jaxreg.robustness import gradient
 from jaxreg.robustness.balls import Norm, project, random_point, spread
-from jaxreg.robustness.gradient import fooled
-from jaxreg.robustness.method import Logits, Method, Row, Settings, Step
+from jaxreg.robustness.losses import fooled
+from jaxreg.robustness.method import AttackNumbers, Logits, Method, QueueRow, Step
 
 
-def strongest(norm: Norm) -> Method:
-    """Gradient ascent that runs to its end and shows the best point so far; it reports nothing as fooled."""
-    ascent = gradient.method(norm)
-
-    def step(logits_fn: Logits, row: Row, state: gradient.State, k_B: Array, settings: Settings) -> Step:
-        out = ascent.step(logits_fn, row, state, k_B, settings)
-        return Step(out.state, out.state.best, jnp.zeros_like(out.fooled_B))
-
-    return Method(ascent.start, step)
-
-
-def step(logits_fn: Logits, row: Row, x_BHWC: Array, k_B: Array, settings: Settings, norm: Norm) -> Step:
+def step(logits_fn: Logits, row: QueueRow, x_BHWC: Array, k_B: Array, numbers: AttackNumbers, norm: Norm) -> Step:
     """Looks at the point and draws the next, a function of the example and the number of the draw alone."""
-    del settings
+    del numbers
     keys_B = jax.vmap(jax.random.fold_in)(row.key_B, k_B + 2)  # 1 is that of the start's distance in l2
     drawn_BHWC = row.clean_BHWC + spread(row.eps_B, x_BHWC) * random_point(keys_B, x_BHWC, True, norm)
-    return Step(project(drawn_BHWC, row.clean_BHWC, row.eps_B, norm), x_BHWC, fooled(logits_fn(x_BHWC), row))
+    return Step(project(drawn_BHWC, row.clean_BHWC, row.eps_B, norm), x_BHWC, fooled(logits_fn(x_BHWC), row.label_B))
 
 
 def noise(norm: Norm) -> Method:

@@ -1,4 +1,4 @@
-"""What stands beside a suite: noise of the same radius, points of the highest loss, and those of another trial."""
+"""Beside a suite: noise of the same radius, points of the highest loss, and those of another trial."""
 
 import functools
 
@@ -10,10 +10,13 @@ from jax import Array
 from jaxreg.robustness.attacks import ATTACKS
 from jaxreg.robustness.audit import wrong
 from jaxreg.robustness.balls import Norm, project, random_point, spread
-from jaxreg.robustness.trial import keys_of, unbroken
-from jaxreg.robustness.trials import Bench, Data, Outcome, Report, logits, run_attack, silent
+from jaxreg.robustness.trial import WRONG, pass_keys
+from jaxreg.robustness.trials import Evaluation, Outcome
 
-STRONGEST = ATTACKS["pgd_ce"]._replace(method="strongest")
+# Attacks stop at the first point that fools, where a network is least sure: confidence under attack is measured at the
+# highest loss, past the boundary or not, also of examples that are misclassified without attack. So are adversaries for
+# another trial: points that barely cross a boundary would seldom cross another.
+STRONGEST = ATTACKS["pgd_ce"]._replace(highest=True)
 
 
 @functools.partial(jax.jit, static_argnames=("norm",))
@@ -24,36 +27,19 @@ def noisy(images_NHWC: Array, keys_N: Array, eps: Array, norm: Norm) -> Array:
     return project(moved, images_NHWC, eps_N, norm)
 
 
-def noise(bench: Bench, data: Data, radii: np.ndarray) -> Outcome:
-    """Every trial on the same noisy images, one draw an example: the control."""
-    keys_N = jax.random.wrap_key_data(jnp.asarray(keys_of(bench.seed, data.ids, 1)))[:, 0]
-    drawn = np.stack([noisy(jnp.asarray(data.images), keys_N, eps, bench.norm) for eps in radii])
-    return looked_at(bench, data, np.broadcast_to(drawn, (bench.trials, *drawn.shape)), radii)
+def noise(evaluation: Evaluation) -> Outcome:
+    """All trials on the same noisy images, one draw an example."""
+    keys_N = pass_keys(evaluation.key, evaluation.ids, 1)[:, 0]
+    images = jnp.asarray(evaluation.images)
+    drawn = np.stack([noisy(images, keys_N, eps, evaluation.norm) for eps in evaluation.radii])
+    return outcome_at(evaluation, np.broadcast_to(drawn, (evaluation.networks.trials, *drawn.shape)))
 
 
-def strongest(bench: Bench, data: Data, radii: np.ndarray, report: Report = silent) -> np.ndarray:
-    """Where PGD, run to its end, found the highest cross-entropy in each ball: [T, E, N, H, W, C].
-
-    Of every example, also of those that are misclassified without attack.
-    """
-    open_TN = np.full((bench.trials, len(data.labels)), np.inf, np.float32)
-    return run_attack(bench, STRONGEST, radii, data, open_TN, report=report).adversarial
-
-
-def transfer(bench: Bench, data: Data, strongest: np.ndarray, sources: np.ndarray, radii: np.ndarray) -> Outcome:
-    """Every trial on the points [T, E, N, H, W, C] of the highest loss of its source trial, `sources` [T].
-
-    Points that barely cross the source's boundary would seldom cross another's.
-    """
-    return looked_at(bench, data, strongest[sources], radii)
-
-
-def looked_at(bench: Bench, data: Data, x_TENHWC: np.ndarray, radii: np.ndarray) -> Outcome:
-    """The outcome of given images: one forward pass each."""
-    shown = np.stack([logits(bench, x_TENHWC[:, e]) for e in range(len(radii))], axis=1)
-    hits = wrong(shown, data.labels) & ~wrong(data.clean, data.labels)[:, None]
-    smallest = unbroken(data.clean, data.labels)
-    for e in reversed(range(len(radii))):
-        smallest = np.where(hits[:, e] & (smallest >= 0), radii[e], smallest)
-    robust = (smallest >= 0)[:, None] & ~hits
-    return Outcome(robust, x_TENHWC, smallest, hits, np.full(bench.trials, len(radii) * len(data.labels)))
+def outcome_at(evaluation: Evaluation, x_TENHWC: np.ndarray) -> Outcome:
+    """The outcome of given points [T, E, N, H, W, C]: one forward pass each."""
+    wrong_TN = wrong(evaluation.clean, evaluation.labels)
+    hits_TEN = wrong(evaluation.logits(x_TENHWC), evaluation.labels) & ~wrong_TN[:, None]
+    radii_E1 = np.asarray(evaluation.radii, np.float32)[:, None]
+    smallest_TN = np.where(wrong_TN, np.float32(WRONG), np.where(hits_TEN, radii_E1, np.float32(np.inf)).min(axis=1))
+    evaluations_T = np.full(len(x_TENHWC), hits_TEN[0].size)
+    return Outcome(x_TENHWC, ~(hits_TEN | wrong_TN[:, None]), smallest_TN, hits_TEN, evaluations_T)

@@ -1,4 +1,4 @@
-"""CORRUPTIONS: ten of the fifteen common corruptions of CIFAR-10-C, on the device, seeded by example.
+"""CORRUPTIONS: ten of the fifteen common corruptions of CIFAR-10-C, on the device, seeded by example, and their probe.
 
 Left out, since they cannot be computed faithfully here: glass blur (swaps pixels one after another, each depending on
 the last), motion blur and snow (ImageMagick's motion blur), frost (needs photographs), JPEG (needs a codec).
@@ -16,9 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxreg.rng import example_keys
-from jaxreg.robustness import warps
+from jaxreg.measured import Measured, Row, share_row
+from jaxreg.names import MetricName, named
+from jaxreg.rng import Stream, example_keys, key_of
+from jaxreg.robustness import attacked_calibration, warps
+from jaxreg.robustness.audit import wrong
+from jaxreg.robustness.trial import Apply
+from jaxreg.robustness.trials import Networks, capacity
+from jaxreg.runtime import parallel
 
+Tree = Any
 SEVERITIES = 5
 
 
@@ -157,3 +164,62 @@ def _corrupted(images_NHWC: Array, keys_N: Array, numbers: Any, name: str, struc
     apply = CORRUPTIONS[name].apply
     out = jax.vmap(lambda key, x_HWC: apply(key, x_HWC, *numbers, *structure))(keys_N, images_NHWC)
     return jnp.floor(jnp.clip(out, 0, 1) * 255 + 1e-4) / 255  # 1e-4: a level that rounding left just below itself
+
+
+def measure(
+    apply: Apply,
+    params: Tree,
+    stats: Tree,
+    images: np.ndarray,
+    labels: np.ndarray,
+    key_ids: np.ndarray,
+    *,
+    names: tuple[str, ...] = tuple(CORRUPTIONS),
+    severities: tuple[int, ...] = tuple(range(1, SEVERITIES + 1)),
+    seed: int = 0,
+    split: str = "test",
+    trials: int | None = None,
+    mesh: Any = None,
+    local: parallel.Local = "map",
+    chunk: int = 512,
+) -> list[Measured]:
+    """Accuracy of all trials on images [N, H, W, C] in [0, 1], corrupted by every family and severity, for all alike.
+
+    Args: as of `probe.measure`.
+    Returns: for each trial the rows corruption_accuracy/NAME/SEVERITY, corruption_METRIC/NAME/SEVERITY (calibration),
+      the mean of each over families and severities (.../mean), and arrays corruption_logits/NAME/SEVERITY [N, K].
+    Raises: ValueError: for an unknown family or severity.
+    """
+    mesh = parallel.make_mesh() if mesh is None else mesh
+    count = len(jax.tree.leaves(params)[0]) if trials is None else trials
+    networks = Networks(apply, parallel.put_trials((params, stats), mesh), mesh, local, capacity(len(images), chunk))
+    key, logits = key_of(seed, Stream.CORRUPTION), {}
+    for name in names:
+        for severity in severities:
+            x = np.asarray(corrupt(images, name, severity, key=key, ids=key_ids))
+            logits[f"{name}/{severity}"] = networks.logits_of_all(x)
+    stacked = np.stack(list(logits.values()), axis=1)[:count]
+    confidence_T = attacked_calibration.rows(stacked, labels, key_ids, "corruption", list(logits), split, seed)
+    each = zip(stacked, confidence_T)
+    return [_measured(dict(zip(logits, one)), rows, np.asarray(labels), split) for one, rows in each]
+
+
+def _measured(logits: dict[str, np.ndarray], confidence: list[Row], labels: np.ndarray, split: str) -> Measured:
+    right = {name: ~wrong(one, labels) for name, one in logits.items()}
+    rows = [share_row(split, named("corruption_accuracy", name), mask) for name, mask in right.items()] + confidence
+    arrays = {named("corruption_logits", name): one for name, one in logits.items()}
+    return Measured([*rows, *_means(rows, split, len(labels))], arrays)
+
+
+def _means(rows: list[Row], split: str, count: int) -> list[Row]:
+    """Of every metric; the range of a noise floor as if noise moved all families and severities together: no less."""
+    by_metric: dict[str, list[Row]] = {}
+    for row in rows:
+        by_metric.setdefault(MetricName.parse(row.metric).metric, []).append(row)
+
+    def mean(metric: str, same: list[Row]) -> Row:
+        fields = ("value", "low", "high") if metric.endswith("_floor") else ("value",)
+        value, *ends = (float(np.mean([getattr(row, field) for row in same])) for field in fields)
+        return Row(split, named(metric, "mean"), value, count, *ends)
+
+    return [mean(metric, same) for metric, same in by_metric.items()]

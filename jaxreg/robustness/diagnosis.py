@@ -36,15 +36,16 @@ def diagnose(logits_fn: Logits, images_BHWC: Array, labels_B: Array, noise_BHWC:
     noise over a whole image does move something.
     """
     logits_BK, pull = jax.vjp(logits_fn, images_BHWC)
-    ce_BHWC, margin_BHWC = (_pulled(pull, loss, logits_BK, labels_B) for loss in (cross_entropy, margin))
+    slopes = (jax.grad(lambda z, of=of: jnp.sum(of(z, labels_B)))(logits_BK) for of in (cross_entropy, margin))
+    ce_BHWC, margin_BHWC = (pull(slope_BK)[0] for slope_BK in slopes)
     ce_zero_B, margin_zero_B = (jnp.all(g.reshape(len(g), -1) == 0, axis=1) for g in (ce_BHWC, margin_BHWC))
     along_BHWC = jnp.where(margin_zero_B[:, None, None, None], jnp.sign(noise_BHWC), jnp.sign(margin_BHWC))
     pokes = [sign * POKE * poke_BHWC for poke_BHWC in _pokes(noise_BHWC) for sign in (1, -1)]
     moves = [0 * noise_BHWC, TINY * noise_BHWC, STEP * along_BHWC, -STEP * along_BHWC, *pokes]
     # In one loop: what another program would round otherwise must not count as moved.
     seen_MBK = lax.map(lambda move_BHWC: logits_fn(images_BHWC + move_BHWC), jnp.stack(moves))
-    moved_MB = jnp.any(seen_MBK != seen_MBK[0], axis=2)
-    ahead_B, behind_B = (margin(seen_MBK[place], labels_B, labels_B) for place in (2, 3))
+    moved_MB = jnp.any(seen_MBK != seen_MBK[:1], axis=2)
+    ahead_B, behind_B = (margin(seen_MBK[place], labels_B) for place in (2, 3))
     slope_B = (ahead_B - behind_B) / (2 * STEP)
     promised_B = jnp.sum(margin_BHWC * along_BHWC, axis=(1, 2, 3))
     largest_B = jnp.maximum(jnp.abs(slope_B), jnp.abs(promised_B))
@@ -63,8 +64,3 @@ def _pokes(noise_BHWC: Array) -> list[Array]:
     places_BP = lax.top_k(flat_BD, min(POKED, flat_BD.shape[1]))[1]
     pokes_PBD = jax.nn.one_hot(places_BP.T, flat_BD.shape[1], dtype=flat_BD.dtype)
     return [poke_BD.reshape(noise_BHWC.shape) for poke_BD in pokes_PBD]
-
-
-def _pulled(pull: object, loss: object, logits_BK: Array, labels_B: Array) -> Array:
-    slope_BK = jax.grad(lambda z: jnp.sum(loss(z, labels_B, labels_B)))(logits_BK)  # type: ignore[operator]
-    return pull(slope_BK)[0]  # type: ignore[operator]

@@ -1,17 +1,14 @@
 """Adversarial examples as a file for another toolbox, and back."""
 
 import io
-from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
 
-from jaxreg.names import radius_texts
-from jaxreg.runtime.files import write_whole
+from jaxreg.names import named, radius_texts
+from jaxreg.runtime.files import read_arrays, write_whole
 from jaxreg.spec import require
-
-WORST = "adversarial/worst/"  # the probe's arrays of adversarial examples, by radius
 
 
 class Exported(NamedTuple):
@@ -25,25 +22,24 @@ class Exported(NamedTuple):
     norm: str
 
 
-def save(path: epath.PathLike, found: Exported) -> None:
+def save(path: epath.PathLike, exported: Exported) -> None:
     """Writes an .npz of plain arrays (`numpy.load` reads it), whole or not at all.
 
     Raises: ValueError: if the arrays do not have the same number of examples.
     """
-    counts = {name: len(getattr(found, name)) for name in ("adversarial", "ids", "labels", "robust")}
+    counts = {name: len(getattr(exported, name)) for name in ("adversarial", "ids", "labels", "robust")}
     if len(set(counts.values())) > 1:
         raise ValueError(f"all arrays of an export need one number of examples, got {counts}.")
     memory = io.BytesIO()
-    arrays: Any = {name: np.asarray(value) for name, value in found._asdict().items()}
+    arrays: Any = {name: np.asarray(value) for name, value in exported._asdict().items()}
     np.savez_compressed(memory, **arrays)
     write_whole(path, memory.getvalue())
 
 
 def load(path: epath.PathLike) -> Exported:
     """Reads what `save` wrote."""
-    with np.load(io.BytesIO(epath.Path(path).read_bytes())) as data:
-        arrays = {name: data[name] for name in ("adversarial", "ids", "labels", "robust")}
-        return Exported(**arrays, eps=float(data["eps"]), norm=str(data["norm"]))
+    arrays: Any = read_arrays(epath.Path(path))
+    return Exported(**arrays)._replace(eps=float(arrays["eps"]), norm=str(arrays["norm"]))
 
 
 def of_workdir(workdir: epath.Path) -> list[epath.Path]:
@@ -57,19 +53,14 @@ def of_workdir(workdir: epath.Path) -> list[epath.Path]:
 
 
 def _of_trial(workdir: epath.Path, probed: epath.Path) -> list[epath.Path]:
-    clean = _arrays(workdir / "predictions" / probed.stem / "test.npz", ("ids", "labels"))
-    attacked, written = _arrays(probed), []
+    clean = read_arrays(workdir / "predictions" / probed.stem / "test.npz")
+    attacked, written = read_arrays(probed), []
     require("radii" in attacked, f"{probed} does not hold its exact radii: measure robustness again.")
     radii, norm = attacked["radii"], str(attacked["norm"])
     for eps, text in zip(radii, radius_texts(radii)):
-        images, robust = attacked[f"{WORST}{text}"], attacked[f"robust/worst/{text}"]
+        images, robust = (attacked[named(name, "worst", text)] for name in ("adversarial", "robust"))
         path = workdir / "exports" / probed.stem / f"worst-{text}.npz"
         ids, labels = (clean[key][: len(images)] for key in ("ids", "labels"))
         save(path, Exported(images, ids, labels, robust, float(eps), norm))
         written.append(path)
     return written
-
-
-def _arrays(path: epath.Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
-    with np.load(io.BytesIO(path.read_bytes())) as stored:
-        return {name: stored[name] for name in stored.files if names is None or name in names}

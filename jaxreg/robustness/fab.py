@@ -8,9 +8,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxreg.robustness.balls import SMALL, Norm, size, spread
-from jaxreg.robustness.gradient import fooled
-from jaxreg.robustness.losses import pick
-from jaxreg.robustness.method import Logits, Method, Row, Settings, Step
+from jaxreg.robustness.losses import fooled, pick
+from jaxreg.robustness.method import AttackNumbers, Logits, Method, QueueRow, Step
 
 ALPHA_MAX = 0.1  # largest share of the step from the clean image
 ETA = 1.05  # overshoot
@@ -18,7 +17,7 @@ BETA = 0.9  # how far an adversary is drawn back before the next step
 ROUNDS = 24  # of the exact line search; each saturates at least one more coordinate or ends
 
 
-class State(NamedTuple):
+class FabState(NamedTuple):
     """The current point, the nearest adversary so far, and its distance."""
 
     x: Array
@@ -52,18 +51,18 @@ def to_hyperplane(point_BD: Array, w_BD: Array, b_B: Array, norm: Norm) -> Array
     return direction_BD * jnp.minimum(tau_B[:, None] * speed_BD, room_BD)
 
 
-def start(row: Row, settings: Settings) -> State:
+def start(row: QueueRow, numbers: AttackNumbers) -> FabState:
     """The clean image."""
-    del settings
-    return State(row.clean_BHWC, row.clean_BHWC, row.eps_B * 0 + jnp.inf)
+    del numbers
+    return FabState(row.clean_BHWC, row.clean_BHWC, row.eps_B * 0 + jnp.inf)
 
 
-def step(logits_fn: Logits, row: Row, state: State, k_B: Array, settings: Settings, norm: Norm) -> Step:
+def step(logits_fn: Logits, row: QueueRow, state: FabState, k_B: Array, numbers: AttackNumbers, norm: Norm) -> Step:
     """A step to the linearised boundary; where it fools, the nearest is kept and the next step starts closer.
 
     What it shows is the nearest adversary once that lies within the radius, and the clean image until then.
     """
-    del k_B, settings
+    del k_B, numbers
 
     def gap(x_BHWC: Array) -> tuple[Array, Array]:
         logits_BK = logits_fn(x_BHWC)
@@ -72,13 +71,13 @@ def step(logits_fn: Logits, row: Row, state: State, k_B: Array, settings: Settin
 
     w_BHWC, gap_B = jax.grad(gap, has_aux=True)(state.x)
     x_BHWC = _step(row.clean_BHWC, state.x, w_BHWC, gap_B, norm)
-    hit_B = fooled(logits_fn(x_BHWC), row)
+    hit_B = fooled(logits_fn(x_BHWC), row.label_B)
     distance_B = size(x_BHWC - row.clean_BHWC, norm)
     nearer_B = hit_B & (distance_B < state.distance_B)
     best_BHWC = jnp.where(spread(nearer_B, x_BHWC), x_BHWC, state.best)
     distance_B = jnp.where(nearer_B, distance_B, state.distance_B)
     back_BHWC = row.clean_BHWC + (x_BHWC - row.clean_BHWC) * BETA
-    following = State(jnp.where(spread(hit_B, x_BHWC), back_BHWC, x_BHWC), best_BHWC, distance_B)
+    following = FabState(jnp.where(spread(hit_B, x_BHWC), back_BHWC, x_BHWC), best_BHWC, distance_B)
     inside_B = distance_B <= row.eps_B
     return Step(following, jnp.where(spread(inside_B, x_BHWC), best_BHWC, row.clean_BHWC), inside_B)
 

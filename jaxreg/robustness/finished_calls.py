@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import io
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -11,32 +10,48 @@ import jax
 import numpy as np
 from etils import epath
 
-from jaxreg.robustness.loop import Found
+from jaxreg.robustness.loop import Attacked
+from jaxreg.robustness.trial import Apply, Models, forward_trial
 from jaxreg.runtime import hosts, parallel
-from jaxreg.runtime.files import write_whole
+from jaxreg.runtime.files import read_arrays, write_arrays
 
-Call = Callable[[Any, Any], Found]
+Call = Callable[[Any, Any], Any]
 
 
-def remembered(call: Call, folder: epath.PathLike | None, name: str, program: str) -> Call:
-    """`call(job, chunk)` that looks first for its result in `folder`, under the hash of all that determines it.
+def remembered(
+    name: str, call: Call, folder: epath.PathLike | None, program: str, rebuild: Callable[..., Any] = Attacked
+) -> Call:
+    """`call(one, shared)` that first looks for its result in `folder`, under the hash of all that determines it.
 
-    That is its arguments (weights, images, labels, radii, targets, settings, keys), `program`, a text that tells what
-    was compiled for them (norm, network), and the code of the attacks. Without a folder, `call` itself.
+    That is its arguments (weights, images, labels, radii, numbers, seed), `program`, a text of what was compiled for
+    them (norm, network), and the code of the attacks. Without a folder, `call` itself. `rebuild` makes the result of
+    its arrays.
     """
     if folder is None:
         return call
     place = epath.Path(folder)
 
-    def recalled(job: Any, chunk: Any) -> Any:
-        path = place / f"{name}-{digest((job, chunk), program)}.npz"
+    def recalled(one: Any, shared: Any) -> Any:
+        path = place / f"{name}-{digest((one, shared), program)}.npz"
         if hosts.on_first(path.exists):
-            return _read(path)
-        found = parallel.fetch(call(job, chunk))
-        _write(path, found)
-        return found
+            stored = read_arrays(path)
+            return rebuild(*(stored[str(i)] for i in range(len(stored))))
+        result = parallel.fetch(call(one, shared))
+        write_arrays(path, {str(i): array for i, array in enumerate(jax.tree.leaves(result))})
+        return result
 
     return recalled
+
+
+def described(apply: Apply, models: Models, norm: str, shape: tuple[int, ...]) -> str:
+    """What is compiled into an attack beside its arguments: the norm, and the network on images of `shape`, as text.
+
+    The network is that of one trial: on how many devices trials lie changes nothing but rounding.
+    """
+    given = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), models)
+    images = jax.ShapeDtypeStruct((1, *shape), np.float32)
+    forward = jax.jit(functools.partial(forward_trial, apply))
+    return f"{norm} {jax.devices()[0].platform} {forward.lower((given, images), None).as_text()}"
 
 
 def digest(tree: Any, program: str) -> str:
@@ -53,14 +68,3 @@ def digest(tree: Any, program: str) -> str:
 def _code() -> str:
     files = sorted(pathlib.Path(__file__).parent.glob("*.py"))
     return hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=16).hexdigest()
-
-
-def _write(path: epath.Path, found: Found) -> None:
-    memory = io.BytesIO()
-    np.savez(memory, **found._asdict())
-    write_whole(path, memory.getvalue())
-
-
-def _read(path: epath.Path) -> Found:
-    with np.load(io.BytesIO(path.read_bytes())) as data:
-        return Found(**{name: data[name] for name in Found._fields})

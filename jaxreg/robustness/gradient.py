@@ -1,4 +1,4 @@
-"""FGSM, BIM, PGD and APGD: one ascent whose settings tell them apart, hence one program for all of them."""
+"""FGSM, BIM, PGD and APGD: one ascent whose numbers tell them apart, hence one program for all of them."""
 
 import functools
 from typing import NamedTuple
@@ -8,14 +8,17 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxreg.robustness.balls import Norm, project, random_point, spread, steepest
-from jaxreg.robustness.losses import chosen
-from jaxreg.robustness.method import Logits, Method, Row, Settings, Step
+from jaxreg.robustness.losses import chosen, fooled
+from jaxreg.robustness.method import AttackNumbers, Logits, Method, QueueRow, Step
 
 RHO = 0.75  # share of a window's steps that must raise the loss
 
 
-class Progress(NamedTuple):
-    """Per slot. `window`: steps between checkpoints; `since`: steps since the last; `rises`: of them, that rose."""
+class StepSchedule(NamedTuple):
+    """The length of each slot's step and what it follows from.
+
+    `window`: steps between checkpoints; `since`: steps since the last one; `rises`: how many of them raised the loss.
+    """
 
     best_loss_B: Array
     checked_loss_B: Array  # best at the last checkpoint
@@ -27,114 +30,110 @@ class Progress(NamedTuple):
     rises_B: Array
 
 
-def nothing_seen(row: Row, settings: Settings) -> Progress:
-    """Nothing seen yet; the first window has max(0.22 n, 1) of n steps."""
+def first_schedule(row: QueueRow, numbers: AttackNumbers) -> StepSchedule:
+    """Before the first evaluation; the first window has max(0.22 n, 1) of n steps."""
     zero_B, count_B = jnp.zeros_like(row.eps_B), jnp.zeros_like(row.label_B)
-    window = jnp.maximum(22 * jnp.asarray(settings.steps, row.label_B.dtype) // 100, 1)
-    length_B = row.eps_B * jnp.asarray(settings.step_size, row.eps_B.dtype)
-    return Progress(zero_B - jnp.inf, zero_B, zero_B, length_B, zero_B == 0, count_B + window, count_B, count_B)
+    window = jnp.maximum(22 * jnp.asarray(numbers.steps, row.label_B.dtype) // 100, 1)
+    length_B = row.eps_B * jnp.asarray(numbers.step_size, row.eps_B.dtype)
+    return StepSchedule(zero_B - jnp.inf, zero_B, zero_B, length_B, zero_B == 0, count_B + window, count_B, count_B)
 
 
-def follow(seen: Progress, loss_B: Array, k_B: Array, settings: Settings) -> tuple[Progress, Array]:
-    """Takes in the loss of evaluation `k`; says for which examples the step is halved and the best point taken up."""
+def follow(schedule: StepSchedule, loss_B: Array, k_B: Array, numbers: AttackNumbers) -> tuple[StepSchedule, Array]:
+    """The schedule after evaluation `k`, and which examples halve their step and return to their best point."""
     first_B = k_B == 0
-    seen = seen._replace(
-        best_loss_B=jnp.maximum(loss_B, seen.best_loss_B),
-        checked_loss_B=jnp.where(first_B, loss_B, seen.checked_loss_B),
-        since_B=jnp.where(first_B, 0, seen.since_B + 1),
+    schedule = schedule._replace(
+        best_loss_B=jnp.maximum(loss_B, schedule.best_loss_B),
+        checked_loss_B=jnp.where(first_B, loss_B, schedule.checked_loss_B),
+        since_B=jnp.where(first_B, 0, schedule.since_B + 1),
         # The loss before the first step counts as 0, as in the reference implementation.
-        rises_B=jnp.where(first_B, 0, seen.rises_B + (loss_B > seen.last_loss_B)),
+        rises_B=jnp.where(first_B, 0, schedule.rises_B + (loss_B > schedule.last_loss_B)),
         last_loss_B=jnp.where(first_B, 0, loss_B),
     )
-    return _check(seen, settings)
+    return _check(schedule, numbers)
 
 
-def _check(seen: Progress, settings: Settings) -> tuple[Progress, Array]:
+def _check(schedule: StepSchedule, numbers: AttackNumbers) -> tuple[StepSchedule, Array]:
     """At the end of a window: halve where fewer than rho of its steps rose, or nothing improved since the last one.
 
     Windows shrink by max(0.03 n, 1) down to max(0.06 n, 1) steps.
     """
-    steps = jnp.asarray(settings.steps, seen.window_B.dtype)
-    due_B = (seen.since_B == seen.window_B) & (jnp.asarray(settings.adaptive) > 0)
-    stalled_B = seen.rises_B <= RHO * seen.window_B
-    no_gain_B = ~seen.halved_B & (seen.checked_loss_B >= seen.best_loss_B)
+    steps = jnp.asarray(numbers.steps, schedule.window_B.dtype)
+    due_B = (schedule.since_B == schedule.window_B) & (jnp.asarray(numbers.adaptive) > 0)
+    stalled_B = schedule.rises_B <= RHO * schedule.window_B
+    no_gain_B = ~schedule.halved_B & (schedule.checked_loss_B >= schedule.best_loss_B)
     halve_B = due_B & (stalled_B | no_gain_B)
-    shorter_B = jnp.maximum(seen.window_B - jnp.maximum(3 * steps // 100, 1), jnp.maximum(6 * steps // 100, 1))
-    seen = seen._replace(
-        length_B=jnp.where(halve_B, seen.length_B / 2, seen.length_B),
-        halved_B=jnp.where(due_B, halve_B, seen.halved_B),
-        checked_loss_B=jnp.where(due_B, seen.best_loss_B, seen.checked_loss_B),
-        window_B=jnp.where(due_B, shorter_B, seen.window_B),
-        since_B=jnp.where(due_B, 0, seen.since_B),
-        rises_B=jnp.where(due_B, 0, seen.rises_B),
+    shorter_B = jnp.maximum(schedule.window_B - jnp.maximum(3 * steps // 100, 1), jnp.maximum(6 * steps // 100, 1))
+    schedule = schedule._replace(
+        length_B=jnp.where(halve_B, schedule.length_B / 2, schedule.length_B),
+        halved_B=jnp.where(due_B, halve_B, schedule.halved_B),
+        checked_loss_B=jnp.where(due_B, schedule.best_loss_B, schedule.checked_loss_B),
+        window_B=jnp.where(due_B, shorter_B, schedule.window_B),
+        since_B=jnp.where(due_B, 0, schedule.since_B),
+        rises_B=jnp.where(due_B, 0, schedule.rises_B),
     )
-    return seen, halve_B
+    return schedule, halve_B
 
 
 MOMENTUM = 0.75  # of an adaptive ascent: the weight of the new step against the last move; 1 at the first step
 
 
-class State(NamedTuple):
+class AscentState(NamedTuple):
     """The next point, where the last step began, and the best point so far with its gradient: [B, H, W, C] each."""
 
     x: Array
     before: Array
     best: Array
     best_gradient: Array
-    progress: Progress
+    schedule: StepSchedule
 
 
-def ascend(logits_fn: Logits, row: Row, x_BHWC: Array, settings: Settings) -> tuple[Array, Array, Array]:
+def ascend(logits_fn: Logits, row: QueueRow, x_BHWC: Array, numbers: AttackNumbers) -> tuple[Array, Array, Array]:
     """The loss of each example [B], its gradient [B, H, W, C] (the loss is summed), and the logits [B, K]."""
 
     def total(x_BHWC: Array) -> tuple[Array, tuple[Array, Array]]:
         logits_BK = logits_fn(x_BHWC)
-        loss_B = chosen(jnp.asarray(settings.loss), logits_BK, row.label_B, row.target_B)
+        loss_B = chosen(jnp.asarray(numbers.loss), logits_BK, row.label_B, row.target_B)
         return jnp.sum(loss_B), (loss_B, logits_BK)
 
     gradient_BHWC, (loss_B, logits_BK) = jax.grad(total, has_aux=True)(x_BHWC)
     return loss_B, gradient_BHWC, logits_BK
 
 
-def fooled(logits_BK: Array, row: Row) -> Array:
-    """Whether the prediction is wrong: [B]. Logits that are not numbers count as wrong."""
-    return (jnp.argmax(logits_BK, axis=1) != row.label_B) | ~jnp.all(jnp.isfinite(logits_BK), axis=1)
-
-
-def start(row: Row, settings: Settings, norm: Norm) -> Array:
+def start(row: QueueRow, numbers: AttackNumbers, norm: Norm) -> Array:
     """The clean image; or a random point of the ball; or, for an adaptive ascent, of the full radius."""
-    edge = jnp.asarray(settings.adaptive) > 0
+    edge = jnp.asarray(numbers.adaptive) > 0
     point_BHWC = random_point(row.key_B, row.clean_BHWC, edge, norm)
-    reach_B = row.eps_B * jnp.asarray(settings.random_start, row.eps_B.dtype)
+    reach_B = row.eps_B * jnp.asarray(numbers.random_start, row.eps_B.dtype)
     moved_BHWC = row.clean_BHWC + spread(reach_B, row.clean_BHWC) * point_BHWC
     return project(moved_BHWC, row.clean_BHWC, row.eps_B, norm)
 
 
-def begin(x_BHWC: Array, row: Row, settings: Settings) -> State:
+def begin(x_BHWC: Array, row: QueueRow, numbers: AttackNumbers) -> AscentState:
     """The state at a given start."""
-    tracked = nothing_seen(row, settings)
-    return State(x_BHWC, x_BHWC, x_BHWC, jnp.zeros_like(x_BHWC), tracked)
+    schedule = first_schedule(row, numbers)
+    return AscentState(x_BHWC, x_BHWC, x_BHWC, jnp.zeros_like(x_BHWC), schedule)
 
 
-def step(logits_fn: Logits, row: Row, state: State, k_B: Array, settings: Settings, norm: Norm) -> Step:
+def step(logits_fn: Logits, row: QueueRow, state: AscentState, k_B: Array, numbers: AttackNumbers, norm: Norm) -> Step:
     """x <- P(x + length * steepest(gradient)); an adaptive ascent adds momentum and goes back to its best point."""
-    loss_B, gradient_BHWC, logits_BK = ascend(logits_fn, row, state.x, settings)
-    better_B = loss_B > state.progress.best_loss_B
+    loss_B, gradient_BHWC, logits_BK = ascend(logits_fn, row, state.x, numbers)
+    better_B = loss_B > state.schedule.best_loss_B
     best_BHWC = _where(better_B, state.x, state.best)
     best_gradient_BHWC = _where(better_B, gradient_BHWC, state.best_gradient)
-    tracked, restart_B = follow(state.progress, loss_B, k_B, settings)
+    schedule, restart_B = follow(state.schedule, loss_B, k_B, numbers)
     x_BHWC = _where(restart_B, best_BHWC, state.x)
     uphill_BHWC = _where(restart_B, best_gradient_BHWC, gradient_BHWC)
-    plain_B = (k_B == 0) | (jnp.asarray(settings.adaptive) == 0)
+    plain_B = (k_B == 0) | (jnp.asarray(numbers.adaptive) == 0)
     # `before` is where the last step began, also after a return to the best point.
-    moved_BHWC = _move(x_BHWC, state.before, uphill_BHWC, tracked.length_B, plain_B, row, norm)
-    following = State(moved_BHWC, x_BHWC, best_BHWC, best_gradient_BHWC, tracked)
-    return Step(following, state.x, fooled(logits_BK, row))
+    moved_BHWC = _move(x_BHWC, state.before, uphill_BHWC, schedule.length_B, plain_B, row, norm)
+    following = AscentState(moved_BHWC, x_BHWC, best_BHWC, best_gradient_BHWC, schedule)
+    highest = jnp.asarray(numbers.highest)
+    return Step(following, jnp.where(highest, best_BHWC, state.x), fooled(logits_BK, row.label_B) & ~highest)
 
 
-def look(logits_fn: Logits, row: Row, state: State) -> tuple[Array, Array]:
+def look(logits_fn: Logits, row: QueueRow, state: AscentState) -> tuple[Array, Array]:
     """The next point, and whether it is misclassified: a step without its gradient."""
-    return state.x, fooled(logits_fn(state.x), row)
+    return state.x, fooled(logits_fn(state.x), row.label_B)
 
 
 def _where(mask_B: Array, a_BHWC: Array, b_BHWC: Array) -> Array:
@@ -142,7 +141,7 @@ def _where(mask_B: Array, a_BHWC: Array, b_BHWC: Array) -> Array:
 
 
 def _move(
-    x_BHWC: Array, before_BHWC: Array, uphill_BHWC: Array, length_B: Array, plain_B: Array, row: Row, norm: Norm
+    x_BHWC: Array, before_BHWC: Array, uphill_BHWC: Array, length_B: Array, plain_B: Array, row: QueueRow, norm: Norm
 ) -> Array:
     """z = P(x + length * steepest); plain: z; else P(x + a (z - x) + (1 - a) (x - before))."""
     straight_BHWC = x_BHWC + spread(length_B, x_BHWC) * steepest(uphill_BHWC, norm)
@@ -159,7 +158,7 @@ def method(norm: Norm) -> Method:
     2020, https://arxiv.org/abs/2003.01690, algorithm 1.
     """
 
-    def first(row: Row, settings: Settings) -> State:
-        return begin(start(row, settings, norm), row, settings)
+    def first(row: QueueRow, numbers: AttackNumbers) -> AscentState:
+        return begin(start(row, numbers, norm), row, numbers)
 
     return Method(first, functools.partial(step, norm=norm), look)

@@ -3,15 +3,19 @@
 A mean would make an example's gradient, and so its adversary, depend on the size of the batch it travels in.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-Loss = Callable[[Array, Array, Array], Array]  # (logits_BK, labels_B, targets_B) -> loss_B
-
+# In this order: the place is the traced number that chooses the loss, so that losses share one program (`chosen`).
+LOSSES = ("ce", "margin", "dlr", "targeted_ce", "targeted_margin", "targeted_dlr")
+CLASSES = {"dlr": 3, "targeted_dlr": 4}  # the fewest a loss needs (the others: 2)
 SMALL = 1e-12
+
+
+def fooled(logits_BK: Array, labels_B: Array) -> Array:
+    """Whether the prediction is wrong: [B]. Logits that are not finite count as wrong."""
+    return (jnp.argmax(logits_BK, axis=1) != labels_B) | ~jnp.all(jnp.isfinite(logits_BK), axis=1)
 
 
 def pick(logits_BK: Array, classes_B: Array) -> Array:
@@ -21,7 +25,7 @@ def pick(logits_BK: Array, classes_B: Array) -> Array:
 
 def is_class(logits_BK: Array, classes_B: Array) -> Array:
     """One-hot rows as booleans: [B, K]."""
-    return jnp.arange(logits_BK.shape[1], dtype=classes_B.dtype) == classes_B[:, None]
+    return jnp.arange(logits_BK.shape[1], dtype=classes_B.dtype)[None] == classes_B[:, None]
 
 
 def best_other(logits_BK: Array, labels_B: Array) -> Array:
@@ -39,63 +43,17 @@ def largest(logits_BK: Array, count: int) -> list[Array]:
     return values
 
 
-def cross_entropy(logits_BK: Array, labels_B: Array, targets_B: Array) -> Array:
-    """log sum_k exp(z_k) - z_y. Flat (gradient exactly 0) where float32 saturates; `targets_B` is not used."""
-    del targets_B
+def cross_entropy(logits_BK: Array, labels_B: Array) -> Array:
+    """log sum_k exp(z_k) - z_y: [B]. Flat (gradient exactly 0) where float32 saturates."""
     return jax.nn.logsumexp(logits_BK, axis=1) - pick(logits_BK, labels_B)
 
 
-def margin(logits_BK: Array, labels_B: Array, targets_B: Array) -> Array:
-    """max over i != y of z_i, minus z_y: positive exactly when the example is misclassified.
+def margin(logits_BK: Array, labels_B: Array) -> Array:
+    """max over i != y of z_i, minus z_y: [B], positive exactly when the example is misclassified.
 
     References: Carlini and Wagner, 2017, https://arxiv.org/abs/1608.04644.
     """
-    del targets_B
     return best_other(logits_BK, labels_B) - pick(logits_BK, labels_B)
-
-
-def dlr(logits_BK: Array, labels_B: Array, targets_B: Array) -> Array:
-    """Difference of logits ratio: -(z_y - max_{i != y} z_i) / (z_(1) - z_(3) + 1e-12), blind to scale and shift.
-
-    Raises: ValueError: with fewer than 3 classes.
-    References: Croce and Hein, 2020, https://arxiv.org/abs/2003.01690, equation 6.
-    """
-    check_classes("dlr", logits_BK.shape[1])
-    first_B, _, third_B = largest(logits_BK, 3)
-    return margin(logits_BK, labels_B, targets_B) / (first_B - third_B + SMALL)
-
-
-def targeted_cross_entropy(logits_BK: Array, labels_B: Array, targets_B: Array) -> Array:
-    """z_t - log sum_k exp(z_k): ascends toward class t."""
-    return -cross_entropy(logits_BK, targets_B, labels_B)
-
-
-def targeted_margin(logits_BK: Array, labels_B: Array, targets_B: Array) -> Array:
-    """z_t - z_y."""
-    return pick(logits_BK, targets_B) - pick(logits_BK, labels_B)
-
-
-def targeted_dlr(logits_BK: Array, labels_B: Array, targets_B: Array) -> Array:
-    """-(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2 + 1e-12).
-
-    Raises: ValueError: with fewer than 4 classes.
-    References: Croce and Hein, 2020, https://arxiv.org/abs/2003.01690, equation 7.
-    """
-    check_classes("targeted_dlr", logits_BK.shape[1])
-    first_B, _, third_B, fourth_B = largest(logits_BK, 4)
-    return targeted_margin(logits_BK, labels_B, targets_B) / (first_B - (third_B + fourth_B) / 2 + SMALL)
-
-
-# In this order: the place in the table is the traced number that chooses the loss, so that losses share one program.
-LOSSES: dict[str, Loss] = {
-    "ce": cross_entropy,
-    "margin": margin,
-    "dlr": dlr,
-    "targeted_ce": targeted_cross_entropy,
-    "targeted_margin": targeted_margin,
-    "targeted_dlr": targeted_dlr,
-}
-CLASSES = {"dlr": 3, "targeted_dlr": 4}  # the fewest a loss needs (the others: 2)
 
 
 def number_of(name: str) -> int:
@@ -105,7 +63,7 @@ def number_of(name: str) -> int:
     """
     if name not in LOSSES:
         raise ValueError(f"Unknown loss {name!r}; known: {sorted(LOSSES)}.")
-    return list(LOSSES).index(name)
+    return LOSSES.index(name)
 
 
 def check_classes(name: str, classes: int) -> None:
@@ -116,10 +74,19 @@ def check_classes(name: str, classes: int) -> None:
 
 
 def chosen(number: Array, logits_BK: Array, labels_B: Array, targets_B: Array) -> Array:
-    """The loss at place `number` (traced) of the table: [B].
+    """The loss at place `number` (traced) of LOSSES: [B], of logits z with label y and target t.
+
+    ce               log sum_k exp(z_k) - z_y
+    margin           max over i != y of z_i, minus z_y
+    dlr              margin / (z_(1) - z_(3) + 1e-12), z_(i) the i-th largest: blind to scale and shift
+    targeted_ce      z_t - log sum_k exp(z_k)
+    targeted_margin  z_t - z_y
+    targeted_dlr     (z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2 + 1e-12)
 
     The parts are computed once and combined: one small program instead of a branch for each loss. With too few classes
     for a DLR its place holds the margin.
+
+    References: Croce and Hein, 2020, https://arxiv.org/abs/2003.01690, equations 6 and 7.
     """
     classes = logits_BK.shape[1]
     label_B, target_B = pick(logits_BK, labels_B), pick(logits_BK, targets_B)

@@ -1,4 +1,4 @@
-"""What an attack is to the loop that runs it: a start and a step, both of one row a slot."""
+"""What an attack is to the loop that runs it: a start and a step, both of one row of the queue in each slot."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,10 +7,9 @@ from jax import Array
 
 Tree = Any
 Logits = Callable[[Array], Array]
-WRONG = -1.0  # the radius that "fools" an example misclassified without any attack
 
 
-class Settings(NamedTuple):
+class AttackNumbers(NamedTuple):
     """The numbers of an attack, traced: attacks that differ only here share one program."""
 
     loss: Array | int  # place in LOSSES
@@ -18,24 +17,19 @@ class Settings(NamedTuple):
     step_size: Array | float  # in units of the radius
     random_start: Array | float  # 1: from a random point, 0: from the clean image
     adaptive: Array | float = 0.0  # 1: momentum, and a step that is halved where progress stalls
+    targets: Array | int = 0  # 0: untargeted
+    passes: Array | int = 1  # restarts times targets
+    early_exit: Array | bool = True  # False: nothing is skipped, and every row runs to its end
+    highest: Array | bool = False  # True: gradient ascent to the point of the highest loss; nothing counts as fooled
+
+    @property
+    def evaluations(self) -> Array | int:
+        """Points that one pass looks at: its start, and one after each step."""
+        return self.steps + 1
 
 
-class Examples(NamedTuple):
-    """What is attacked. `targets_NP`: the class pass p aims at. `broken_N`: smallest radius known to fool, or inf.
-
-    `starts_NHWC`: where a search for minimal radii begins, if not at the images.
-    """
-
-    images_NHWC: Array
-    labels_N: Array
-    keys_NP: Array  # one for each pass
-    targets_NP: Array
-    broken_N: Array
-    starts_NHWC: Array | None = None
-
-
-class Row(NamedTuple):
-    """What one slot works on."""
+class QueueRow(NamedTuple):
+    """What each slot works on: one example at one radius in one pass."""
 
     clean_BHWC: Array
     label_B: Array
@@ -63,6 +57,6 @@ class Method(NamedTuple):
     `look`, where a step costs more: the point looked at and whether it is misclassified, for the last evaluation.
     """
 
-    start: Callable[[Row, Settings], Tree]
-    step: Callable[[Logits, Row, Tree, Array, Settings], Step]  # (logits_fn, row, state, k_B, settings)
-    look: Callable[[Logits, Row, Tree], tuple[Array, Array]] | None = None
+    start: Callable[[QueueRow, AttackNumbers], Tree]
+    step: Callable[[Logits, QueueRow, Tree, Array, AttackNumbers], Step]  # (logits_fn, row, state, k_B, numbers)
+    look: Callable[[Logits, QueueRow, Tree], tuple[Array, Array]] | None = None

@@ -7,14 +7,15 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxreg.robustness.balls import SMALL, Norm, project, size, spread, steepest
-from jaxreg.robustness.gradient import ascend, fooled, start
-from jaxreg.robustness.method import Logits, Method, Row, Settings, Step
+from jaxreg.robustness.gradient import ascend, start
+from jaxreg.robustness.losses import fooled
+from jaxreg.robustness.method import AttackNumbers, Logits, Method, QueueRow, Step
 
 STEPS = (1.0, 0.1)  # of the ascent, in units of the radius: first and last
 CHANGES = (0.1, 0.002)  # of the radius, relative: first and last
 
 
-class State(NamedTuple):
+class SearchState(NamedTuple):
     """Per slot: the next point and its radius, the nearest adversary and its distance (inf: none yet)."""
 
     x: Array
@@ -23,23 +24,23 @@ class State(NamedTuple):
     distance_B: Array
 
 
-def begin(row: Row, settings: Settings, norm: Norm) -> State:
+def begin(row: QueueRow, numbers: AttackNumbers, norm: Norm) -> SearchState:
     """At the row's own start (an adversary already known, say) or the clean image; its radius is the largest."""
-    x_BHWC = start(row, settings, norm) if row.start_BHWC is None else row.start_BHWC
-    return State(x_BHWC, row.eps_B, x_BHWC, row.eps_B * 0 + jnp.inf)
+    x_BHWC = start(row, numbers, norm) if row.start_BHWC is None else row.start_BHWC
+    return SearchState(x_BHWC, row.eps_B, x_BHWC, row.eps_B * 0 + jnp.inf)
 
 
-def step(logits_fn: Logits, row: Row, state: State, k_B: Array, settings: Settings, norm: Norm) -> Step:
+def step(logits_fn: Logits, row: QueueRow, state: SearchState, k_B: Array, numbers: AttackNumbers, norm: Norm) -> Step:
     """To the linear estimate of the boundary: inward, by half at most, where fooled; outward until one point fooled.
 
     From then on a point that does not fool lets the ball grow a little.
     """
-    gap_B, gradient_BHWC, logits_BK = ascend(logits_fn, row, state.x, settings)
-    hit_B, distance_B = fooled(logits_BK, row), size(state.x - row.clean_BHWC, norm)
+    gap_B, gradient_BHWC, logits_BK = ascend(logits_fn, row, state.x, numbers)
+    hit_B, distance_B = fooled(logits_BK, row.label_B), size(state.x - row.clean_BHWC, norm)
     nearer_B = hit_B & (distance_B < state.distance_B)
     best_BHWC = jnp.where(spread(nearer_B, state.x), state.x, state.best)
     best_B = jnp.where(nearer_B, distance_B, state.distance_B)
-    late_B = k_B / jnp.asarray(settings.steps)
+    late_B = k_B / jnp.asarray(numbers.steps)
     change_B = _between(CHANGES, late_B).astype(distance_B.dtype)
     boundary_B = distance_B - gap_B / (_dual_size(gradient_BHWC, norm) + SMALL)  # the gap is above 0 where fooled
     tried_B = jnp.minimum(state.radius_B, distance_B)
@@ -48,8 +49,8 @@ def step(logits_fn: Logits, row: Row, state: State, k_B: Array, settings: Settin
     radius_B = jnp.minimum(jnp.where(hit_B, inward_B, outward_B), row.eps_B)
     length_B = radius_B * _between(STEPS, late_B).astype(radius_B.dtype)
     moved_BHWC = state.x + spread(length_B, state.x) * steepest(gradient_BHWC, norm)
-    following = State(project(moved_BHWC, row.clean_BHWC, radius_B, norm), radius_B, best_BHWC, best_B)
-    found_B, over_B = jnp.isfinite(best_B), k_B >= jnp.asarray(settings.steps)
+    following = SearchState(project(moved_BHWC, row.clean_BHWC, radius_B, norm), radius_B, best_BHWC, best_B)
+    found_B, over_B = jnp.isfinite(best_B), k_B >= jnp.asarray(numbers.steps)
     return Step(following, jnp.where(spread(found_B, best_BHWC), best_BHWC, state.x), over_B & found_B, over_B)
 
 
@@ -71,8 +72,3 @@ def method(norm: Norm) -> Method:
     References: Pintor et al., 2021, https://arxiv.org/abs/2102.12827, algorithm 1.
     """
     return Method(functools.partial(begin, norm=norm), functools.partial(step, norm=norm))
-
-
-def minimal_radius(adversarial_NHWC: Array, clean_NHWC: Array, found_N: Array, norm: Norm) -> Array:
-    """The distance of each adversary, inf where none was found: [N]."""
-    return jnp.where(found_N, size(adversarial_NHWC - clean_NHWC, norm), jnp.inf)

@@ -1,41 +1,45 @@
-"""The call that runs an attack on any `logits_fn(x_BHWC) -> logits_BK`, on one device or on several."""
+"""Attacks on one network, any `logits_fn(x_BHWC) -> logits_BK`, on one device or on several."""
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
-from jaxreg.robustness import search
-from jaxreg.robustness.attacks import Attack, check, evaluations_of, named, settings_of
-from jaxreg.robustness.balls import Norm
-from jaxreg.robustness.border import check_examples, check_inputs, check_labels, check_logits
-from jaxreg.robustness.method import Logits
-from jaxreg.robustness.search import Attacked, Common, Rows
+from jaxreg.checks import check_attack_inputs, check_attacked_labels, check_raw_logits
+from jaxreg.robustness import loop, minimal, trial
+from jaxreg.robustness.attacks import ATTACKS, Attack, Suite, check, named, numbers_of, passes_of, suite
+from jaxreg.robustness.balls import Norm, size, spread
+from jaxreg.robustness.loop import Attacked
+from jaxreg.robustness.losses import fooled
+from jaxreg.robustness.method import AttackNumbers, Logits
+from jaxreg.robustness.trial import AttackedExamples, Prior, Shape, filled
 from jaxreg.runtime import parallel
 
 Tree = Any
-Devices = tuple[jax.Device, ...]
-AXES = Attacked._make((1, 1, 0, parallel.SUM))  # of examples, in what an attack finds
+AnyArray = Array | np.ndarray
+Rows = tuple[AttackedExamples[Array], Array]  # with their logits [N, K]
+Shared = tuple[Array, AttackNumbers, Array]  # radii [E], the numbers of the attack, the key
+AXES = Attacked[int](1, 1, 0, 1, parallel.SUM)  # of examples, in the result of an attack
 
 
 def run_attack(
     logits_fn: Logits,
-    images: Array | np.ndarray,
-    labels: Array | np.ndarray,
-    eps: Array | np.ndarray | float,
+    images: AnyArray,
+    labels: AnyArray,
+    eps: AnyArray | float,
     attack: Attack | str = "pgd_ce",
     *,
     key: Array,
     norm: Norm = "linf",
-    ids: Array | np.ndarray | None = None,
+    ids: AnyArray | None = None,
     slots: int = 256,
     early_exit: bool = True,
     devices: Sequence[jax.Device] | None = None,
-) -> Attacked:
+) -> Attacked[Array]:
     """Attacks `images` [N, H, W, C] in [0, 1] at radius `eps`: one number, or radii [E] that share one batch.
 
     Pure: may be jitted, with `eps` traced. Randomness is a function of `key` and an example's `ids` [N] (default: its
@@ -43,67 +47,187 @@ def run_attack(
     on the order of examples. Outside jit examples and radii are padded, inertly: few sizes compile (`capacity`).
     `devices` (default: where jax computes): examples and slots are dealt out to them, and no device waits for another.
 
+    Returns: arrays with a first axis E, but without it where `eps` is one number.
     Raises: ValueError: images that are not float32 in [0, 1], eps below 0, labels or ids that do not fit, an attack
-      that cannot run, a `logits_fn` that returns probabilities (values are seen where concrete, as outside jit),
+      that cannot run, a `logits_fn` that returns probabilities (values are checked where concrete, as outside jit),
       several devices inside jit.
     """
-    images, labels, attack = jnp.asarray(images), jnp.asarray(labels), named(attack)
-    ids = None if ids is None else jnp.asarray(ids)
+    chosen = named(attack)
+    prepared, radii_E = _prepared(logits_fn, images, labels, ids, eps, key, slots, devices)
+    result = _attacked(prepared, chosen, norm, radii_E, key, early_exit)
+    return result if np.ndim(eps) else _at_radii(result, 0)
+
+
+class Ensemble(NamedTuple):
+    """Worst case: adversarial [N, H, W, C] and robust [N]; `masks`: against each attack (in a cascade: up to it)."""
+
+    adversarial: np.ndarray
+    robust: np.ndarray
+    masks: dict[str, np.ndarray]
+
+
+def run_suite(
+    logits_fn: Logits,
+    images: AnyArray,
+    labels: AnyArray,
+    eps: float,
+    suite_name: str | Suite = "quick",
+    *,
+    key: Array,
+    norm: Norm = "linf",
+    ids: AnyArray | None = None,
+    slots: int = 256,
+    devices: Sequence[jax.Device] | None = None,
+) -> Ensemble:
+    """Attacks `images` [N, H, W, C] in [0, 1] with every attack of a suite at one radius; no search for minimal radii.
+
+    In a cascade an example that one attack broke is not attacked by those after it: it costs nothing, and shapes stay.
+    An adversarial example is that of the first attack that fools; of a robust example, the clean image.
+
+    Raises: ValueError: as `run_attack` does, and for an unknown suite.
+    """
+    prepared, radii_E = _prepared(logits_fn, images, labels, ids, eps, key, slots, devices)
+    chosen = suite(suite_name, prepared.classes) if isinstance(suite_name, str) else suite_name
+    robust, adversarial, masks = ~np.asarray(prepared.wrong), np.array(images), {}
+    for name, attack in chosen.attacks.items():
+        left = prepared.only(robust) if chosen.cascade else prepared
+        result = _at_radii(_attacked(left, attack, norm, radii_E, key), 0)
+        masks[name] = np.asarray(result.robust)
+        fresh = robust & ~masks[name]
+        adversarial[fresh] = np.asarray(result.adversarial)[fresh]
+        robust &= masks[name]
+    return Ensemble(adversarial, robust, masks)
+
+
+def minimal_eps(
+    logits_fn: Logits,
+    images: AnyArray,
+    labels: AnyArray,
+    limit: float,
+    *,
+    key: Array,
+    norm: Norm = "linf",
+    ids: AnyArray | None = None,
+    targets: int = 3,
+    steps: int = 100,
+    slots: int = 256,
+    devices: Sequence[jax.Device] | None = None,
+) -> tuple[Array, Array]:
+    """The smallest radius up to `limit` at which each example is fooled [N], and the adversary there [N, H, W, C].
+
+    One search per target class (the likeliest wrong ones, `targets` of them where there are so many), each only below
+    what those before it found. An upper bound; 0 where misclassified without attack, inf where nothing within `limit`
+    was found. `key`, `ids`, `slots` and `devices` as in `run_attack`.
+
+    Raises: ValueError: as `run_attack` does.
+    """
+    prepared, limit_1 = _prepared(logits_fn, images, labels, ids, limit, key, slots, devices)
+    targets = min(targets, prepared.classes - 1)
+    attack = ATTACKS["minimal"]._replace(loss="targeted_margin", targets=targets, steps=steps)
+    shape, numbers = prepared.shape(attack, norm), numbers_of(attack)._replace(passes=1)
+    radius_N, adversarial = prepared.run(_nearest, shape, (0, 0), (limit_1, numbers, key))
+    return radius_N[: prepared.real], adversarial[: prepared.real]
+
+
+def robustness_curve(min_eps_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Robust accuracy as a step function of the radius: ascending radii [M], and the share that survives each [M].
+
+    An example is robust at eps if its minimal radius lies above eps. Starts at radius 0 with the clean accuracy.
+    """
+    radii_N = np.asarray(min_eps_N, np.float64)
+    radii = np.unique(np.concatenate([[0.0], radii_N[np.isfinite(radii_N)]]))
+    return radii, np.mean(radii_N[:, None] > radii, axis=0)
+
+
+class Prepared(NamedTuple):
+    """A network and examples that passed the checks; outside jit, examples are padded to a capacity."""
+
+    logits_fn: Logits
+    examples: AttackedExamples[Array]
+    clean: Array  # logits [N, K]
+    real: int  # examples that are no padding
+    slots: int  # of each device
+    devices: tuple[jax.Device, ...]
+    program: Callable[..., Callable[..., Tree]]  # `compiled`, or, inside jit, `inlined`
+
+    @property
+    def classes(self) -> int:
+        """The number of logits."""
+        return self.clean.shape[1]
+
+    @property
+    def wrong(self) -> Array:
+        """Which examples are misclassified without attack."""
+        return fooled(self.clean, self.examples.labels)[: self.real]
+
+    def only(self, attacked: np.ndarray) -> "Prepared":
+        """The same, but only `attacked` examples [N] are attacked: the others have a label of -1."""
+        chosen = filled(jnp.asarray(attacked), len(self.clean), False)
+        labels = jnp.where(chosen, self.examples.labels, -1)
+        return self._replace(examples=self.examples._replace(labels=labels))
+
+    def shape(self, attack: Attack, norm: Norm) -> Shape:
+        """What is compiled into the attack.
+
+        Raises: ValueError: for an attack that cannot run.
+        """
+        check(attack, norm, self.classes)
+        return Shape(attack.method, norm, passes_of(attack), self.slots, max(1, len(self.devices)))
+
+    def run(self, fn: Callable[..., Tree], shape: Shape, axes: Tree, shared: Shared) -> Tree:
+        """`fn(shape, logits_fn, rows, shared)`; `axes` of examples in its results."""
+        return self.program(self.devices, fn, (shape, self.logits_fn), axes)((self.examples, self.clean), shared)
+
+
+def _prepared(
+    logits_fn: Logits,
+    images: AnyArray,
+    labels: AnyArray,
+    ids: AnyArray | None,
+    eps: AnyArray | float,
+    key: Array,
+    slots: int,
+    devices: Sequence[jax.Device] | None,
+) -> tuple[Prepared, Array]:
+    """The checked and padded network and its radii [E]."""
+    images, labels, on = jnp.asarray(images), jnp.asarray(labels), tuple(devices or ())
+    parts, count = max(1, len(on)), len(images)
     radii_E = jnp.atleast_1d(jnp.asarray(eps, jnp.promote_types(images.dtype, jnp.float32)))
-    check_inputs(images, radii_E)
-    check_examples(images, labels, ids)
-    count, radii = len(images), len(radii_E)
-    tracing = any(isinstance(value, jax.core.Tracer) for value in (images, labels, radii_E, key))
-    on, program = tuple(devices or ()), traced if tracing else compiled
-    ids = jnp.arange(count, dtype=jnp.uint32) if ids is None else ids.astype(jnp.uint32)
-    if not tracing:
-        most = room(count, on)
-        images, labels, ids = (filled(a, most, fill) for a, fill in ((images, 0), (labels, -1), (ids, 0)))
-        radii_E = filled(radii_E, 1 << (radii - 1).bit_length(), -1)
-    each = share(slots, on)
-    clean_NK = program(on, search.clean_logits, (logits_fn, each[0]), 0)(images)
-    check_logits(clean_NK[:count])
-    check_labels(labels, clean_NK.shape[1])
-    check(attack, norm, clean_NK.shape[1])
-    shape = attack._replace(loss="ce", steps=1, step_size=1.0, random_start=False, adaptive=False)
-    rows = Rows(images, labels.astype(jnp.int32), clean_NK, ids)
-    common = Common(key, radii_E, settings_of(attack), evaluations_of(attack), early_exit)
-    found = program(on, search.attacked, (shape, norm, logits_fn, *each), AXES)(rows, common)
-    return cut(found, count, radii if np.ndim(eps) else None)
+    ids = jnp.arange(len(images), dtype=jnp.uint32) if ids is None else jnp.asarray(ids)
+    check_attack_inputs(images, labels, ids, radii_E)
+    examples = AttackedExamples(images, labels.astype(jnp.int32), ids.astype(jnp.uint32))
+    inside_jit = any(isinstance(value, jax.core.Tracer) for value in (images, labels, radii_E, key))
+    if inside_jit and on:
+        raise ValueError(f"devices must be left out inside jit, got {len(on)}: the outer program places them.")
+    if not inside_jit:
+        most = parts * capacity(-(-count // parts))
+        examples = AttackedExamples(*(filled(a, most, fill) for a, fill in zip(examples, (0, -1, 0))))
+    program, each = inlined if inside_jit else compiled, -(-slots // parts)
+    clean_NK = program(on, _clean_logits, (logits_fn, each), 0)(examples.images)
+    check_raw_logits(clean_NK[:count])
+    check_attacked_labels(labels, clean_NK.shape[1])
+    return Prepared(logits_fn, examples, clean_NK, count, each, on, program), radii_E
 
 
 @functools.lru_cache(maxsize=64)
-def compiled(devices: Devices, fn: Callable[..., Tree], fixed: tuple[Any, ...], axes: Tree) -> Callable[..., Tree]:
+def compiled(
+    devices: tuple[jax.Device, ...], fn: Callable[..., Tree], fixed: tuple[Any, ...], axes: Tree
+) -> Callable[..., Tree]:
     """`fn(*fixed, rows, *shared)` as a program of (rows, *shared), by `parallel.per_example` where devices are named.
 
-    One program per (restarts, targets and method, norm, function, array shapes): a function made anew for each call
-    compiles anew; losses, steps, step sizes and radii do not, nor does another N or E of the same capacity.
+    One program per (shape of the attack, function, array shapes): a function made anew for each call compiles anew;
+    losses, steps, step sizes and radii do not, nor does another N or E of the same capacity.
     """
-    own = functools.partial(fn, *fixed)
-    return parallel.per_example(own, devices, axes) if devices else jax.jit(own)
+    bound = functools.partial(fn, *fixed)
+    return parallel.per_example(bound, devices, axes) if devices else jax.jit(bound)
 
 
-def traced(devices: Devices, fn: Callable[..., Tree], fixed: tuple[Any, ...], axes: Tree) -> Callable[..., Tree]:
-    """The same as a part of an outer program.
-
-    Raises: ValueError: for several devices.
-    """
-    del axes
-    if devices:
-        raise ValueError(f"devices must be left out inside jit, got {len(devices)}: the outer program places them.")
+def inlined(
+    devices: tuple[jax.Device, ...], fn: Callable[..., Tree], fixed: tuple[Any, ...], axes: Tree
+) -> Callable[..., Tree]:
+    """The same as a part of an outer program."""
+    del devices, axes
     return functools.partial(fn, *fixed)
-
-
-def share(slots: int, devices: Devices) -> tuple[int, int]:
-    """The slots of each device, and how many devices there are."""
-    count = max(1, len(devices))
-    return -(-slots // count), count
-
-
-def room(count: int, devices: Devices) -> int:
-    """Examples that a program holds, at least `count`: as many on each device."""
-    each, parts = share(count, devices)
-    return parts * capacity(each)
 
 
 def capacity(count: int) -> int:
@@ -115,19 +239,57 @@ def capacity(count: int) -> int:
     return -(-count // step) * step
 
 
-def filled(rows: Array, count: int, fill: float) -> Array:
-    """The rows, filled up to `count` of them."""
-    missing = count - len(rows)
-    return jnp.pad(rows, [(0, missing), *[(0, 0)] * (rows.ndim - 1)], constant_values=fill) if missing else rows
+def _clean_logits(logits_fn: Logits, batch_size: int, images: Array) -> Array:
+    """Logits [N, K], a batch at a time."""
+    return lax.map(lambda x_HWC: logits_fn(x_HWC[None])[0], images, batch_size=min(batch_size, len(images)))
 
 
-def cut(found: Attacked, count: int, radii: int | None) -> Attacked:
-    """What was found of the first `count` examples and `radii` (None: of the first radius alone)."""
-    if found.robust.shape[1] > count:
-        found = found._replace(
-            adversarial=found.adversarial[:, :count], robust=found.robust[:, :count], smallest=found.smallest[:count]
-        )
-    which = 0 if radii is None else slice(radii)
-    if radii == len(found.robust):
-        return found
-    return found._replace(adversarial=found.adversarial[which], robust=found.robust[which])
+def _attacked(
+    prepared: Prepared, attack: Attack, norm: Norm, radii_E: Array, key: Array, early_exit: bool = True
+) -> Attacked[Array]:
+    """The result of an attack at all radii, without padding."""
+    shape, radii = prepared.shape(attack, norm), len(radii_E)
+    if prepared.program is compiled:
+        radii_E = filled(radii_E, 1 << (radii - 1).bit_length(), -1)
+    result = prepared.run(_at_shared_radii, shape, AXES, (radii_E, numbers_of(attack, early_exit), key))
+    if result.robust.shape[1] > prepared.real:
+        adversarial, robust, hits = (a[:, : prepared.real] for a in (result.adversarial, result.robust, result.hits))
+        result = Attacked(adversarial, robust, result.smallest[: prepared.real], hits, result.evaluations)
+    return _at_radii(result, slice(radii)) if len(result.robust) > radii else result
+
+
+def _at_radii(result: Attacked[Array], which: int | slice | Array) -> Attacked[Array]:
+    """The result at some of the radii."""
+    return result._replace(adversarial=result.adversarial[which], robust=result.robust[which], hits=result.hits[which])
+
+
+def _at_shared_radii(shape: Shape, logits_fn: Logits, rows: Rows, shared: Shared) -> Attacked[Array]:
+    """The attack at radii that all examples share, in any order. By counting: a sort is slow to compile."""
+    (examples, clean_NK), (radii_E, numbers, key) = rows, shared
+    place_E = jnp.arange(len(radii_E))
+    earlier_EE = place_E[:, None] > place_E[None]
+    before_EE = (radii_E[:, None] > radii_E[None]) | (radii_E[:, None] == radii_E[None]) & earlier_EE
+    rank_E = jnp.sum(before_EE, axis=1)
+    ascending_E = jnp.zeros_like(radii_E).at[rank_E].set(radii_E)
+    prior = Prior(clean_NK, jnp.broadcast_to(ascending_E[:, None], (len(radii_E), len(clean_NK))))
+    return _at_radii(trial.attack(shape, logits_fn, (examples, prior), numbers, key), rank_E)
+
+
+def _nearest(shape: Shape, logits_fn: Logits, rows: Rows, shared: Shared) -> tuple[Array, Array]:
+    """The minimal radius and its adversary: one search a target, each below what those before it found."""
+    (examples, clean_NK), (limit_1, numbers, key) = rows, shared
+    queue = trial.queue_of(shape.passes, (examples, Prior(clean_NK, limit_1[:, None])), numbers, key)
+    method, right_N = minimal.method(shape.norm), queue.broken_N >= 0
+
+    def toward(rank: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
+        radius_N, best_NHWC = best
+        aimed_N1 = lax.dynamic_slice_in_dim(queue.targets_NP, rank, 1, axis=1)
+        aimed = queue._replace(targets_NP=aimed_N1, eps_EN=jnp.minimum(radius_N[None], limit_1[:, None]))
+        result = loop.run(method, logits_fn, aimed, numbers, slots=shape.slots, devices=shape.devices)
+        x_NHWC = result.adversarial[0]
+        nearer_N = jnp.where(result.robust[0], jnp.inf, size(x_NHWC - examples.images, shape.norm))
+        better_N = (nearer_N < radius_N) & right_N
+        return jnp.where(better_N, nearer_N, radius_N), jnp.where(spread(better_N, x_NHWC), x_NHWC, best_NHWC)
+
+    start_N = jnp.where(right_N, jnp.inf, 0.0).astype(examples.images.dtype)
+    return lax.fori_loop(0, shape.passes, toward, (start_N, examples.images))

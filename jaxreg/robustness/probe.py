@@ -1,6 +1,7 @@
 """The robustness probe: a suite of attacks at several radii on all trials of a program, and the verdict on it."""
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,20 +9,21 @@ import jax
 import numpy as np
 from etils import epath
 
+from jaxreg.checks import check_attack_inputs, check_attacked_labels, check_raw_logits
 from jaxreg.measured import Measured
-from jaxreg.names import radius_texts
-from jaxreg.robustness import attacked_calibration, controls, finished_calls, trial, verdict_checks
-from jaxreg.robustness import rows as summary
-from jaxreg.robustness.attacks import ATTACKS, Suite, check, suite
+from jaxreg.robustness import controls, finished_calls, rows, verdict_checks
+from jaxreg.robustness.attacks import ATTACKS, Attack, Suite, check, suite
 from jaxreg.robustness.audit import wrong
 from jaxreg.robustness.balls import Norm
-from jaxreg.robustness.border import check_inputs, check_logits
-from jaxreg.robustness.trials import Bench, Data, Outcome, capacities, capacity, logits, run_attack
+from jaxreg.robustness.rows import Findings
+from jaxreg.robustness.trial import Apply
+from jaxreg.robustness.trials import GROUP, Evaluation, Networks, Outcome, Program, capacity, distances, nearest, worst
+from jaxreg.runtime import parallel
 
 Tree = Any
 
 
-class Progress(NamedTuple):
+class SuiteProgress(NamedTuple):
     """Where an evaluation stands: calls done, and how many of all examples x trials nothing has fooled so far."""
 
     attack: str
@@ -31,9 +33,12 @@ class Progress(NamedTuple):
     examples: int
 
 
+Show = Callable[[SuiteProgress], None]
+Report = Callable[[str, slice, np.ndarray], None]  # (attack, examples of a finished call, smallest radii [T, n])
+
+
 def measure(
-    per_trial: trial.PerTrial,
-    apply: trial.Apply,
+    apply: Apply,
     params: Tree,
     stats: Tree,
     images: np.ndarray,
@@ -46,23 +51,27 @@ def measure(
     seed: int = 0,
     split: str = "test",
     trials: int | None = None,
+    mesh: Any = None,
+    local: parallel.Local = "map",
     chunk: int = 512,
     slots: int | None = None,
     keep: str = "worst",
     sources: np.ndarray | None = None,
     effort: verdict_checks.Effort | None = None,
     finished: epath.PathLike | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Show | None = None,
 ) -> list[Measured]:
     """Attacks `images` [N, H, W, C] (float32 in [0, 1]) with every attack of a suite at every radius, trial by trial.
 
     Args:
-      per_trial: lifts fn(one_trial, shared) to stacks [T, ...]; `params` and `stats` are such stacks.
-      key_ids: uint32 [N], from which alone (and `seed`) an example's random numbers come.
-      trials: how many of the stacked trials are real; the rest is padding.
+      params, stats: stacks [T, ...] of what `apply` takes.
+      key_ids: integers [N], from which alone (and `seed`) an example's random numbers come.
+      trials: how many of the stacked trials to report (default: all); the rest is padding.
+      mesh: from `parallel.make_mesh`; by default all devices, trials side by side.
+      local: whether trials of one device run one after another ("map") or batched ("vmap").
       chunk, slots: examples a call, and how many attacks run at once (64 on a CPU, else 256); they change no number.
       keep: whose adversarial examples to return: "worst" (of all attacks) or "all" (of each attack, too).
-      sources: for each stacked trial the trial whose adversaries to try on it (the baseline at its seed; itself: none).
+      sources: for each trial the trial whose adversaries to try on it (the baseline at its seed; itself: none).
       effort: of the checks behind the verdict; None: no verdict.
       finished: a folder that keeps finished calls, so that an interrupted evaluation goes on where it stopped.
     Returns: for each trial the rows robust_accuracy/ATTACK/EPS, robust_accuracy/worst/EPS (of the suite),
@@ -71,142 +80,114 @@ def measure(
       PGD-CE ends with, and at the first points that fooled, just past the boundary), min_eps/median, verdict/CHECK and
       verdict (0 reliable, 1 suspect, 2 broken); and arrays with first axis N: robust/ATTACK/EPS, adversarial/worst/EPS,
       adversarial_logits/worst/EPS, adversarial_logits/strongest/EPS, min_eps; and radii [E], as EPS rounds them, norm.
-    Raises: ValueError: images outside [0, 1], a radius below 0, an unknown suite, an attack that cannot run; without
-      a verdict also a trial that returns probabilities.
+    Raises: ValueError: images outside [0, 1], labels or ids that do not fit, a radius below 0, an unknown suite, an
+      attack that cannot run; without a verdict also a trial that returns probabilities.
     """
-    radii = np.unique(np.asarray(epsilons, np.float32))
-    check_inputs(images, radii)
-    bench = _bench(per_trial, apply, (params, stats), capacity(len(images), chunk), seed, norm)
-    data = _data(bench, images, labels, key_ids)
-    chosen = _checked_suite(suite_name, norm, data)
-    if effort is None:  # else the verdict says so, and other trials keep their numbers
-        for logits_NK in data.clean:
-            check_logits(logits_NK)
+    examples = np.asarray(images), np.asarray(labels), np.asarray(key_ids)
+    radii, count = np.unique(np.asarray(epsilons, np.float32)), len(jax.tree.leaves(params)[0])
+    check_attack_inputs(*examples, radii)
+    mesh = parallel.make_mesh() if mesh is None else mesh
+    networks = Networks(apply, parallel.put_trials((params, stats), mesh), mesh, local, capacity(len(images), chunk))
+    program = "" if finished is None else finished_calls.described(apply, networks.models, norm, images.shape[1:])
+    kept = functools.partial(finished_calls.remembered, folder=finished, program=program)
+    evaluation = _evaluation(networks, examples, radii, norm, seed, kept)
+    chosen = _checked_suite(suite_name, evaluation, verdict=effort is not None)
     # Few slots waste little at the end of a queue; a CPU is as quick with 64 images a pass as with more.
     slots = slots or (64 if jax.default_backend() == "cpu" else 256)
-    bench = _with_programs(bench, functools.partial(trial.attack_program, apply, per_trial), chosen, effort, slots)
-    program = trial.described(apply, (params, stats), norm, data.images.shape[1:]) if finished is not None else ""
-    kept = {name: finished_calls.remembered(call, finished, name, program) for name, call in bench.attack.items()}
-    bench = bench._replace(attack=kept)
-    count = bench.trials if trials is None else trials
-    report = _reporter(chosen, data, bench.chunk, radii, count, progress)
-    outcomes = run_suite(bench, chosen, radii, data, report)
-    worst = summary.worst(list(outcomes.values()))
-    smallest = _search(bench, chosen, radii, data, worst, report) if chosen.minimal_steps else None
-    highest = controls.strongest(bench, data, radii, functools.partial(report, "strongest"))
-    shown, sure = (_at_each(bench, points) for points in (worst.adversarial, highest))
-    beside, left_out = _beside(bench, data, highest, sources, radii)
-    found = summary.Findings(outcomes | beside, worst, shown, sure, left_out, smallest, None, 0)
+    evaluation = evaluation.with_calls(_attacks_of(chosen, effort), slots, kept)
+    trials = count if trials is None else trials
+    report = _reporter(chosen, evaluation, trials, progress)
+    findings = _find(evaluation, chosen, sources, report)
     if effort is not None:
-        diagnose = trial.diagnosis_program(apply, per_trial)
-        checks = verdict_checks.gather(
-            bench, diagnose, data, radii, outcomes, worst, shown, beside.get("transfer"), effort
-        )
-        found = found._replace(checks=_own(checks, left_out), checked=min(effort.examples, len(images)))
-    doubt = _confidence_rows(sure[:count], shown[:count], data, radii, split, seed)
-    found_T = [summary.measured(found, t, radii, norm, split, keep) for t in range(count)]
-    return [one._replace(rows=one.rows + more) for one, more in zip(found_T, doubt)]
+        checks = verdict_checks.gather(evaluation, findings, effort)
+        findings = findings._replace(checks=checks, checked=min(effort.examples, len(images)))
+    return rows.measured(findings, evaluation, trials, split, keep)
 
 
-def _beside(
-    bench: Bench, data: Data, highest_TENHWC: np.ndarray, sources_T: np.ndarray | None, radii: np.ndarray
-) -> tuple[dict[str, Outcome], dict[str, np.ndarray]]:
-    """The controls, beside the worst case and not in it, and [T] which trials one of them says nothing about."""
-    noise = {"noise": controls.noise(bench, data, radii)}
-    if sources_T is None:
-        return noise, {}
-    transfer = controls.transfer(bench, data, highest_TENHWC, np.asarray(sources_T), radii)
-    return noise | {"transfer": transfer}, {"transfer": np.asarray(sources_T) == np.arange(bench.trials)}
+def _evaluation(
+    networks: Networks,
+    examples: tuple[np.ndarray, np.ndarray, np.ndarray],
+    radii: np.ndarray,
+    norm: Norm,
+    seed: int,
+    kept: Callable[..., Program],
+) -> Evaluation:
+    """The evaluation with its clean logits; one that was interrupted goes on with those it began with."""
+    images, labels, ids = examples
+    forward = kept("clean", lambda _, shared: networks.logits_of_all(shared), rebuild=np.asarray)
+    clean_TNK = forward(networks.models, images)
+    check_attacked_labels(labels, clean_TNK.shape[2])
+    return Evaluation(networks, images, labels.astype(np.int32), ids.astype(np.uint32), clean_TNK, radii, norm, seed)
 
 
-def _own(checks_T: list[dict[str, Any]], left_out: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """The checks of each trial, without those that say nothing about it."""
-    return [{k: v for k, v in c.items() if k not in left_out or not left_out[k][t]} for t, c in enumerate(checks_T)]
-
-
-def _confidence_rows(
-    strongest_TENK: np.ndarray, worst_TENK: np.ndarray, data: Data, radii: np.ndarray, split: str, seed: int
-) -> list[list[Any]]:
-    """For each trial the rows attacked_METRIC/KIND/EPS from its logits at the points of each kind."""
-    names = [f"{kind}/{text}" for kind in ("strongest", "worst") for text in radius_texts(radii)]
-    both = np.concatenate([strongest_TENK, worst_TENK], axis=1)
-    return attacked_calibration.rows(both, data.labels, data.ids, "attacked", names, split, seed)
-
-
-def _checked_suite(suite_name: str | Suite, norm: Norm, data: Data) -> Suite:
-    """The suite, all of whose attacks can run on so many classes."""
-    classes = data.clean.shape[2]
+def _checked_suite(suite_name: str | Suite, evaluation: Evaluation, verdict: bool) -> Suite:
+    """The suite, all of whose attacks can run; a verdict says of single trials that they return probabilities."""
+    classes = evaluation.clean.shape[2]
     chosen = suite(suite_name, classes) if isinstance(suite_name, str) else suite_name
     for attack in chosen.attacks.values():
-        check(attack, norm, classes)
+        check(attack, evaluation.norm, classes)
+    for logits_NK in () if verdict else evaluation.clean:
+        check_raw_logits(logits_NK)
     return chosen
 
 
-def _at_each(bench: Bench, x_TENHWC: np.ndarray) -> np.ndarray:
-    """The logits [T, E, N, K] of each trial at its own points of every radius."""
-    return np.stack([logits(bench, x_TENHWC[:, e]) for e in range(x_TENHWC.shape[1])], axis=1)
-
-
-def _bench(
-    per_trial: trial.PerTrial, apply: trial.Apply, models: tuple[Tree, Tree], chunk: int, seed: int, norm: Norm
-) -> Bench:
-    return Bench(models, trial.logits_program(apply, per_trial), {}, {}, chunk, seed, norm)
-
-
-def _data(bench: Bench, images: np.ndarray, labels: np.ndarray, key_ids: np.ndarray) -> Data:
-    images = np.asarray(images, np.float32)
-    clean = logits(bench, np.broadcast_to(images, (bench.trials, *images.shape)))
-    return Data(images, np.asarray(labels, np.int32), np.asarray(key_ids, np.uint32), clean)
-
-
-def _with_programs(
-    bench: Bench, program: Callable[..., Any], chosen: Suite, effort: verdict_checks.Effort | None, slots: int
-) -> Bench:
-    attacks = {**chosen.attacks, "strongest": controls.STRONGEST}
+def _attacks_of(chosen: Suite, effort: verdict_checks.Effort | None) -> list[Attack]:
+    """Every attack that will run."""
+    attacks = [*chosen.attacks.values(), controls.STRONGEST]
     if chosen.minimal_steps:
-        attacks["minimal"] = ATTACKS["minimal"]
-    if effort is not None:
-        attacks |= {f"check_{name}": attack for name, attack in verdict_checks.attacks_needed(effort).items()}
-    passes = capacities(attacks)
-    return bench._replace(attack={method: program(method, bench.norm, slots) for method in passes}, passes=passes)
+        attacks.append(ATTACKS["minimal"])
+    return attacks + list(verdict_checks.attacks_needed(effort).values() if effort else ())
 
 
-def run_suite(bench: Bench, chosen: Suite, radii: np.ndarray, data: Data, report: Any) -> dict[str, Outcome]:
+def _find(evaluation: Evaluation, chosen: Suite, sources: np.ndarray | None, report: Report) -> Findings:
+    """All attacks and controls, in the order that every process of a job runs them."""
+    outcomes = run_suite(evaluation, chosen, report)
+    overall = worst(list(outcomes.values()))
+    min_eps_TN = _search(evaluation, chosen, overall, report) if chosen.minimal_steps else None
+    highest = evaluation.attack(controls.STRONGEST, report=functools.partial(report, "strongest")).adversarial
+    logits = evaluation.logits(overall.adversarial), evaluation.logits(highest)
+    tried = {"noise": controls.noise(evaluation)}
+    if sources is not None:
+        sources = np.concatenate([sources, np.arange(len(sources), evaluation.networks.trials)])  # padding: itself
+        tried["transfer"] = controls.outcome_at(evaluation, highest[sources])
+    return Findings(outcomes, overall, *logits, tried, sources, min_eps_TN)
+
+
+def run_suite(evaluation: Evaluation, chosen: Suite, report: Report) -> dict[str, Outcome]:
     """Every attack of a suite, in order; in a cascade each starts from what the ones before it broke."""
     outcomes: dict[str, Outcome] = {}
-    broken = trial.unbroken(data.clean, data.labels)
+    broken = None
     for name, attack in chosen.attacks.items():
-        outcomes[name] = run_attack(bench, attack, radii, data, broken, report=functools.partial(report, name))
-        if chosen.cascade:
-            broken = outcomes[name].smallest
+        outcomes[name] = evaluation.attack(attack, broken=broken, report=functools.partial(report, name))
+        broken = outcomes[name].smallest if chosen.cascade else None
     return outcomes
 
 
-def _search(bench: Bench, chosen: Suite, radii: np.ndarray, data: Data, worst: Outcome, report: Any) -> np.ndarray:
-    """The minimal radius [T, N]: searched below the smallest radius that fooled, or up to twice the largest tried."""
+def _search(evaluation: Evaluation, chosen: Suite, overall: Outcome, report: Report) -> np.ndarray:
+    """The minimal radius [T, N]: the nearest adversary of suite and search; 0 if misclassified, inf if none fooled.
+
+    The search goes below the smallest radius that fooled, or up to twice the largest tried.
+    """
     attack = ATTACKS["minimal"]._replace(steps=chosen.minimal_steps)
-    far = min(2 * radii[-1], 1.0) if bench.norm == "linf" else 2 * radii[-1]
-    limit = np.where(np.isfinite(worst.smallest) & (worst.smallest > 0), worst.smallest, np.float32(far))
-    broken = trial.unbroken(data.clean, data.labels)
-    known = worst.robust[:, -1, :, None, None, None]
-    starts = np.where(known, data.images, summary.nearest(worst))
-    shown = functools.partial(report, "minimal")
-    found = run_attack(bench, attack, limit[:, None], data, broken, report=shown, starts=starts)
-    return summary.minimal_radii(found, worst, data.images, broken, bench.norm)
+    smallest, far = overall.smallest, 2 * evaluation.radii[-1]
+    far = min(far, 1.0) if evaluation.norm == "linf" else far
+    limits = np.where(np.isfinite(smallest) & (smallest > 0), smallest, np.float32(far))[:, None]
+    starts = np.where(overall.robust[:, -1, :, None, None, None], evaluation.images, nearest(overall))
+    searched = evaluation.attack(attack, limits, starts=starts, report=functools.partial(report, "minimal"))
+    best_TN = np.min([distances(outcome, evaluation) for outcome in (searched, overall)], axis=0)
+    return np.where(wrong(evaluation.clean, evaluation.labels), 0.0, best_TN).astype(np.float32)
 
 
-def _reporter(
-    chosen: Suite, data: Data, chunk: int, radii: np.ndarray, trials: int, progress: Callable[[Progress], None] | None
-) -> Callable[[str, slice, np.ndarray], None]:
-    """Counts calls, and what stands at the largest radius against all of them, in the trials that are no padding."""
-    chunks, groups = -(-len(data.labels) // chunk), -(-len(radii) // trial.GROUP)
+def _reporter(chosen: Suite, evaluation: Evaluation, trials: int, show: Show | None) -> Report:
+    """Counts finished calls, and the examples of real trials that nothing has fooled at the largest radius so far."""
+    count, radii = len(evaluation.labels), evaluation.radii
+    chunks, groups = -(-count // evaluation.networks.chunk), -(-len(radii) // GROUP)
     calls = chunks * (groups * (len(chosen.attacks) + 1) + bool(chosen.minimal_steps))
-    standing, done = ~wrong(data.clean[:trials], data.labels), {"calls": 0}
+    robust, done = ~wrong(evaluation.clean[:trials], evaluation.labels), itertools.count(1)
 
-    def report(name: str, rows: slice, smallest: np.ndarray) -> None:
-        done["calls"] += 1
-        standing[:, rows] &= smallest[:trials] > radii[-1]
-        if progress:
-            progress(Progress(name, done["calls"], calls, int(np.sum(standing)), standing.size))
+    def report(name: str, examples: slice, smallest: np.ndarray) -> None:
+        robust[:, examples] &= smallest[:trials] > radii[-1]
+        if show:
+            show(SuiteProgress(name, next(done), calls, int(np.sum(robust)), robust.size))
 
     return report

@@ -9,15 +9,14 @@ import numpy as np
 from jax import Array
 
 from jaxreg.robustness.balls import SMALL, Norm, size, spread
-from jaxreg.robustness.gradient import fooled
-from jaxreg.robustness.losses import margin
-from jaxreg.robustness.method import Logits, Method, Row, Settings, Step
+from jaxreg.robustness.losses import fooled, margin
+from jaxreg.robustness.method import AttackNumbers, Logits, Method, QueueRow, Step
 
 SHARE = 0.8  # of the image, changed by the first squares
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000 after which the share halves
 
 
-class State(NamedTuple):
+class SquareState(NamedTuple):
     """The point to evaluate, the best one so far, and its loss."""
 
     x: Array
@@ -32,10 +31,10 @@ def share(k_B: Array, steps: Array | int) -> Array:
     """
     steps = jnp.asarray(steps)
     query_B = jnp.where(steps < 5000, (k_B * (10000.0 / steps)).astype(k_B.dtype), k_B)
-    return SHARE / 2.0 ** jnp.sum(query_B[:, None] > np.array(HALVINGS), axis=1)
+    return SHARE / 2.0 ** jnp.sum(query_B[:, None] > np.array(HALVINGS)[None], axis=1)
 
 
-def _draws(row: Row, k_B: Array, count: int) -> Array:
+def _draws(row: QueueRow, k_B: Array, count: int) -> Array:
     """`count` uniform numbers in [0, 1) for each example at its query: [B, count]."""
     keys_B = jax.vmap(jax.random.fold_in)(row.key_B, k_B)
     return jax.vmap(lambda key: jax.random.uniform(key, (count,), row.eps_B.dtype))(keys_B)
@@ -50,7 +49,7 @@ def _window(place_B2: Array, side_B: Array, like_BHWC: Array) -> tuple[Array, Ar
     _, h, w, _ = like_BHWC.shape
     top_B = jnp.floor(place_B2[:, 0] * (h - side_B + 1)).astype(side_B.dtype)
     left_B = jnp.floor(place_B2[:, 1] * (w - side_B + 1)).astype(side_B.dtype)
-    i_BH, j_BW = jnp.arange(h) - top_B[:, None], jnp.arange(w) - left_B[:, None]
+    i_BH, j_BW = jnp.arange(h)[None] - top_B[:, None], jnp.arange(w)[None] - left_B[:, None]
     rows_BH, columns_BW = ((at >= 0) & (at < side_B[:, None]) for at in (i_BH, j_BW))
     return rows_BH[:, :, None] & columns_BW[:, None, :], i_BH, j_BW
 
@@ -61,20 +60,20 @@ def _side(share_B: Array, like_BHWC: Array, least: int) -> Array:
     return jnp.minimum(side_B + (side_B % 2 == 0) * (least == 3), min(h, w))
 
 
-def start_linf(row: Row, settings: Settings) -> State:
+def start_linf(row: QueueRow, numbers: AttackNumbers) -> SquareState:
     """Vertical stripes of +-eps."""
-    del settings
+    del numbers
     b, _, w, c = row.clean_BHWC.shape
     signs = _sign(_draws(row, jnp.zeros_like(row.label_B), w * c)).reshape(b, 1, w, c)
     x_BHWC = jnp.clip(row.clean_BHWC + spread(row.eps_B, row.clean_BHWC) * signs, 0, 1)
-    return State(x_BHWC, x_BHWC, row.eps_B * 0 + jnp.inf)
+    return SquareState(x_BHWC, x_BHWC, row.eps_B * 0 + jnp.inf)
 
 
-def propose_linf(row: Row, best_BHWC: Array, k_B: Array, settings: Settings) -> Array:
+def propose_linf(row: QueueRow, best_BHWC: Array, k_B: Array, numbers: AttackNumbers) -> Array:
     """One square a query, set to +-2 eps by channel, then clipped to the ball."""
     c = best_BHWC.shape[3]
     uniform = _draws(row, k_B, 2 + c)
-    mask_BHW, _, _ = _window(uniform[:, :2], _side(share(k_B - 1, settings.steps), best_BHWC, 1), best_BHWC)
+    mask_BHW, _, _ = _window(uniform[:, :2], _side(share(k_B - 1, numbers.steps), best_BHWC, 1), best_BHWC)
     change = mask_BHW[..., None] * _sign(uniform[:, None, None, 2:]) * 2 * spread(row.eps_B, best_BHWC)
     eps = spread(row.eps_B, best_BHWC)
     return jnp.clip(jnp.clip(best_BHWC + change, row.clean_BHWC - eps, row.clean_BHWC + eps), 0, 1)
@@ -107,9 +106,9 @@ def _pyramid(a: Array, b: Array, height: Array, width: Array) -> Array:
     return jnp.where(ring <= last, sums[jnp.minimum(last + 1, 512)] - sums[jnp.clip(ring, 0, 512)], 0)
 
 
-def start_l2(row: Row, settings: Settings) -> State:
+def start_l2(row: QueueRow, numbers: AttackNumbers) -> SquareState:
     """A grid of 5 x 5 pairs of pyramids of random signs, scaled to the radius."""
-    del settings
+    del numbers
     b, h, w, c = row.clean_BHWC.shape
     tile = max(h // 5, 1)
     down, across = h // tile, w // tile
@@ -121,22 +120,22 @@ def start_l2(row: Row, settings: Settings) -> State:
         jnp.broadcast_to(i_H % tile, (b, h)), jnp.broadcast_to(j_W % tile, (b, w)), side_B, uniform[:, 0] < 0.5
     )
     tiles_BHWC = signs[:, jnp.minimum(i_H // tile, down - 1)][:, :, jnp.minimum(j_W // tile, across - 1)]
-    covered = (i_H < down * tile)[:, None] & (j_W < across * tile)
-    delta_BHWC = (shape * covered)[..., None] * tiles_BHWC
+    covered = (i_H < down * tile)[:, None] & (j_W < across * tile)[None]
+    delta_BHWC = (shape * covered[None])[..., None] * tiles_BHWC
     x_BHWC = _rescaled(row, delta_BHWC)
-    return State(x_BHWC, x_BHWC, row.eps_B * 0 + jnp.inf)
+    return SquareState(x_BHWC, x_BHWC, row.eps_B * 0 + jnp.inf)
 
 
-def _rescaled(row: Row, delta_BHWC: Array) -> Array:
+def _rescaled(row: QueueRow, delta_BHWC: Array) -> Array:
     length = spread(size(delta_BHWC, "l2") + SMALL, delta_BHWC)
     return jnp.clip(row.clean_BHWC + delta_BHWC / length * spread(row.eps_B, delta_BHWC), 0, 1)
 
 
-def propose_l2(row: Row, best_BHWC: Array, k_B: Array, settings: Settings) -> Array:
+def propose_l2(row: QueueRow, best_BHWC: Array, k_B: Array, numbers: AttackNumbers) -> Array:
     """The mass of one window moves to another, onto pyramids of random signs added to what is there."""
     c = best_BHWC.shape[3]
     uniform = _draws(row, k_B, 5 + c)
-    side_B = _side(share(k_B - 1, settings.steps), best_BHWC, 3)
+    side_B = _side(share(k_B - 1, numbers.steps), best_BHWC, 3)
     to_BHW, i_BH, j_BW = _window(uniform[:, :2], side_B, best_BHWC)
     from_BHW, _, _ = _window(uniform[:, 2:4], side_B, best_BHWC)
     to, source = to_BHW[..., None], from_BHW[..., None]
@@ -156,15 +155,15 @@ PROPOSALS = {"linf": propose_linf, "l2": propose_l2}
 STARTS = {"linf": start_linf, "l2": start_l2}
 
 
-def step(logits_fn: Logits, row: Row, state: State, k_B: Array, settings: Settings, norm: Norm) -> Step:
+def step(logits_fn: Logits, row: QueueRow, state: SquareState, k_B: Array, numbers: AttackNumbers, norm: Norm) -> Step:
     """Keeps the proposal where it lowers the margin of the label, then proposes the next."""
     logits_BK = logits_fn(state.x)
-    loss_B = -margin(logits_BK, row.label_B, row.target_B)
+    loss_B = -margin(logits_BK, row.label_B)
     better_B = loss_B < state.loss_B
     best_BHWC = jnp.where(spread(better_B, state.x), state.x, state.best)
-    proposal_BHWC = PROPOSALS[norm](row, best_BHWC, k_B + 1, settings)
-    following = State(proposal_BHWC, best_BHWC, jnp.where(better_B, loss_B, state.loss_B))
-    return Step(following, state.x, fooled(logits_BK, row))
+    proposal_BHWC = PROPOSALS[norm](row, best_BHWC, k_B + 1, numbers)
+    following = SquareState(proposal_BHWC, best_BHWC, jnp.where(better_B, loss_B, state.loss_B))
+    return Step(following, state.x, fooled(logits_BK, row.label_B))
 
 
 def method(norm: Norm) -> Method:

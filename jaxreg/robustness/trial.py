@@ -1,141 +1,124 @@
-"""The compiled programs of the robustness probe: one forward pass and one attack per method, for all trials at once.
+"""An attack on one network as a function of arrays; `network` lifts it over examples, `trials` over trained trials.
 
-Everything that differs between attacks of a method, radii, chunks of examples and tails is data of fixed shape, so
-none of it compiles anew.
+All that differs between attacks of a method, radii, chunks of examples and tails is data, so none of it compiles anew.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from jaxreg.rng import Stream, example_keys, key_of
-from jaxreg.robustness import diagnosis, loop
-from jaxreg.robustness.attacks import METHODS, Attack, evaluations_of, passes_of, settings_of
-from jaxreg.robustness.audit import wrong
+from jaxreg.robustness import loop
+from jaxreg.robustness.attacks import METHODS
 from jaxreg.robustness.balls import Norm, uniform
-from jaxreg.robustness.method import WRONG, Examples, Settings
-from jaxreg.robustness.search import pass_keys
-from jaxreg.runtime import parallel
+from jaxreg.robustness.diagnosis import Diagnosis, diagnose
+from jaxreg.robustness.loop import A, Attacked, Queue
+from jaxreg.robustness.losses import fooled
+from jaxreg.robustness.method import AttackNumbers, Logits
 
 Tree = Any
 Apply = Callable[..., Any]  # (params, stats, x_BHWC, *, train) -> (logits_BK, ...)
-PerTrial = Callable[[Callable[[Tree, Tree], Tree]], Callable[[Tree, Tree], Tree]]
-GROUP = 4  # radii in one call
+Models = tuple[Tree, Tree]  # parameters and statistics
+WRONG = -1.0  # the radius that "fools" an example misclassified without any attack
 
 
-class Job(NamedTuple):
-    """What differs from trial to trial; arrays, on the host before a call and traced within."""
+class Shape(NamedTuple):
+    """What is compiled into an attack: its method, norm, room for passes, and the arguments of `loop.run`."""
 
-    params: Tree
-    stats: Tree
-    targets_CP: Any
-    broken_C: Any  # smallest radius known to fool; -1: misclassified; inf: none
-    eps_EC: Any  # ascending; -1: not attacked
-    starts_CHWC: Any = None
-
-
-class Chunk(NamedTuple):
-    """What trials share: C examples (label -1: padding) and the numbers of the attack."""
-
-    images_CHWC: Any
-    labels_C: Any
-    keys_CP: Any  # the bits of a key for each pass
-    settings: Settings
-    evaluations: Any
-    passes: Any
-    early_exit: Any
+    method: str
+    norm: Norm
+    passes: int
+    slots: int
+    devices: int = 1
+    batched: bool = False
 
 
-def diagnosis_program(apply: Apply, per_trial: PerTrial) -> Callable[[Tree, Tree], Any]:
-    """((params, stats), (images [M, H, W, C], labels, ids, seed)) -> a `Diagnosis` of each trial, [T, M] each."""
+class AttackedExamples(NamedTuple, Generic[A]):
+    """What is attacked; arrays on the host before a call, traced within."""
 
-    def diagnose_one(one: tuple[Tree, Tree], shared: tuple[Array, Array, Array, Array]) -> Any:
-        images_MHWC, labels_M, ids_M, seed = shared
-        noise = uniform(example_keys(key_of(seed, Stream.ATTACK, 1), ids_M), images_MHWC)
-        return diagnosis.diagnose(lambda x: apply(*one, x, train=False)[0], images_MHWC, labels_M, noise)
-
-    return per_trial(diagnose_one)
+    images: A  # [N, H, W, C] in [0, 1]
+    labels: A  # [N]; below 0: not attacked
+    ids: A  # [N], from which random numbers come
 
 
-def logits_program(apply: Apply, per_trial: PerTrial) -> Callable[[Tree, Tree], Array]:
-    """((params, stats, x [T, M, H, W, C]), anything shared) -> logits [T, M, K]."""
+class Prior(NamedTuple, Generic[A]):
+    """What is known of the examples on one network before an attack, and at which radii to attack them."""
 
-    def forward(one: tuple[Tree, Tree, Array], shared: Tree) -> Array:
-        del shared
-        params, stats, x_MHWC = one
-        return apply(params, stats, x_MHWC, train=False)[0]
-
-    return per_trial(forward)
+    clean: A  # logits [N, K] of the images
+    radii: A  # [E, N], ascending along E; below 0: not attacked
+    broken: A | None = None  # [N]: the smallest radius known to fool; inf: none
+    starts: A | None = None  # [N, H, W, C]: where a search for minimal radii begins, if not at the images
 
 
-def described(apply: Apply, models: tuple[Tree, Tree], norm: Norm, shape: tuple[int, ...]) -> str:
-    """What is compiled into an attack beside its arguments: the norm, and the network on images of `shape`, as text.
+Given = tuple[AttackedExamples[Array], Prior[Array]]  # what an attack of one network takes
 
-    The network is that of one trial: on how many devices trials lie changes nothing but rounding.
+
+def attack(shape: Shape, logits_fn: Logits, given: Given, numbers: AttackNumbers, key: Array) -> Attacked[Array]:
+    """Attacks examples at all radii; random numbers are a function of `key`, ids and the pass alone."""
+    method, queue = METHODS[shape.method](shape.norm), queue_of(shape.passes, given, numbers, key)
+    return loop.run(method, logits_fn, queue, numbers, slots=shape.slots, devices=shape.devices, batched=shape.batched)
+
+
+def queue_of(passes: int, given: Given, numbers: AttackNumbers, key: Array) -> Queue:
+    """The queue of an attack: keys and targets of `passes` passes; misclassified examples count as broken, unless the
+    highest loss is looked for.
     """
-    own = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), models)
-    images = jax.ShapeDtypeStruct((1, *shape), np.float32)
-    forward = jax.jit(lambda params, stats, x: apply(params, stats, x, train=False)[0])
-    return f"{norm} {jax.devices()[0].platform} {forward.lower(*own, images).as_text()}"
+    (images, labels, ids), prior = given
+    broken = jnp.inf if prior.broken is None else prior.broken
+    wrong_N = fooled(prior.clean, labels) & ~jnp.asarray(numbers.highest)
+    broken_N = jnp.where(wrong_N, WRONG, broken).astype(images.dtype)
+    targets_NP = targets_of(prior.clean, labels, numbers.targets, passes)
+    return Queue(images, labels, pass_keys(key, ids, passes), targets_NP, prior.radii, broken_N, prior.starts)
 
 
-def attack_program(
-    apply: Apply, per_trial: PerTrial, method: str, norm: Norm, slots: int
-) -> Callable[[Job, Chunk], loop.Found]:
-    """(jobs [T, ...], chunk) -> what was found, [T, ...]."""
-
-    def attack_one(job: Job, chunk: Chunk) -> loop.Found:
-        def logits_fn(x_BHWC: Array) -> Array:
-            return apply(job.params, job.stats, x_BHWC, train=False)[0]
-
-        keys_CP = jax.random.wrap_key_data(chunk.keys_CP)
-        examples = Examples(chunk.images_CHWC, chunk.labels_C, keys_CP, job.targets_CP, job.broken_C, job.starts_CHWC)
-        limits: Any = {"evaluations": chunk.evaluations, "passes": chunk.passes, "early_exit": chunk.early_exit}
-        return loop.run(METHODS[method](norm), logits_fn, examples, job.eps_EC, chunk.settings, slots=slots, **limits)
-
-    return per_trial(attack_one)
+def targets_of(logits_NK: Array, labels_N: Array, targets: Array | int, passes: int) -> Array:
+    """The class each pass aims at, [N, P]: the likeliest wrong ones, restart by restart (any where untargeted)."""
+    is_label_NK = jax.nn.one_hot(labels_N, logits_NK.shape[1], dtype=bool)
+    likeliest_NP = lax.top_k(jnp.where(is_label_NK, -jnp.inf, logits_NK), min(passes, logits_NK.shape[1]))[1]
+    return likeliest_NP[:, jnp.arange(passes) % jnp.maximum(targets, 1)].astype(jnp.int32)
 
 
-def chunk_of(
-    images: np.ndarray, labels: np.ndarray, keys: np.ndarray, attack: Attack, early_exit: bool = True
-) -> Chunk:
-    """A chunk with the numbers of an attack."""
-    kinds: Any = (np.int32, np.int32, np.float32, np.float32, np.float32)
-    numbers: Any = [kind(value) for kind, value in zip(kinds, settings_of(attack))]
-    counts = np.int32(evaluations_of(attack)), np.int32(passes_of(attack))
-    return Chunk(images, labels, keys, Settings(*numbers), *counts, np.bool_(early_exit))
+@functools.partial(jax.jit, static_argnames=("passes",))
+def pass_keys(key: Array, ids_N: Array, passes: int) -> Array:
+    """A key for each pass of each example, a function of `key`, the example's id and the pass alone: [N, P]."""
+    return jax.vmap(lambda one: example_keys(one, jnp.arange(passes, dtype=jnp.uint32)))(example_keys(key, ids_N))
 
 
-def keys_of(seed: int, ids_N: np.ndarray, passes: int) -> np.ndarray:
-    """The bits of a key for each pass of each example, from the seed's ATTACK stream: uint32 [N, P, ...]."""
-    keys_NP = pass_keys(key_of(seed, Stream.ATTACK), ids_N, passes)
-    return np.asarray(jax.random.key_data(keys_NP))
+Shared = tuple[AttackedExamples[Array], AttackNumbers, Array]
 
 
-def padded(rows: np.ndarray, count: int, fill: float) -> np.ndarray:
-    """The rows, filled up to `count` of them."""
-    missing = np.full((count - len(rows), *rows.shape[1:]), fill, rows.dtype)
-    return np.concatenate([rows, missing]) if len(missing) else rows
+def attack_trial(shape: Shape, apply: Apply, one: tuple[Models, Prior[Array]], shared: Shared) -> Attacked[Array]:
+    """`attack` of one trial; `shared` ends with the bits of the key: to derive it here would compile once more."""
+    (models, prior), (examples, numbers, bits) = one, shared
+    return attack(shape, logits_of(apply, models), (examples, prior), numbers, jax.random.wrap_key_data(bits))
 
 
-def host(tree: Tree) -> Tree:
-    """The arrays of a tree, on the host."""
-    return parallel.fetch(tree)
+def logits_of(apply: Apply, models: Models) -> Logits:
+    """The `logits_fn` of a trained network."""
+    return lambda x_BHWC: apply(*models, x_BHWC, train=False)[0]
 
 
-def targets_of(logits_TCK: np.ndarray, labels_C: np.ndarray, attack: Attack, most: int) -> np.ndarray:
-    """The class each pass aims at, [T, C, P]: the likeliest wrong ones, restart by restart."""
-    if not attack.targets:
-        return np.zeros((*logits_TCK.shape[:2], most), np.int32)
-    is_label_CK = np.arange(logits_TCK.shape[2]) == labels_C[:, None]
-    order_TCK = np.argsort(-np.where(is_label_CK, -np.inf, logits_TCK), axis=2, kind="stable")
-    return order_TCK[:, :, np.arange(most) % attack.targets].astype(np.int32)
+def forward_trial(apply: Apply, one: tuple[Models, Array], shared: Tree) -> Array:
+    """The logits of a trial at its own images."""
+    del shared
+    return logits_of(apply, one[0])(one[1])
 
 
-def unbroken(logits_TCK: np.ndarray, labels_C: np.ndarray) -> np.ndarray:
-    """The smallest fooling radius before any attack, [T, C]: -1 where misclassified, else inf."""
-    return np.where(wrong(logits_TCK, labels_C), np.float32(WRONG), np.float32(jnp.inf))
+def diagnose_trial(apply: Apply, models: Models, shared: tuple[AttackedExamples[Array], Array]) -> Diagnosis:
+    """The diagnosis of one trial; `shared` ends with the seed."""
+    (images, labels, ids), seed = shared
+    noise = uniform(example_keys(key_of(seed, Stream.ATTACK, 1), ids), images)
+    return diagnose(logits_of(apply, models), images, labels, noise)
+
+
+def filled(rows: Any, count: int, fill: float, axis: int = 0) -> Any:
+    """Arrays of NumPy or JAX with `count` rows along an axis: the given ones, then `fill`."""
+    missing = count - rows.shape[axis]
+    pad = jnp.pad if isinstance(rows, Array) else np.pad
+    ends = [(0, missing if place == axis else 0) for place in range(rows.ndim)]
+    return pad(rows, ends, constant_values=fill) if missing else rows

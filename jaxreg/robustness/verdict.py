@@ -15,7 +15,7 @@ class Check(NamedTuple):
     share: bool = True  # whether the number is a share of examples (shown in percent)
 
 
-class Failed(NamedTuple):
+class FailedCheck(NamedTuple):
     """A check that failed, in plain words."""
 
     name: str
@@ -29,7 +29,7 @@ class Verdict(NamedTuple):
 
     word: str
     reason: str
-    failed: tuple[Failed, ...]
+    failed: tuple[FailedCheck, ...]
 
 
 SHARE = 0.05  # of examples: what steps, restarts or another loss may still find
@@ -100,7 +100,7 @@ def judge(numbers: Mapping[str, float]) -> Verdict:
     return Verdict(word, reason, failed)
 
 
-def _failed(name: str, value: float) -> Failed:
+def _failed(name: str, value: float) -> FailedCheck:
     check = CHECKS[name]
-    shown = f"{100 * value:.3g} %" if check.share else f"{value:.3g}"
-    return Failed(name, value, check.word, check.means.format(value=shown))
+    text = f"{100 * value:.3g} %" if check.share else f"{value:.3g}"
+    return FailedCheck(name, value, check.word, check.means.format(value=text))

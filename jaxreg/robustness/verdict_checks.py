@@ -1,15 +1,18 @@
 """The numbers behind the verdict, gathered for all trials at once on a few of their examples."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
-from jaxreg.robustness import trial
+from jaxreg.checks import are_probabilities
 from jaxreg.robustness.attacks import ATTACKS, Attack
 from jaxreg.robustness.audit import Audit, audit, decided, wrong
-from jaxreg.robustness.border import probabilities
-from jaxreg.robustness.trials import Bench, Data, Outcome, logits, run_attack
+from jaxreg.robustness.rows import Findings
+from jaxreg.robustness.trial import AttackedExamples, diagnose_trial
+from jaxreg.robustness.trials import Evaluation, Outcome
+from jaxreg.runtime import parallel
 
 EXAMPLES = 48  # of the split that the checks look at
 
@@ -34,59 +37,54 @@ def attacks_needed(effort: Effort) -> dict[str, Attack]:
     }
 
 
-def gather(
-    bench: Bench,
-    diagnose: Callable[[Any, Any], Any],
-    data: Data,
-    radii: np.ndarray,
-    outcomes: Mapping[str, Outcome],
-    worst: Outcome,
-    worst_logits: np.ndarray,
-    transfer: Outcome | None,
-    effort: Effort,
-) -> list[dict[str, float]]:
-    """For each trial the number of every check that can be made; `transfer`: another trial's adversaries on it."""
-    few = data.take(slice(0, effort.examples))
-    middle = len(radii) // 2
+def gather(evaluation: Evaluation, findings: Findings, effort: Effort) -> list[dict[str, float]]:
+    """For each trial the number of every check that can be made."""
+    few, middle = evaluation.part(slice(0, effort.examples)), len(evaluation.radii) // 2
+    withstood = findings.worst.robust[:, middle]
     numbers = {
-        **_outputs(bench, few),
-        **_gradients(bench, diagnose, few),
-        **_audits(data, radii, worst, worst_logits, bench),
-        **_attacks(bench, few, radii[middle], worst.robust[:, middle, : effort.examples], effort),
-        **_losses(outcomes, worst),
+        **_outputs(few),
+        **_gradients(few),
+        **_audits(evaluation, findings.worst, findings.worst_TENK),
+        **_attacks(few, evaluation.radii[middle], withstood[:, : effort.examples], effort),
+        **_losses(findings.suite, findings.worst),
     }
-    if transfer is not None:
-        numbers["transfer"] = (worst.robust & ~transfer.robust)[:, middle].mean(1)
-    return [{name: float(values[t]) for name, values in numbers.items()} for t in range(bench.trials)]
+    if "transfer" in findings.controls:
+        numbers["transfer"] = (withstood & ~findings.controls["transfer"].robust[:, middle]).mean(1)
+    return [
+        {name: float(values[t]) for name, values in numbers.items() if name != "transfer" or findings.has_transfer(t)}
+        for t in range(evaluation.networks.trials)
+    ]
 
 
-def _outputs(bench: Bench, few: Data) -> dict[str, np.ndarray]:
-    """Are the outputs logits, numbers, the same twice, and the same in another batch?"""
-    own = np.broadcast_to(few.images, (bench.trials, *few.images.shape))
-    again, turned = logits(bench, own), logits(bench, _among_others(bench, own))[:, ::-1][:, : len(few.labels)]
-    z = few.clean
-    largest = np.maximum(np.abs(np.nan_to_num(z)).max((1, 2)), 1e-30)
+def _outputs(few: Evaluation) -> dict[str, np.ndarray]:
+    """Are the outputs logits, finite, the same twice, and the same in another batch?"""
+    # The clean logits may be those of an interrupted process, which may have rounded otherwise.
+    first, again = few.networks.logits_of_all(few.images), few.networks.logits_of_all(few.images)
+    turned = few.networks.logits_of_all(_among_others(few.images, few.networks.chunk))[:, ::-1][:, : len(few.labels)]
+    largest = np.maximum(np.abs(np.nan_to_num(first)).max((1, 2)), 1e-30)
 
     def change(other: np.ndarray) -> np.ndarray:
-        return np.nan_to_num(np.abs(other - z)).max((1, 2)) / largest
+        return np.nan_to_num(np.abs(other - first)).max((1, 2)) / largest
 
     return {
-        "probabilities": probabilities(z).mean(1),
-        "not_finite": (~np.isfinite(z).all(-1)).mean(1),
+        "probabilities": are_probabilities(first).mean(1),
+        "not_finite": (~np.isfinite(first).all(-1)).mean(1),
         "not_deterministic": change(again),
         "batch_dependent": change(turned),
     }
 
 
-def _among_others(bench: Bench, own: np.ndarray) -> np.ndarray:
+def _among_others(images: np.ndarray, chunk: int) -> np.ndarray:
     """A whole call's batch with the images last and backward, after others (their negatives)."""
-    others = np.repeat(1 - own, -(-bench.chunk // own.shape[1]), axis=1)[:, : bench.chunk - own.shape[1]]
-    return np.concatenate([others, own[:, ::-1]], axis=1)
+    others = np.repeat(1 - images, -(-chunk // len(images)), axis=0)[: chunk - len(images)]
+    return np.concatenate([others, images[::-1]])
 
 
-def _gradients(bench: Bench, diagnose: Callable[[Any, Any], Any], few: Data) -> dict[str, np.ndarray]:
-    found = trial.host(diagnose(bench.models, (few.images, few.labels, few.ids, np.uint32(bench.seed))))
-    share = {name: values.mean(1) for name, values in found._asdict().items()}
+def _gradients(few: Evaluation) -> dict[str, np.ndarray]:
+    diagnose = few.networks.program(diagnose_trial, few.networks.apply)
+    examples = AttackedExamples(few.images, few.labels, few.ids), np.uint32(few.seed)
+    diagnosis = parallel.fetch(diagnose(few.networks.models, examples))
+    share = {name: values.mean(1) for name, values in diagnosis._asdict().items()}
     return {
         "input_quantised": share["unmoved"],
         "gradient_zero": share["margin_zero"],
@@ -95,24 +93,21 @@ def _gradients(bench: Bench, diagnose: Callable[[Any, Any], Any], few: Data) -> 
     }
 
 
-def _audits(
-    data: Data, radii: np.ndarray, worst: Outcome, worst_logits: np.ndarray, bench: Bench
-) -> dict[str, np.ndarray]:
+def _audits(evaluation: Evaluation, worst: Outcome, worst_TENK: np.ndarray) -> dict[str, np.ndarray]:
     def one(t: int) -> Audit:
-        stored = worst.adversarial[t], worst_logits[t], worst.robust[t]
-        return audit(data.images, *stored, data.labels, radii[:, None], bench.norm)
+        stored = worst.adversarial[t], worst_TENK[t], worst.robust[t]
+        return audit(evaluation.images, *stored, evaluation.labels, evaluation.radii[:, None], evaluation.norm)
 
-    columns = np.array([one(t) for t in range(bench.trials)]).T
+    columns = np.array([one(t) for t in range(len(worst_TENK))]).T
     return dict(zip(("audit_excess", "audit_outside", "audit_mismatch"), columns))
 
 
-def _attacks(bench: Bench, few: Data, eps: float, withstood: np.ndarray, effort: Effort) -> dict[str, np.ndarray]:
+def _attacks(few: Evaluation, eps: float, withstood: np.ndarray, effort: Effort) -> dict[str, np.ndarray]:
     """Radius 0 and one that holds every image; what twice the steps, restarts and a black box add to the suite."""
-    attacks, unbroken = attacks_needed(effort), trial.unbroken(few.clean, few.labels)
-    whole = 1.0 if bench.norm == "linf" else float(np.sqrt(few.images[0].size))
-    radii = np.array([0, eps, whole], np.float32)
-    base = run_attack(bench, attacks.pop("base"), radii, few, unbroken, early_exit=False)
-    right = ~wrong(few.clean, few.labels)
+    attacks, right = attacks_needed(effort), ~wrong(few.clean, few.labels)
+    whole = 1.0 if few.norm == "linf" else float(np.sqrt(few.images[0].size))
+    three = dataclasses.replace(few, radii=np.array([0, eps, whole], np.float32))
+    base = three.attack(attacks.pop("base"), early_exit=False)
     alone = right[:, None] & ~base.hits
     numbers = {
         "zero_radius": ((alone[:, 0] != right) & decided(few.clean, few.labels)).mean(1),
@@ -120,15 +115,16 @@ def _attacks(bench: Bench, few: Data, eps: float, withstood: np.ndarray, effort:
         "rises_with_radius": np.max(np.diff(alone.mean(2), axis=1), axis=1),
     }
     # In the order of the table: every process of a job runs the same attack at the same time.
+    at_eps = dataclasses.replace(few, radii=three.radii[1:2])
     for name, attack in attacks.items():
-        more = run_attack(bench, attack, radii[1:2], few, unbroken)
-        numbers["black_box" if name == "square" else name] = (withstood & ~more.robust[:, 0]).mean(1)
+        robust = at_eps.attack(attack).robust[:, 0]
+        numbers["black_box" if name == "square" else name] = (withstood & ~robust).mean(1)
     return numbers
 
 
-def _losses(outcomes: Mapping[str, Outcome], worst: Outcome) -> dict[str, np.ndarray]:
+def _losses(suite: Mapping[str, Outcome], worst: Outcome) -> dict[str, np.ndarray]:
     """By how much the worst case lies below the best attack on the cross-entropy, at the radius where it does most."""
-    ce = [outcome.robust for name, outcome in outcomes.items() if name.endswith("_ce")]
-    if not ce or len(ce) == len(outcomes):
+    ce = [outcome.robust for name, outcome in suite.items() if name.endswith("_ce")]
+    if not ce or len(ce) == len(suite):
         return {}
     return {"ce_overstates": (np.all(ce, axis=0).mean(2) - worst.robust.mean(2)).max(1)}

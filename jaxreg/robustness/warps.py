@@ -94,7 +94,7 @@ def affine(key: Array, x_HWC: Array, reach: float) -> Array:
     h, w, _ = x_HWC.shape
     middle, arm = jnp.array([h // 2, w // 2], jnp.float32), min(h, w) // 3
     offsets = jnp.array([[arm, arm], [arm, -arm], [-arm, -arm]], jnp.float32)
-    before = middle + offsets  # (column, row), as drawn by the original
+    before = middle[None] + offsets  # (column, row), as drawn by the original
     after = before + jax.random.uniform(key, (3, 2), minval=-reach, maxval=reach)
     ones = jnp.ones((3, 1))
     back = jnp.linalg.solve(jnp.concatenate([after, ones], 1), before)  # [after, 1] @ back = before

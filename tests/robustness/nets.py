@@ -14,7 +14,7 @@ def linear(key=0, classes=4, shape=SHAPE, scale=1.0):
     """A linear classifier over images: its logits function, weights [D, K], bias [K]."""
     rng = np.random.default_rng(key)
     w, b = rng.normal(size=(int(np.prod(shape)), classes)) * scale, rng.normal(size=classes) * scale * 0.1
-    return lambda x: (x.reshape(x.shape[0], -1) - 0.5) @ jnp.asarray(w, x.dtype) + jnp.asarray(b, x.dtype), w, b
+    return lambda x: (x.reshape(x.shape[0], -1) - 0.5) @ jnp.asarray(w, x.dtype) + jnp.asarray(b, x.dtype)[None], w, b
 
 
 @functools.cache

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from jaxreg.robustness import ATTACKS, gradient, losses, run_attack
-from jaxreg.robustness.method import Row, Settings
+from jaxreg.robustness.method import AttackNumbers, QueueRow
+from jaxreg.robustness.trial import targets_of
 from tests.robustness import nets
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "robustness_autoattack.npz"
@@ -24,21 +25,21 @@ def golden():
 
 def network(golden, dtype):
     w1, b1, w2 = (jnp.asarray(golden[name], dtype) for name in ("w1", "b1", "w2"))
-    return lambda x: jnp.tanh((x.reshape(x.shape[0], -1) - 0.5) @ w1 + b1) @ w2
+    return lambda x: jnp.tanh((x.reshape(x.shape[0], -1) - 0.5) @ w1 + b1[None]) @ w2
 
 
 @functools.partial(jax.jit, static_argnames=("logits_fn", "norm"))
-def climb(logits_fn, row, start, settings, norm):
+def climb(logits_fn, row, start, numbers, norm):
     """The whole path of one run: whether every point was right, the best loss, the best point."""
 
     def body(k, carry):
         state, robust = carry
-        out = gradient.step(logits_fn, row, state, jnp.full(row.label_B.shape, k), settings, norm)
+        out = gradient.step(logits_fn, row, state, jnp.full(row.label_B.shape, k), numbers, norm)
         return out.state, robust & ~out.fooled_B
 
-    first = gradient.begin(start, row, settings), row.label_B >= 0
-    state, robust = jax.lax.fori_loop(0, settings.steps + 1, body, first)
-    return robust, state.progress.best_loss_B, state.best
+    first = gradient.begin(start, row, numbers), row.label_B >= 0
+    state, robust = jax.lax.fori_loop(0, numbers.steps + 1, body, first)
+    return robust, state.schedule.best_loss_B, state.best
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -50,11 +51,11 @@ def test_agrees_with_the_reference_per_example(golden, name, norm):
         x, start = jnp.asarray(golden["x"], name), jnp.asarray(golden[f"start_{norm}"], name)
         labels, targets = (jnp.asarray(golden[key], jnp.int32) for key in ("labels", "targets"))
         keys = jax.random.split(jax.random.key(0), len(x))
-        row = Row(x, labels, targets, jnp.full(len(x), EPS[norm], name), keys)
+        row = QueueRow(x, labels, targets, jnp.full(len(x), EPS[norm], name), keys)
         for loss in ("ce", "dlr", "targeted_dlr"):
             for steps in (7, 40):
-                settings = Settings(losses.number_of(loss), steps, 2.0, 1.0, 1.0)
-                robust, best_loss, best = climb(logits_fn, row, start, settings, norm)
+                numbers = AttackNumbers(losses.number_of(loss), steps, 2.0, 1.0, 1.0)
+                robust, best_loss, best = climb(logits_fn, row, start, numbers, norm)
                 key = f"apgd/{name}/{norm}/{loss}/{steps}"
                 np.testing.assert_array_equal(robust, golden[f"{key}/robust"], err_msg=key)
                 if name == "float64":
@@ -85,23 +86,21 @@ def test_targeted_run_equals_the_certified_radius_of_a_linear_model(norm):
 
 
 def test_targets_are_the_likeliest_wrong_classes():
-    from jaxreg.robustness.search import targets_of
-
     logits = jnp.array([[0.1, 3.0, 2.0, -1.0], [5.0, 1.0, 2.0, 4.0]])
-    got = targets_of(logits, jnp.array([1, 3]), ATTACKS["apgd_t"]._replace(targets=3, restarts=2))
+    got = targets_of(logits, jnp.array([1, 3]), targets=3, passes=6)
     np.testing.assert_array_equal(got, [[2, 0, 3, 2, 0, 3], [0, 2, 1, 0, 2, 1]])
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_whole_runs_leave_the_same_examples_standing_as_the_reference(golden, norm):
-    own = {name.removeprefix("whole/"): value for name, value in golden.items() if name.startswith("whole/")}
-    logits_fn = network(own, "float32")
-    x, eps = own["x"].astype(np.float32), {"linf": 0.03, "l2": 0.15}[norm]
+    arrays = {name.removeprefix("whole/"): value for name, value in golden.items() if name.startswith("whole/")}
+    logits_fn = network(arrays, "float32")
+    x, eps = arrays["x"].astype(np.float32), {"linf": 0.03, "l2": 0.15}[norm]
     labels, masks = nets.predicted(logits_fn, x), {}
     for loss in ("ce", "dlr", "targeted_dlr"):
         targets = 1 if loss == "targeted_dlr" else 0
         attack = ATTACKS["apgd_ce"]._replace(loss=loss, steps=20, targets=targets, random_start=False)
         masks[loss] = np.asarray(run_attack(logits_fn, x, labels, eps, attack, key=jax.random.key(0), norm=norm).robust)
-        np.testing.assert_array_equal(masks[loss], own[f"{norm}/{loss}/robust"], err_msg=loss)
+        np.testing.assert_array_equal(masks[loss], arrays[f"{norm}/{loss}/robust"], err_msg=loss)
     pairs = (("ce", "dlr"), ("ce", "targeted_dlr"), ("dlr", "targeted_dlr"))
     assert all(np.sum(masks[one] != masks[other]) >= 3 for one, other in pairs)  # no loss passes for another

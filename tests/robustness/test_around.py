@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from etils import epath
 
-from jaxreg.robustness import control_methods, controls, export, loop, rows, run_attack
-from jaxreg.robustness.attacks import evaluations_of, settings_of
+from jaxreg.robustness import control_methods, controls, export, gradient, loop, rows, run_attack
+from jaxreg.robustness.attacks import numbers_of
 from jaxreg.robustness.audit import Audit, audit
 from jaxreg.robustness.balls import random_point
 from jaxreg.robustness.controls import noisy
 from jaxreg.robustness.eot import expectation
-from jaxreg.robustness.method import Examples, Row, Settings
-from jaxreg.robustness.trials import Outcome
+from jaxreg.robustness.loop import Attacked, Queue
+from jaxreg.robustness.method import AttackNumbers, QueueRow
+from jaxreg.robustness.trials import Evaluation
 from tests.robustness import nets
 
 KEY = jax.random.key(9)
@@ -80,11 +81,11 @@ def test_a_workdir_is_exported_with_its_exact_radii(tmp_path, radii):
     radii, count = np.unique(np.float32(radii)), 4
     points = nets.images(count * len(radii)).reshape(1, len(radii), count, 3, 3, 1)
     robust = np.random.default_rng(0).uniform(size=(1, len(radii), count)) < 0.5
-    outcome = Outcome(robust, points, np.zeros((1, count)), ~robust, np.zeros(1))
-    logits = np.zeros((1, len(radii), count, 3))
-    found = rows.Findings({}, outcome, logits, logits, {}, None, None, 0)
-    measured = rows.measured(found, 0, radii, "l2", "test", "worst")
-    assert len({row.metric for row in measured.rows}) == len(radii)
+    outcome = Attacked(points, robust, np.zeros((1, count)), ~robust, np.zeros(1))
+    logits = np.zeros((1, len(radii), count, 3), np.float32)
+    evaluation = Evaluation(None, points[0, 0], np.arange(count) % 3, np.arange(count), logits[:, 0], radii, "l2")
+    (measured,) = rows.measured(rows.Findings({}, outcome, logits, logits, {}), evaluation, 1, "test", "worst")
+    assert len({row.metric for row in measured.rows if row.metric.startswith("robust_accuracy")}) == len(radii)
     for folder in ("probes/robustness", "predictions/one"):
         (tmp_path / folder).mkdir(parents=True)
     np.savez(tmp_path / "probes/robustness/one.npz", **measured.arrays)
@@ -111,8 +112,8 @@ def test_a_tie_is_no_mismatch_and_a_clear_margin_is():
 def test_draws_of_noise_are_independent_of_the_start():
     x, keys = jnp.asarray(nets.images(4)), jax.random.split(KEY, 4)
     zero = jnp.zeros(4, jnp.int32)
-    row = Row(x, zero, zero, jnp.full(4, 0.05), keys)
-    drawn = control_methods.step(lambda x: x.reshape(4, -1), row, x, zero, Settings(0, 1, 1.0, 1.0), "l2").state
+    row = QueueRow(x, zero, zero, jnp.full(4, 0.05), keys)
+    drawn = control_methods.step(lambda x: x.reshape(4, -1), row, x, zero, AttackNumbers(0, 1, 1.0, 1.0), "l2").state
     radius_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)  # from which the start's distance comes
     same = x + 0.05 * random_point(radius_keys, x, True, "l2")
     assert np.abs(drawn - same).max() > 1e-3
@@ -126,12 +127,11 @@ def test_the_strongest_point_of_a_linear_model_is_its_corner():
     eps = np.full((1, 16), 0.1, np.float32)
     keys = jax.random.split(KEY, (16, 1))
     zero = jnp.zeros((16, 1), jnp.int32)
-    asked = Examples(jnp.asarray(x), jnp.asarray(labels), keys, zero, jnp.full(16, jnp.inf))
-    limits = {"evaluations": evaluations_of(controls.STRONGEST), "passes": 1, "slots": 16}
-    run = jax.jit(functools.partial(loop.run, control_methods.strongest("linf"), logits_fn, **limits))
-    found = run(asked, jnp.asarray(eps), settings_of(controls.STRONGEST))
+    queue = Queue(jnp.asarray(x), jnp.asarray(labels), keys, zero, jnp.asarray(eps), jnp.full(16, jnp.inf))
+    run = jax.jit(functools.partial(loop.run, gradient.method("linf"), logits_fn, slots=16))
+    found = run(queue, numbers_of(controls.STRONGEST))
     away = np.where(labels == 0, 1, -1)[:, None] * np.sign(w[:, 1] - w[:, 0])
-    np.testing.assert_allclose(found.adversarial_ENHWC[0], x + 0.1 * away.reshape(x.shape), atol=1e-6)
+    np.testing.assert_allclose(found.adversarial[0], x + 0.1 * away.reshape(x.shape), atol=1e-6)
 
 
 def test_expectation_sees_the_same_draws_wherever_an_image_stands():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxreg.measured import Row
-from jaxreg.robustness import attacked_calibration, corruption_probe
+from jaxreg.robustness import attacked_calibration, corruptions
 from tests.calibration.data import softmax
 
 SIZE, CLASSES, KINDS = 400, 5, 24
@@ -78,7 +78,7 @@ def test_the_floor_of_a_mean_has_the_mean_of_its_ends():
         Row("test", "corruption_ece_floor/fog/3", 0.04, 9, 0.02, 0.07),
         Row("test", "corruption_ece/fog/3", 0.3, 9),
     ]
-    floor, error = corruption_probe._means(rows, "test", 9)
+    floor, error = corruptions._means(rows, "test", 9)
     assert (floor.metric, error.metric) == ("corruption_ece_floor/mean", "corruption_ece/mean")
     assert (floor.value, floor.low, floor.high) == pytest.approx((0.03, 0.015, 0.05))
     assert (error.value, error.low, error.high) == (pytest.approx(0.2), None, None)

@@ -6,8 +6,10 @@ import PIL.Image
 import pytest
 import scipy.ndimage
 
+from jaxreg.rng import Stream, key_of
 from jaxreg.robustness import corruptions, warps
 from jaxreg.robustness.corruptions import CORRUPTIONS, LEFT_OUT, SEVERITIES, corrupt
+from tests.robustness import nets
 
 KEY = jax.random.key(2)
 SIDE = 16
@@ -131,12 +133,6 @@ def test_bad_use_is_named(images, name, severity, words):
 
 
 def test_the_probe_sees_every_trial_on_the_same_corrupted_images():
-    import functools
-
-    from jaxreg.robustness import corruption_probe
-    from jaxreg.runtime import parallel
-    from tests.robustness import nets
-
     x, rng = nets.images(12, shape=(8, 8, 1)), np.random.default_rng(1)
     params, stats = {"w": rng.normal(size=(2, 64, 4)).astype(np.float32)}, {"none": np.zeros((2, 1), np.float32)}
 
@@ -144,13 +140,10 @@ def test_the_probe_sees_every_trial_on_the_same_corrupted_images():
         return ((x.reshape(x.shape[0], -1) - 0.5) @ params["w"],)
 
     labels = np.asarray(apply({"w": params["w"][0]}, None, x, train=False)[0]).argmax(1)
-    mesh = parallel.make_mesh()
-    trials = parallel.put_trials((params, stats), mesh)
-    lift = functools.partial(parallel.per_trial, mesh=mesh)
-    chosen = {"names": ("contrast", "gaussian_noise"), "severities": (1, 5), "trials": 2}
-    first, second = corruption_probe.measure(lift, apply, *trials, x, labels, np.arange(12), **chosen)
+    chosen = {"names": ("contrast", "gaussian_noise"), "severities": (1, 5)}
+    first, second = corruptions.measure(apply, params, stats, x, labels, np.arange(12), **chosen)
     values = {row.metric: row.value for row in first.rows}
-    noisy = corrupt(x, "gaussian_noise", 5, key=corruption_probe.key_of(0, corruption_probe.Stream.CORRUPTION))
+    noisy = corrupt(x, "gaussian_noise", 5, key=key_of(0, Stream.CORRUPTION))
     expected = np.mean(np.asarray(apply({"w": params["w"][0]}, None, noisy, train=False)[0]).argmax(1) == labels)
     assert values["corruption_accuracy/gaussian_noise/5"] == pytest.approx(expected)
     for metric in ("corruption_accuracy", "corruption_ece", "corruption_nll"):

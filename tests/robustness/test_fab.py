@@ -10,8 +10,8 @@ import pytest
 
 from jaxreg.robustness import fab, run_attack
 from jaxreg.robustness.attacks import ATTACKS
-from jaxreg.robustness.method import Row, Settings
-from jaxreg.robustness.search import targets_of
+from jaxreg.robustness.method import AttackNumbers, QueueRow
+from jaxreg.robustness.trial import targets_of
 from tests.robustness import nets
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "robustness_autoattack.npz"
@@ -40,12 +40,12 @@ def test_projection_onto_a_hyperplane_within_the_box(golden, norm):
 
 @functools.partial(jax.jit, static_argnames=("logits_fn", "norm"))
 def distances(logits_fn, row, norm):
-    settings = Settings(0, 20, 1.0, 0.0)
+    numbers = AttackNumbers(0, 20, 1.0, 0.0)
 
     def body(k, state):
-        return fab.step(logits_fn, row, state, jnp.full(row.label_B.shape, k), settings, norm).state
+        return fab.step(logits_fn, row, state, jnp.full(row.label_B.shape, k), numbers, norm).state
 
-    return jax.lax.fori_loop(0, 20, body, fab.start(row, settings)).distance_B
+    return jax.lax.fori_loop(0, 20, body, fab.start(row, numbers)).distance_B
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -53,13 +53,13 @@ def test_distances_are_those_of_the_reference(golden, norm):
     w1, b1, w2 = (jnp.asarray(golden[name], jnp.float32) for name in ("w1", "b1", "w2"))
 
     def logits_fn(x):
-        return jnp.tanh((x.reshape(x.shape[0], -1) - 0.5) @ w1 + b1) @ w2
+        return jnp.tanh((x.reshape(x.shape[0], -1) - 0.5) @ w1 + b1[None]) @ w2
 
     x, labels = jnp.asarray(golden["x"], jnp.float32), jnp.asarray(golden["labels"], jnp.int32)
-    targets = targets_of(logits_fn(x), labels, ATTACKS["fab_t"]._replace(targets=3))
+    targets = targets_of(logits_fn(x), labels, targets=3, passes=3)
     keys = jax.random.split(jax.random.key(0), len(x))
     for rank in (2, 3, 4):
-        row = Row(x, labels, targets[:, rank - 2], jnp.full(len(x), 1.0), keys)
+        row = QueueRow(x, labels, targets[:, rank - 2], jnp.full(len(x), 1.0), keys)
         np.testing.assert_allclose(distances(logits_fn, row, norm), golden[f"fab/{norm}/{rank}"], rtol=2e-3)
 
 

@@ -95,9 +95,12 @@ def test_the_last_rows_run_in_smaller_batches_and_the_last_evaluation_takes_no_g
     np.testing.assert_array_equal(got.robust, few.robust)
     np.testing.assert_allclose(got.adversarial, few.adversarial, atol=1e-6)
     assert got.evaluations == few.evaluations == 256 * 21
+    highest = ATTACKS["pgd_ce"]._replace(highest=True)  # whose last point must count: it may be the highest
+    points = [run_attack(logits_fn, x, labels, 0.05, highest, key=KEY, slots=n).adversarial for n in (256, 64)]
+    np.testing.assert_allclose(*points, atol=1e-6)
     forward.clear()
-    asked = np.where(np.arange(256) < 216, -1, labels)  # 40 rows for 256 slots
-    small = run_attack(watched, x, asked, 0.05, "pgd_ce", key=KEY, slots=256)
+    few_labels = np.where(np.arange(256) < 216, -1, labels)  # 40 rows for 256 slots
+    small = run_attack(watched, x, few_labels, 0.05, "pgd_ce", key=KEY, slots=256)
     jax.effects_barrier()
     assert forward[256] <= 3  # the clean images and the first points
     assert forward[64] + forward[16] >= 20  # steps of the 40 rows, and of the 16 that are left after some
@@ -127,6 +130,16 @@ def test_early_exit_changes_cost_and_no_mask():
     np.testing.assert_array_equal(fast.robust, slow.robust)
     assert slow.evaluations == 3 * 48 * 21
     assert fast.evaluations < 0.7 * slow.evaluations
+
+
+def test_radii_may_be_traced():
+    logits_fn, x = nets.mlp(), nets.images(20)
+    run = functools.partial(run_attack, logits_fn, x, nets.predicted(logits_fn, x), key=KEY)
+    for eps in (np.float32(0.1), np.float32([0.2, 0.05])):
+        inside, outside = jax.jit(run)(eps), run(eps)
+        assert inside.hits.shape == inside.robust.shape == outside.robust.shape == (*eps.shape, 20)
+        np.testing.assert_array_equal(inside.robust, outside.robust)
+        np.testing.assert_allclose(inside.adversarial, outside.adversarial, atol=1e-6)
 
 
 def test_restarts_only_help_and_the_first_is_the_single_run():
@@ -190,6 +203,7 @@ def test_sizes_share_a_program():
         ({"attack": ATTACKS["pgd_ce"]._replace(steps=0)}, "steps must be at least 1"),
         ({"attack": ATTACKS["pgd_ce"]._replace(loss="hinge")}, "Unknown loss 'hinge'"),
         ({"norm": "l1"}, "norm must be one of"),
+        ({"attack": ATTACKS["square"]._replace(highest=True)}, "highest needs method 'gradient'"),
         ({"attack": ATTACKS["pgd_ce"]._replace(loss="targeted_ce")}, "the loss 'targeted_ce' needs targets"),
         ({"attack": ATTACKS["fab_t"]._replace(targets=0)}, "the method 'fab' needs targets"),
         ({"ids": np.arange(3)}, "ids must be one for each of 4 images"),

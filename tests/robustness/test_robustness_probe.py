@@ -1,14 +1,14 @@
 """The probe on a stack of small networks: names, intervals, and equality with one trial attacked alone."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg.robustness import ATTACKS, probe, run_attack, trial
+from jaxreg.rng import Stream, key_of
+from jaxreg.robustness import ATTACKS, probe, run_attack
 from jaxreg.robustness.attacks import Suite
+from jaxreg.robustness.verdict_checks import Effort
 from jaxreg.runtime import parallel
 from tests.robustness import nets
 
@@ -27,7 +27,7 @@ SUITE = Suite(
 def apply(params, stats, x, *, train):
     assert not train
     hidden = jax.nn.tanh((x.reshape(x.shape[0], -1) - 0.5) @ params["a"])
-    return hidden @ params["b"] + stats["shift"], hidden, stats
+    return hidden @ params["b"] + stats["shift"][None], hidden, stats
 
 
 @pytest.fixture(scope="module")
@@ -52,20 +52,21 @@ def mesh():
 @pytest.fixture(scope="module")
 def counted(study, mesh):
     """The probe's results, and the number of programs that JAX compiled for all it ran."""
-    params, stats, images, labels = study
     traces = []
 
     def tracing(params, stats, x, *, train):
         traces.append(x.shape)
         return apply(params, stats, x, train=train)
 
-    lift = functools.partial(parallel.per_trial, mesh=mesh)
-    trials = parallel.put_trials((params, stats), mesh)
-    run = functools.partial(
-        probe.measure, lift, tracing, *trials, suite_name=SUITE, trials=TRIALS, slots=16, keep="all"
+    how = {"epsilons": RADII, "chunk": 16, "slots": 16, "keep": "all", "progress": PROGRESS.append}
+    return attacked(study, tracing, mesh=mesh, **how), traces
+
+
+def attacked(study, network=apply, **how):
+    params, stats, images, labels = study
+    return probe.measure(
+        network, params, stats, images, labels, np.arange(COUNT) + 100, **({"suite_name": SUITE} | how)
     )
-    measured = run(images, labels, np.arange(COUNT) + 100, epsilons=RADII, chunk=16, progress=PROGRESS.append)
-    return measured, traces
 
 
 def value(one, name):
@@ -104,7 +105,7 @@ def test_adversarial_examples_hold_what_the_masks_say(study, counted):
 def test_a_trial_among_others_equals_it_alone(study, counted):
     params, stats, images, labels = study
     model = jax.tree.map(lambda a: a[1], (params, stats))
-    key = trial.key_of(0, trial.Stream.ATTACK)
+    key = key_of(0, Stream.ATTACK)
     alone = run_attack(
         lambda x: apply(*model, x, train=False)[0],
         images,
@@ -177,15 +178,9 @@ def test_programs_do_not_grow_with_tails_radii_or_attacks(counted):
     assert len(traces) <= 2 * 4
 
 
-def test_more_radii_than_one_call_holds_change_nothing(study, mesh, counted):
-    params, stats, images, labels = study
-    lift = functools.partial(parallel.per_trial, mesh=mesh)
-    trials = parallel.put_trials((params, stats), mesh)
-    suite = Suite({"fgsm": ATTACKS["fgsm"]})
+def test_more_radii_than_one_call_holds_change_nothing(study, counted):
     radii = (0.01, 0.02, 0.05, 0.08, 0.1, 0.2)
-    other = probe.measure(
-        lift, apply, *trials, images, labels, np.arange(COUNT) + 100, suite_name=suite, epsilons=radii, trials=TRIALS
-    )
+    other = attacked(study, suite_name=Suite({"fgsm": ATTACKS["fgsm"]}), epsilons=radii)
     for one, two in zip(counted[0], other):
         for eps in ("0.05", "0.1", "0.2"):
             assert np.all(two.arrays[f"robust/fgsm/{eps}"] <= one.arrays[f"robust/fgsm/{eps}"])
@@ -193,6 +188,25 @@ def test_more_radii_than_one_call_holds_change_nothing(study, mesh, counted):
         x = two.arrays["adversarial/worst/0.2"]
         broken = ~two.arrays["robust/worst/0.02"]
         np.testing.assert_array_equal(x[broken], two.arrays["adversarial/worst/0.02"][broken])
+
+
+def test_trials_of_a_device_may_run_one_after_another_or_batched(study):
+    def constant(params, stats, x, *, train):
+        """A network with an array in it that is no parameter."""
+        return apply(params, stats, x + np.linspace(-0.1, 0.1, 9, dtype=np.float32).reshape(1, 3, 3, 1), train=train)
+
+    suite = Suite({name: ATTACKS[name]._replace(steps=8) for name in ("pgd_margin", "square")})
+    how = {"suite_name": suite, "epsilons": RADII, "slots": 16, "keep": "all", "effort": Effort(COUNT, 2, 20)}
+    mesh = parallel.make_mesh(devices=jax.devices()[:1])
+    one, other = (attacked(study, constant, mesh=mesh, local=local, **how) for local in ("map", "vmap"))
+    for first, second in zip(one, other):
+        assert [row[:2] for row in first.rows] == [row[:2] for row in second.rows]
+        np.testing.assert_allclose(*([row.value for row in found.rows] for found in (first, second)), atol=1e-5)
+        for name, array in first.arrays.items():
+            if array.dtype == np.float32:
+                np.testing.assert_allclose(second.arrays[name], array, atol=1e-5, err_msg=name)
+            else:
+                np.testing.assert_array_equal(second.arrays[name], array, err_msg=name)
 
 
 @pytest.mark.parametrize(
@@ -203,23 +217,19 @@ def test_more_radii_than_one_call_holds_change_nothing(study, mesh, counted):
         ({"images": nets.images(4) * 2}, r"images must lie in \[0, 1\]"),
     ],
 )
-def test_bad_use_is_named(study, mesh, change, words):
+def test_bad_use_is_named(study, change, words):
     params, stats, _, _ = study
     good = {"images": nets.images(4), "labels": np.zeros(4, int), "suite_name": "pgd", "epsilons": (0.1,)} | change
-    lift = functools.partial(parallel.per_trial, mesh=mesh)
     with pytest.raises(ValueError, match=words):
-        probe.measure(lift, apply, *parallel.put_trials((params, stats), mesh), key_ids=np.arange(4), **good)
+        probe.measure(apply, params, stats, key_ids=np.arange(4), **good)
 
 
-def test_probabilities_are_refused_where_no_verdict_would_say_so(study, mesh):
-    params, stats, images, labels = study
-
+def test_probabilities_are_refused_where_no_verdict_would_say_so(study):
     def soft(params, stats, x, *, train):
         return (jax.nn.softmax(apply(params, stats, x, train=train)[0]),)
 
-    lift, trials = functools.partial(parallel.per_trial, mesh=mesh), parallel.put_trials((params, stats), mesh)
     with pytest.raises(ValueError, match="before the softmax"):
-        probe.measure(lift, soft, *trials, images, labels, np.arange(COUNT), suite_name="pgd", epsilons=(0.1,))
+        attacked(study, soft, suite_name="pgd", epsilons=(0.1,))
 
 
 def test_small_class_counts_fit_the_suite():

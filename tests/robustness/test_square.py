@@ -7,7 +7,7 @@ import pytest
 
 from jaxreg.robustness import ATTACKS, minimal_eps, robustness_curve, run_attack, square
 from jaxreg.robustness.balls import size
-from jaxreg.robustness.method import Row, Settings
+from jaxreg.robustness.method import AttackNumbers, QueueRow
 from tests.robustness import nets
 
 KEY = jax.random.key(3)
@@ -18,7 +18,7 @@ propose_linf, propose_l2 = jax.jit(square.propose_linf), jax.jit(square.propose_
 def row(count=20, eps=0.2):
     x = jnp.asarray(nets.images(count, shape=SHAPE, low=0.4, high=0.6))
     zero = jnp.zeros(count, jnp.int32)
-    return Row(x, zero, zero, jnp.full(count, eps), jax.random.split(KEY, count))
+    return QueueRow(x, zero, zero, jnp.full(count, eps), jax.random.split(KEY, count))
 
 
 def test_shares_halve_as_in_the_paper():
@@ -29,12 +29,12 @@ def test_shares_halve_as_in_the_paper():
 
 
 def test_linf_proposals_change_one_square_to_the_faces_of_the_ball():
-    data, settings = row(), Settings(1, 10000, 1.0, 1.0)
+    data, numbers = row(), AttackNumbers(1, 10000, 1.0, 1.0)
     k = jnp.full(20, 60)
-    best = jax.jit(square.start_linf)(data, settings).x
+    best = jax.jit(square.start_linf)(data, numbers).x
     np.testing.assert_allclose(np.abs(best - data.clean_BHWC), 0.2, atol=1e-6)  # stripes of +-eps
     np.testing.assert_array_equal(np.ptp(np.sign(best - data.clean_BHWC), axis=1), 0)
-    moved = np.asarray(propose_linf(data, best, k, settings) - data.clean_BHWC)
+    moved = np.asarray(propose_linf(data, best, k, numbers) - data.clean_BHWC)
     np.testing.assert_allclose(np.abs(moved), 0.2, atol=1e-6)
     changed = np.abs(moved - (best - data.clean_BHWC)).max(-1) > 1e-3
     side = round(np.sqrt(0.2 * 144))
@@ -46,11 +46,11 @@ def test_linf_proposals_change_one_square_to_the_faces_of_the_ball():
 
 
 def test_l2_proposals_use_the_whole_radius():
-    data, settings = row(eps=0.5), Settings(1, 10000, 1.0, 1.0)
-    best = jax.jit(square.start_l2)(data, settings).x
+    data, numbers = row(eps=0.5), AttackNumbers(1, 10000, 1.0, 1.0)
+    best = jax.jit(square.start_l2)(data, numbers).x
     np.testing.assert_allclose(size(best - data.clean_BHWC, "l2"), 0.5, rtol=1e-5)
     for k in (1, 60, 3000):
-        moved = propose_l2(data, best, jnp.full(20, k), settings)
+        moved = propose_l2(data, best, jnp.full(20, k), numbers)
         assert np.all(np.isfinite(moved))
         np.testing.assert_allclose(size(moved - data.clean_BHWC, "l2"), 0.5, rtol=1e-5)
         assert np.abs(moved - best).max() > 1e-3

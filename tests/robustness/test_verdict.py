@@ -9,8 +9,9 @@ import pytest
 
 from jaxreg.robustness import ATTACKS, diagnosis, probe, trial, verdict, verdict_checks
 from jaxreg.robustness.attacks import Suite
-from jaxreg.robustness.rows import read_verdict
-from jaxreg.robustness.trials import Bench, Data, Outcome, run_attack
+from jaxreg.robustness.loop import Attacked
+from jaxreg.robustness.trial import AttackedExamples
+from jaxreg.robustness.trials import Evaluation, Networks
 from jaxreg.robustness.verdict_checks import Effort
 from jaxreg.runtime import parallel
 from tests.robustness import nets
@@ -33,7 +34,7 @@ SOURCES = [{"healthy": PLANTS.index("healthy_again"), "dropout": PLANTS.index("d
 
 
 def plain(params, x):
-    hidden = jax.nn.relu((x.reshape(x.shape[0], -1) - 0.5) @ params["a"] + params["b"])
+    hidden = jax.nn.relu((x.reshape(x.shape[0], -1) - 0.5) @ params["a"] + params["b"][None])
     return hidden, hidden @ params["c"]
 
 
@@ -71,20 +72,15 @@ def verdicts():
     images = nets.images(COUNT, shape=SHAPE, low=0.05, high=0.95)
     labels = nets.predicted(lambda x: plain(one, x)[1], images)
     suite = Suite({name: ATTACKS[name] for name in ("pgd_ce", "pgd_margin")})
-    mesh = parallel.make_mesh()
-    trials = parallel.put_trials((params, stats), mesh)
-    run = functools.partial(probe.measure, functools.partial(parallel.per_trial, mesh=mesh), apply, *trials)
-    measured = run(
-        images,
-        labels,
-        np.arange(COUNT),
-        suite_name=suite,
-        epsilons=(0.01, 0.03),
-        trials=len(PLANTS),
-        sources=np.array([*SOURCES, *[0] * (parallel.padded(len(PLANTS), mesh) - len(PLANTS))]),
-        effort=Effort(examples=COUNT, restarts=3, queries=100),
-    )
+    how = {"suite_name": suite, "epsilons": (0.01, 0.03), "effort": Effort(COUNT, restarts=3, queries=100)}
+    measured = probe.measure(apply, params, stats, images, labels, np.arange(COUNT), sources=np.array(SOURCES), **how)
     return {plant: (read_verdict(one.rows), one.rows) for plant, one in zip(PLANTS, measured)}
+
+
+def read_verdict(rows):
+    """The verdict in words, from the rows verdict/CHECK of one trial."""
+    numbers = {row.metric.removeprefix("verdict/"): row.value for row in rows if row.metric.startswith("verdict/")}
+    return verdict.judge(numbers)
 
 
 @pytest.mark.parametrize("plant", ["healthy", "healthy_again"])
@@ -138,55 +134,57 @@ def test_a_black_box_beats_a_stopped_gradient(verdicts):
 
 def test_checks_run_in_the_order_of_their_table(monkeypatch):
     """Not in that of a set, which differs from process to process: all of a job must run the same program at once."""
-    asked = []
+    ran = []
 
-    def attack(bench, one, radii, few, broken, early_exit=True):
-        asked.append(one)
-        held = np.zeros((1, len(radii), 4), bool)
-        return Outcome(held, few.images[None, None], np.zeros((1, 4)), ~held, np.zeros(1))
+    def attack(few, one, early_exit=True):
+        ran.append(one)
+        robust = np.zeros((1, len(few.radii), 4), bool)
+        return Attacked(few.images[None, None], robust, np.zeros((1, 4)), ~robust, np.zeros(1))
 
-    monkeypatch.setattr(verdict_checks, "run_attack", attack)
-    few = Data(nets.images(4), np.zeros(4, int), np.arange(4), np.eye(4, dtype=np.float32)[None])
-    found = verdict_checks._attacks(Bench((), None, {}, {}, 4, 0, "linf"), few, 0.1, np.ones((1, 4), bool), Effort())
-    assert asked == list(verdict_checks.attacks_needed(Effort()).values())
+    monkeypatch.setattr(Evaluation, "attack", attack)
+    few = evaluation_of(nets.images(4), np.zeros(4, int), np.eye(4, dtype=np.float32))
+    found = verdict_checks._attacks(few, 0.1, np.ones((1, 4), bool), Effort())
+    assert ran == list(verdict_checks.attacks_needed(Effort()).values())
     assert list(found)[-3:] == ["steps", "restarts", "black_box"]
 
 
+def evaluation_of(images, labels, clean_NK, net=None):
+    """One trial on one device."""
+
+    def apply(params, stats, x, *, train):
+        return (net(x),)
+
+    models, mesh = ({"none": np.zeros((1, 1), np.float32)}, {}), parallel.make_mesh(devices=jax.devices()[:1])
+    ids, networks = np.arange(len(images), dtype=np.uint32), Networks(apply, models, mesh, chunk=64)
+    return Evaluation(networks, images, np.asarray(labels, np.int32), ids, clean_NK[None], np.float32([0.1]))
+
+
 def few_examples(net, count=40):
-    """Images, labels that are right, and clean logits of one trial."""
+    """Images, labels that are right, and clean logits."""
     x = nets.images(count)
     clean = np.asarray(net(jnp.asarray(x)))
-    return Data(x, clean.argmax(1).astype(np.int32), np.arange(count, dtype=np.uint32), clean[None])
+    return evaluation_of(x, clean.argmax(1), clean, net)
 
 
-def test_two_passes_that_differ_are_told():
+def test_two_passes_that_differ_are_named(monkeypatch):
     rng, net = np.random.default_rng(0), nets.mlp()
     few = few_examples(net, 8)
 
     def forward(stacks, shared):
-        return np.asarray(net(jnp.asarray(stacks[-1][0])))[None] + rng.normal(size=(1, 8, 4))
+        return np.asarray(net(jnp.asarray(stacks[-1][0])))[None] + rng.normal(size=(1, 64, 4))
 
-    table = Bench(({"none": np.zeros((1, 1), np.float32)}, {}), forward, {}, {}, 8, 0, "linf")
-    found = verdict.judge({k: float(v[0]) for k, v in verdict_checks._outputs(table, few).items()})
+    monkeypatch.setattr(Networks, "forward", staticmethod(forward))
+    found = verdict.judge({k: float(v[0]) for k, v in verdict_checks._outputs(few).items()})
     assert found.failed[0].name == "not_deterministic"
     assert "a random draw is left on" in found.reason
 
 
 def test_a_weak_suite_is_told_by_more_steps_and_restarts():
-    net = nets.mlp()
-    few, effort = few_examples(net), Effort(queries=0)
-    per_trial = functools.partial(parallel.per_trial, mesh=parallel.make_mesh(devices=jax.devices()[:1]))
-    call = trial.attack_program(lambda params, stats, x, train: (net(x),), per_trial, "gradient", "linf", 64)
-    models = {"none": np.zeros((1, 1), np.float32)}, {}
-    table = Bench(models, None, {"gradient": call}, {"gradient": effort.restarts}, 64, 0, "linf")
-    weak = ATTACKS["pgd_ce"]._replace(steps=1, step_size=0.1)
-    radii, unbroken = np.float32([0.1]), trial.unbroken(few.clean, few.labels)
-    strong = run_attack(table, ATTACKS["pgd_margin"], radii, few, unbroken).robust[:, 0]
-    for withstood, names in (
-        (run_attack(table, weak, radii, few, unbroken).robust[:, 0], ["steps", "restarts"]),
-        (strong, []),
-    ):
-        numbers = verdict_checks._attacks(table, few, 0.1, withstood, effort)
+    effort = Effort(queries=0)
+    few = few_examples(nets.mlp()).with_calls(list(verdict_checks.attacks_needed(effort).values()), slots=64)
+    weak, strong = ATTACKS["pgd_ce"]._replace(steps=1, step_size=0.1), ATTACKS["pgd_margin"]
+    for attack, names in ((weak, ["steps", "restarts"]), (strong, [])):
+        numbers = verdict_checks._attacks(few, 0.1, few.attack(attack).robust[:, 0], effort)
         assert [f.name for f in verdict.judge({k: float(v[0]) for k, v in numbers.items()}).failed] == names
 
 
@@ -194,15 +192,15 @@ def test_a_weak_suite_is_told_by_more_steps_and_restarts():
 def test_radius_zero_may_differ_in_a_tie_alone(monkeypatch, margin, share):
     clean = np.eye(4, dtype=np.float32)[None]
     clean[0, 0, 1] = 1 - margin
-    few = Data(nets.images(4), np.arange(4), np.arange(4), clean)
+    few = evaluation_of(nets.images(4), np.arange(4), clean[0])
 
-    def attack(bench, one, radii, few, broken, early_exit=True):
-        hits = np.zeros((1, len(radii), 4), bool)
+    def attack(few, one, early_exit=True):
+        hits = np.zeros((1, len(few.radii), 4), bool)
         hits[:, 0, 0] = True  # at radius 0, in another shape of the batch
-        return Outcome(~hits, few.images[None, None], np.zeros((1, 4)), hits, np.zeros(1))
+        return Attacked(few.images[None, None], ~hits, np.zeros((1, 4)), hits, np.zeros(1))
 
-    monkeypatch.setattr(verdict_checks, "run_attack", attack)
-    found = verdict_checks._attacks(Bench((), None, {}, {}, 4, 0, "linf"), few, 0.1, np.ones((1, 4), bool), Effort())
+    monkeypatch.setattr(Evaluation, "attack", attack)
+    found = verdict_checks._attacks(few, 0.1, np.ones((1, 4), bool), Effort())
     assert found["zero_radius"] == share
 
 
@@ -222,11 +220,14 @@ def test_fine_levels_are_told_from_a_stopped_gradient(quantise, on_grid):
 
 
 def test_noise_of_the_diagnosis_belongs_to_examples(monkeypatch):
-    monkeypatch.setattr(diagnosis, "diagnose", lambda logits_fn, images, labels, noise: noise)
-    look = trial.diagnosis_program(None, lambda fn: fn)
+    monkeypatch.setattr(trial, "diagnose", lambda logits_fn, images, labels, noise: noise)
     ids, x = np.arange(4, dtype=np.uint32), nets.images(4)
-    seen = look(({}, {}), (x, np.zeros(4, int), ids, np.uint32(0)))
-    np.testing.assert_array_equal(look(({}, {}), (x, np.zeros(4, int), ids[::-1], np.uint32(0)))[::-1], seen)
+
+    def look(ids):
+        return trial.diagnose_trial(None, ({}, {}), (AttackedExamples(x, np.zeros(4, int), ids), np.uint32(0)))
+
+    seen = look(ids)
+    np.testing.assert_array_equal(look(ids[::-1])[::-1], seen)
     assert np.abs(seen).max() <= 1
 
 
