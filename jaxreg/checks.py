@@ -76,10 +76,13 @@ def checked_logits(
 ) -> np.ndarray:
     """The logits as float32; of wider ones the largest of the row is taken off first: an offset takes digits.
 
-    Raises: ValueError: for another shape, or naming the first example whose logits are not finite in float32.
+    Raises: ValueError: for another shape, for probabilities, or naming the first example not finite in float32.
     """
     given = np.asarray(logits_NK)
     _check_shape(place, "logits [N, K]", given, shape)
+    if np.all(are_probabilities(given)):
+        rule = "logits must be raw, got probabilities (rows are at least 0 and sum to 1)"
+        raise ValueError(f"{_at(place)}{rule}: give what the last layer returns, or log(p).")
     with np.errstate(over="ignore", invalid="ignore"):
         near = given - given.max(-1, keepdims=True) if given.dtype.itemsize > 4 else given
         narrow = near.astype(np.float32, copy=False)
@@ -208,8 +211,10 @@ def check_raw_logits(logits: Array | np.ndarray) -> None:
 
 def are_probabilities(logits: Array | np.ndarray) -> np.ndarray:
     """Whether rows [..., K] of two or more classes are at least 0 and sum to 1, up to the rounding of bfloat16."""
-    rows = np.asarray(logits, np.float32)
-    return (rows.shape[-1] > 1) & np.all(rows >= 0, axis=-1) & (np.abs(rows.sum(-1) - 1) < ROUNDING)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is no probability
+        rows = np.asarray(logits).astype(np.float32, copy=False)
+        total = rows.sum(-1)
+    return (rows.shape[-1] > 1) & np.all(rows >= 0, axis=-1) & (np.abs(total - 1) < ROUNDING)
 
 
 def _is_traced(value: Any) -> bool:

@@ -43,7 +43,20 @@ def steepest(gradient_BHWC: Shaped[Array, "B ..."], norm: Norm) -> Shaped[Array,
     """The direction of unit size that a linear loss rises in fastest: sign(g) for linf, g/|g| for l2."""
     if norm == "linf":
         return jnp.sign(gradient_BHWC)
-    return gradient_BHWC / spread(size(gradient_BHWC, "l2") + SMALL, gradient_BHWC)
+    magnified_BHWC, _ = magnified(gradient_BHWC)
+    return magnified_BHWC / spread(size(magnified_BHWC, "l2") + SMALL, gradient_BHWC)
+
+
+def magnified(gradient_BHWC: Shaped[Array, "B ..."]) -> tuple[Array, Array]:
+    """The gradient times a power of two that brings its largest entry to [1/2, 1), and that factor [B].
+
+    Exact. Squares of what is left do not underflow: where softmax is sure, gradients of the cross-entropy are tiny, but
+    their direction is as good as any.
+    """
+    largest_B = jnp.max(jnp.abs(gradient_BHWC.reshape(len(gradient_BHWC), -1)), axis=1)
+    exponent_B = jnp.clip(jnp.frexp(largest_B)[1], -120, 120)
+    factor_B = jnp.ldexp(jnp.ones_like(largest_B), -exponent_B)
+    return gradient_BHWC * spread(factor_B, gradient_BHWC), factor_B
 
 
 def uniform(keys_B: Shaped[Array, " B"], like_BHWC: Shaped[Array, "B ..."]) -> Shaped[Array, "B ..."]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Shaped
 
-from jaxreg.robustness.balls import SMALL, Norm, size, spread
+from jaxreg.robustness.balls import SMALL, Norm, magnified, size, spread
 from jaxreg.robustness.losses import fooled, pick
 from jaxreg.robustness.method import AttackNumbers, Logits, Method, QueueRow, Step
 
@@ -74,8 +74,9 @@ def step(
         gap_B = pick(logits_BK, row.target_B) - pick(logits_BK, row.label_B)
         return jnp.sum(gap_B), gap_B
 
-    w_BHWC, gap_B = jax.grad(gap, has_aux=True)(state.x)
-    x_BHWC = _step(row.clean_BHWC, state.x, w_BHWC, gap_B, norm)
+    gradient_BHWC, gap_B = jax.grad(gap, has_aux=True)(state.x)
+    w_BHWC, factor_B = magnified(gradient_BHWC)
+    x_BHWC = _step(row.clean_BHWC, state.x, w_BHWC, gap_B * factor_B, norm)
     hit_B = fooled(logits_fn(x_BHWC), row.label_B)
     distance_B = size(x_BHWC - row.clean_BHWC, norm)
     nearer_B = hit_B & (distance_B < state.distance_B)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Shaped
 
-from jaxreg.robustness.balls import SMALL, Norm, project, size, spread, steepest
+from jaxreg.robustness.balls import SMALL, Norm, magnified, project, size, spread, steepest
 from jaxreg.robustness.gradient import ascend, start
 from jaxreg.robustness.losses import fooled
 from jaxreg.robustness.method import AttackNumbers, Logits, Method, QueueRow, Step
@@ -45,7 +45,9 @@ def step(
     best_B = jnp.where(nearer_B, distance_B, state.distance_B)
     late_B = k_B / jnp.asarray(numbers.steps)
     change_B = _between(CHANGES, late_B).astype(distance_B.dtype)
-    boundary_B = distance_B - gap_B / (_dual_size(gradient_BHWC, norm) + SMALL)  # the gap is above 0 where fooled
+    slope_BHWC, factor_B = magnified(gradient_BHWC)
+    # The gap is above 0 where fooled.
+    boundary_B = distance_B - gap_B * factor_B / (_dual_size(slope_BHWC, norm) + SMALL)
     tried_B = jnp.minimum(state.radius_B, distance_B)
     inward_B = jnp.clip(boundary_B, tried_B / 2, tried_B * (1 - change_B))
     outward_B = jnp.where(jnp.isfinite(best_B), state.radius_B * (1 + change_B), boundary_B * (1 + change_B))

@@ -214,8 +214,10 @@ def test_smece_finds_bandwidths_below_one_percent():
 
 def test_a_label_between_two_classes_is_none():
     with pytest.raises(ValueError, match=r"example 2: label must be a class 0 to 2, got 1\.5"):
-        calibration.ece(np.eye(3), np.array([0, 1, 1.5]))
-    assert calibration.ece(np.eye(3), np.array([0.0, 1.0, 2.0])) == calibration.ece(np.eye(3), np.array([0, 1, 2]))
+        calibration.ece(3 * np.eye(3), np.array([0, 1, 1.5]))
+    assert calibration.ece(3 * np.eye(3), np.array([0.0, 1.0, 2.0])) == calibration.ece(
+        3 * np.eye(3), np.array([0, 1, 2])
+    )
 
 
 @pytest.mark.parametrize("counts", [[3, -1], [3, -0.5]])

@@ -213,6 +213,17 @@ def test_plain_functions_name_bad_arrays():
         calibration.ece(z[:, :1], y)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_probabilities_are_told_from_logits(dtype):
+    z, y = draw(0, 9, 3)
+    p = softmax(z).astype(dtype)
+    with pytest.raises(ValueError, match="logits must be raw, got probabilities"):
+        calibration.ece(p, y)
+    with pytest.raises(ValueError, match="trial a: logits must be raw, got probabilities"):
+        calibration.measure({"validation": calibration.Logits(p[None], y)}, trials=["a"])
+    assert calibration.ece(np.log(p), y) == pytest.approx(calibration.ece(z, y), abs=1e-2)
+
+
 def test_one_network_needs_neither_trials_nor_ids():
     z, y = logits("plain"), LABELS
     apart = {"validation": calibration.Logits(z + 1, y), "test": calibration.Logits(z, y)}

@@ -45,7 +45,8 @@ def climb(logits_fn, row, start, numbers, norm):
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("name", ["float64", "float32"])
 def test_agrees_with_the_reference_per_example(golden, name, norm):
-    near = 1e-8 if norm == "linf" else 1e-6  # in l2 the loss is flat along the sphere about its best point
+    # In l2 the loss is flat along the sphere about its best point, and the reference adds 1e-12 to a gradient's length.
+    near = 1e-8 if norm == "linf" else 1e-4
     with jax.enable_x64(name == "float64"):
         logits_fn = network(golden, name)
         x, start = jnp.asarray(golden["x"], name), jnp.asarray(golden[f"start_{norm}"], name)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg.robustness import ATTACKS, run_attack
+from jaxreg.robustness import ATTACKS, balls, run_attack
 from jaxreg.robustness.network import capacity
 from tests.robustness import nets
 
@@ -28,6 +28,33 @@ def test_two_class_linear_model_breaks_exactly_at_its_margin(name, norm):
     off_edge = np.abs(exact / radii[:, None] - 1) > (0.01 if norm == "l2" and "pgd" in name else 1e-5)
     np.testing.assert_array_equal(np.asarray(got.robust)[off_edge], (exact > radii[:, None])[off_edge])
     assert np.mean(off_edge) > 0.9
+
+
+@pytest.mark.parametrize("nats", [10, 35, 69])
+@pytest.mark.parametrize("name", ["fgsm", "bim", "apgd_ce", "minimal", "fab_t"])
+def test_a_sure_network_is_as_easy_to_fool_in_l2(name, nats):
+    """At 69 nats gradients of the cross-entropy are near 1e-30: their squares are 0 in float32."""
+    w = np.random.default_rng(2).normal(size=(9, 1))
+    x = nets.images(16)
+    slope = (x.reshape(16, -1) - 0.5) @ w
+    scale = nats / 2 / np.abs(slope).max()  # the margin is twice the logit
+
+    def logits_fn(x):
+        return (x.reshape(x.shape[0], -1) - 0.5) @ jnp.asarray(w * scale * [[1, -1]], x.dtype)
+
+    distances = np.abs(slope[:, 0]) / np.linalg.norm(w)
+    attack = ATTACKS[name]._replace(random_start=False, targets=min(ATTACKS[name].targets, 1))
+    eps = 1.01 * distances.max()
+    found = run_attack(logits_fn, x, nets.predicted(logits_fn, x), eps, attack, key=KEY, norm="l2")
+    assert not found.robust.any()
+
+
+@pytest.mark.parametrize("size", 10.0 ** -np.arange(0, 34, 3))
+def test_steps_have_the_length_one_whatever_the_gradient(size):
+    gradient = size * np.random.default_rng(0).normal(size=(4, 5, 5, 1))
+    step = balls.steepest(jnp.asarray(gradient, jnp.float32), "l2")
+    exact = gradient / np.sqrt(np.sum(gradient**2, axis=(1, 2, 3), keepdims=True))
+    np.testing.assert_allclose(step, exact, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
