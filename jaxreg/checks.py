@@ -169,20 +169,32 @@ def _at(*places: str) -> str:
 ROUNDING = 1e-2  # how far from 1 the sum of probabilities may be: bfloat16 has eight bits
 
 
-def check_attack_inputs(
-    images: Array | np.ndarray, labels: Array | np.ndarray, ids: Array | np.ndarray | None, eps: Array | np.ndarray
-) -> None:
-    """Raises ValueError unless images are floats in [0, 1], radii at least 0, and each image has its label and id.
+def check_radii(eps: Any, norm: str) -> None:
+    """Raises ValueError unless radii are numbers, at least 0, and in linf at most 1, as images are."""
+    if _is_traced(eps):
+        return
+    radii = np.asarray(eps)
+    if radii.dtype.kind not in "iuf" or radii.ndim > 1 or not radii.size:
+        raise ValueError(f"eps must be a number or a list of numbers, got {eps!r}: give 8 / 255, not text.")
+    if not np.all(radii >= 0):
+        raise ValueError(f"eps must be 0 or more, got {np.min(radii)}: it is the length of the largest change.")
+    if norm == "linf" and np.max(radii) > 1:
+        raise ValueError(f"eps must be at most 1 in linf, as images are, got {np.max(radii)}: give 8 / 255, not 8.")
+
+
+def check_attack_inputs(images: Array | np.ndarray, labels: Array | np.ndarray, ids: Array | np.ndarray | None) -> None:
+    """Raises ValueError unless images are floats [N, H, W, C] in [0, 1], and each has its label and id.
 
     Labels and ids (None: no ids) are integers [N].
     """
-    if not _is_traced(eps) and not np.all(np.asarray(eps) >= 0):
-        raise ValueError(f"eps must be 0 or more, got {np.min(np.asarray(eps))}.")
     if images.dtype not in (jnp.float32, jnp.float64):
         cure = "divide by 255 as float32" if jnp.issubdtype(images.dtype, jnp.integer) else "cast within the model"
         raise ValueError(f"images must be float32 (or float64), to hold a radius to 1e-6, got {images.dtype}: {cure}.")
     if images.ndim != 4 or len(images) == 0:
         raise ValueError(f"images must be [N, H, W, C] with at least one image, got the shape {images.shape}.")
+    if images.shape[1] in (1, 3) and images.shape[3] == images.shape[2] > 4:
+        cure = "transpose them to (0, 2, 3, 1), and back within logits_fn"
+        raise ValueError(f"images must be [N, H, W, C], got the shape {images.shape}, channels first: {cure}.")
     for name, values in {"labels": labels, "ids": ids}.items():
         if values is None:
             continue

@@ -6,6 +6,7 @@ Resuming, changing the batch size, the device count or the host count, or adding
 import enum
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 
@@ -22,9 +23,29 @@ class Stream(enum.IntEnum):
     CORRUPTION = 7
 
 
+IMPLEMENTATION = "threefry2x32"  # named with every key: draws of rbg depend on what is drawn beside them
+
+
+def key(seed: Array | int) -> Array:
+    """Returns the typed key of a seed, whatever implementation JAX is set to."""
+    return jax.random.key(seed, impl=IMPLEMENTATION)
+
+
+def own_key(given: Array) -> Array:
+    """Returns a user's key as one of `IMPLEMENTATION`, made of its first two words where it is of another.
+
+    Raises: ValueError: for anything but one typed key.
+    """
+    if not isinstance(given, jax.Array) or not jnp.issubdtype(given.dtype, jax.dtypes.prng_key) or given.ndim:
+        raise ValueError(f"key must be one typed key, got {given!r}: give jax.random.key(0).")
+    if jax.random.key_impl(given) == IMPLEMENTATION:
+        return given
+    return jax.random.wrap_key_data(jax.random.key_data(given)[:2], impl=IMPLEMENTATION)
+
+
 def key_of(seed: Array | int, stream: Stream, step: Array | int = 0) -> Array:
     """Returns the typed key of `stream` at `step` (both integer scalars, traced or not) for a trial's `seed`."""
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), int(stream)), step)
+    return jax.random.fold_in(jax.random.fold_in(key(seed), int(stream)), step)
 
 
 def example_keys(key: Array, example_ids_B: Array) -> Array:

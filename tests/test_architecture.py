@@ -65,3 +65,14 @@ def test_importing_everything_touches_no_device():
     untouched = "import jaxreg.commands\nfrom jax._src import xla_bridge as bridge\n"
     untouched += "assert not bridge.backends_are_initialized()"
     subprocess.run([sys.executable, "-c", untouched], check=True, timeout=120)
+
+
+def test_every_key_names_its_implementation():
+    """Draws must not depend on what JAX is set to: a key is made in one place."""
+    made = [str(path.relative_to(PACKAGE)) for path in sorted(PACKAGE.rglob("*.py")) if "jax.random.key" in calls(path)]
+    assert made == ["rng.py"]
+
+
+def calls(path: Path) -> set[str]:
+    """What a file calls, as it is written."""
+    return {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}

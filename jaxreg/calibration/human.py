@@ -5,7 +5,6 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.stats
@@ -13,6 +12,7 @@ from etils import epath
 from jaxtyping import Shaped
 from scipy.special import log_softmax
 
+from jaxreg import rng
 from jaxreg.calibration import bins as binning
 from jaxreg.calibration import uncertainty
 from jaxreg.calibration.bins import ERRORS, Bins
@@ -131,7 +131,7 @@ def asked(table: Votes, ids: Mapping[str, np.ndarray], replicates: int, seed: in
 def _asked(table: Votes, ids_N: np.ndarray, replicates: int, seed: int) -> Asked:
     """An example has as many votes as its counts sum to, one at least."""
     counts_N = np.maximum(np.round([np.sum(table[one]) for one in ids_N.tolist()]), 1).astype(int)
-    draws = uncertainty.uniforms(jax.random.key(seed), jnp.asarray(key_ids(ids_N)), replicates)
+    draws = uncertainty.uniforms(rng.key(seed), jnp.asarray(key_ids(ids_N)), replicates)
     return Asked(counts_N, np.asarray(draws))
 
 

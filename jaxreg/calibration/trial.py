@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Shaped
 
+from jaxreg import rng
 from jaxreg.calibration import bins as binning
 from jaxreg.calibration import class_bins, floors, metrics, posthoc, selective, smooth_error, temperature, uncertainty
 from jaxreg.calibration.bins import Bins
@@ -114,7 +115,7 @@ def measure_logits(
     found = temperature.fit(logits, own.labels, own.mask, size)
     vector = posthoc.fit_vector(logits, own.labels, own.mask, found.value, size)
     scales_V = jnp.stack([found.value * 0 + 1, 1 / found.value, found.value * 0 + 1])
-    key = jax.random.key(seed)
+    key = rng.key(seed)
     group_weights = uncertainty.group_weights(key, replicates)
 
     def one(place: tuple[Array, Array]) -> LogitResults:
@@ -239,7 +240,7 @@ def measure_columns(
 ) -> ColumnResults:
     """`ColumnResults` [S, V, ...] of one trial, from the confidence and correctness of each example alone."""
     examples, seed = shared
-    key = jax.random.key(seed)
+    key = rng.key(seed)
 
     def one(split: tuple[Array, Array, Array]) -> ColumnResults:
         return measure_split(*split, key, bins, replicates)

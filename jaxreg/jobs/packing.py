@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxreg import data
+from jaxreg import data, rng
 from jaxreg.jobs import preflight
 from jaxreg.runtime import parallel
 from jaxreg.spec import ExecutionSpec, LaunchSpec, StudySpec, TrialSpec, require
@@ -62,7 +62,7 @@ def estimate(program: Program, study: StudySpec, about: data.Description) -> Pri
 def forward_flops(program: Program, about: data.Description) -> float:
     """Floating point operations of one batch through the network, as XLA counts them before optimisation."""
     model = preflight.abstract_model(program, about)
-    params, stats = jax.eval_shape(lambda: model.init(jax.random.key(0)))
+    params, stats = jax.eval_shape(lambda: model.init(rng.key(0)))
     images = jax.ShapeDtypeStruct((program.batch_size, *about.image_shape), jnp.float32)
     lowered = jax.jit(lambda p, s, x: model.apply(p, s, x, train=True)[0]).lower(params, stats, images)
     return float((lowered.cost_analysis() or {}).get("flops", 0.0)) or 1.0

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxreg import data, models
+from jaxreg import data, models, rng
 from jaxreg.data import augment
 from jaxreg.runtime import parallel
 from jaxreg.spec import SpecError, require
@@ -32,7 +32,7 @@ def check(program: Program) -> data.Description:
         about = data.describe(spec.name, data_dir=spec.data_dir or None, validation=spec.validation)
         model = abstract_model(program, about)
         augment.check(spec.augment, about.image_shape, {"padding": spec.padding, "cutout_size": spec.cutout_size})
-        jax.eval_shape(model.init, jax.eval_shape(lambda: jax.random.key(0)))
+        jax.eval_shape(model.init, jax.eval_shape(lambda: rng.key(0)))
     except (ValueError, OSError) as error:
         raise SpecError(str(error)) from None
     for split, count in about.counts.items():
@@ -55,7 +55,7 @@ def needs(program: Program, about: data.Description, mesh: parallel.Mesh, local:
     """Estimates device memory from shapes: parameters and moments, residuals of one step, resident images."""
     model = abstract_model(program, about)
     optimizer = make_optimizer(program.trials[0].optimizer, program.steps)
-    params, stats = jax.eval_shape(lambda: model.init(jax.random.key(0)))
+    params, stats = jax.eval_shape(lambda: model.init(rng.key(0)))
     state = _bytes((params, stats, jax.eval_shape(optimizer.init, params)))
     images = jax.ShapeDtypeStruct((program.batch_size, *about.image_shape), jnp.float32)
     residuals = jax.eval_shape(functools.partial(_residuals, model), params, stats, images)

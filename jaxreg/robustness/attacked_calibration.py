@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Shaped
 
+from jaxreg import rng
 from jaxreg.calibration import bins, floors, metrics, uncertainty
 from jaxreg.measured import Row
 from jaxreg.names import named
@@ -21,7 +22,7 @@ def _measure(logits_MNK: Array, labels_N: Array, key_ids_N: Array, seed: Array) 
     """METRICS [M, F, 1 + R] of the examples and of R bootstrap replicates, and the ECE [M, R] that perfectly calibrated
     networks show; all M use the same draws.
     """
-    uniform_NR = uncertainty.uniforms(jax.random.key(seed), key_ids_N, DRAWS)
+    uniform_NR = uncertainty.uniforms(rng.key(seed), key_ids_N, DRAWS)
     weight_NR = jnp.concatenate([jnp.ones_like(uniform_NR[:, :1]), uncertainty.poisson_weights(uniform_NR)], 1)
 
     def sums(weight_NR: Array, values_NX: Array) -> Array:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from jaxreg.checks import check_count
 from jaxreg.robustness import control_methods, fab, gradient, minimal, square
 from jaxreg.robustness.balls import NORMS, Norm
 from jaxreg.robustness.losses import CLASSES, check_classes, number_of
@@ -51,10 +52,8 @@ def check(attack: Attack, norm: str, classes: int) -> None:
     """Raises ValueError for settings that cannot run."""
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {list(NORMS)}, got {norm!r}.")
-    if attack.steps < 1:
-        raise ValueError(f"steps must be at least 1, got {attack.steps}.")
-    if attack.restarts < 1:
-        raise ValueError(f"restarts must be at least 1, got {attack.restarts}.")
+    for name, least in {"steps": 1, "restarts": 1, "targets": 0}.items():
+        check_count(name, getattr(attack, name), least)
     if attack.step_size <= 0:
         raise ValueError(f"step_size must be above 0 radii, got {attack.step_size}.")
     if not 0 <= attack.targets < classes:

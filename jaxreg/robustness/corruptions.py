@@ -19,7 +19,7 @@ from jaxtyping import Shaped
 
 from jaxreg.measured import Measured, Row, share_row
 from jaxreg.names import MetricName, named
-from jaxreg.rng import Stream, example_keys, key_of
+from jaxreg.rng import Stream, example_keys, key_of, own_key
 from jaxreg.robustness import attacked_calibration, warps
 from jaxreg.robustness.audit import wrong
 from jaxreg.robustness.trial import Apply
@@ -155,7 +155,7 @@ def corrupt(
     images = jnp.asarray(images)
     ids = jnp.arange(len(images), dtype=jnp.uint32) if ids is None else jnp.asarray(ids, jnp.uint32)
     chosen = CORRUPTIONS[name]
-    keys = example_keys(jax.random.fold_in(key, chosen.number), ids)
+    keys = example_keys(jax.random.fold_in(own_key(key), chosen.number), ids)
     level = chosen.levels[severity - 1]
     if chosen.traced:
         return _corrupted(images, keys, tuple(map(float, level)), name, ())

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jaxreg.robustness.balls import spread
@@ -59,6 +60,13 @@ class Attacked(NamedTuple):
     smallest: Leaf  # [N]: the smallest radius known to fool; inf: none
     hits: Leaf  # [E, N]: whether this attack fooled at this very radius; not where the radius was skipped
     evaluations: Leaf  # passes of examples through the network
+
+    def __repr__(self) -> str:
+        if isinstance(self.robust, jax.core.Tracer) or not isinstance(self.robust, Array | np.ndarray):
+            return f"Attacked{tuple(self)}"
+        shares = np.atleast_1d(np.mean(self.robust, axis=-1)).ravel()
+        shown = ", ".join(f"{share:.3f}" for share in shares[:8]) + (", ..." if len(shares) > 8 else "")
+        return f"Attacked({self.robust.shape[-1]} examples at {len(shares)} radii: robust {shown})"
 
 
 class Slots(NamedTuple):

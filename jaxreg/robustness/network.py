@@ -10,9 +10,10 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Shaped
 
-from jaxreg.checks import check_attack_inputs, check_attacked_labels, check_raw_logits
-from jaxreg.robustness import loop, minimal, trial
-from jaxreg.robustness.attacks import ATTACKS, Attack, Suite, check, named, numbers_of, passes_of, suite
+from jaxreg.checks import check_attack_inputs, check_attacked_labels, check_radii, check_raw_logits
+from jaxreg.rng import own_key
+from jaxreg.robustness import attacks, loop, minimal, trial
+from jaxreg.robustness.attacks import ATTACKS, Attack, Suite, check, named, numbers_of, passes_of
 from jaxreg.robustness.balls import Norm, size, spread
 from jaxreg.robustness.loop import Attacked
 from jaxreg.robustness.losses import fooled
@@ -54,7 +55,7 @@ def run_attack(
       several devices inside jit.
     """
     chosen = named(attack)
-    prepared, radii_E = _prepared(logits_fn, images, labels, ids, eps, key, slots, devices)
+    prepared, radii_E, key = _prepared(logits_fn, images, labels, ids, eps, key, norm, slots, devices)
     result = _attacked(prepared, chosen, norm, radii_E, key, early_exit)
     return result if np.ndim(eps) else _at_radii(result, 0)
 
@@ -66,13 +67,17 @@ class Ensemble(NamedTuple):
     robust: np.ndarray
     masks: dict[str, np.ndarray]
 
+    def __repr__(self) -> str:
+        each = ", ".join(f"{name} {np.mean(mask):.3f}" for name, mask in self.masks.items())
+        return f"Ensemble({len(self.robust)} examples: robust {np.mean(self.robust):.3f}; {each})"
+
 
 def run_suite(
     logits_fn: Logits,
     images: AnyArray,
     labels: AnyArray,
     eps: float,
-    suite_name: str | Suite = "quick",
+    suite: str | Suite = "quick",
     *,
     key: Array,
     norm: Norm = "linf",
@@ -87,8 +92,8 @@ def run_suite(
 
     Raises: ValueError: as `run_attack` does, and for an unknown suite.
     """
-    prepared, radii_E = _prepared(logits_fn, images, labels, ids, eps, key, slots, devices)
-    chosen = suite(suite_name, prepared.classes) if isinstance(suite_name, str) else suite_name
+    prepared, radii_E, key = _prepared(logits_fn, images, labels, ids, eps, key, norm, slots, devices)
+    chosen = attacks.suite(suite, prepared.classes) if isinstance(suite, str) else suite
     robust, adversarial, masks = ~np.asarray(prepared.wrong), np.array(images), {}
     for name, attack in chosen.attacks.items():
         left = prepared.only(robust) if chosen.cascade else prepared
@@ -104,7 +109,7 @@ def minimal_eps(
     logits_fn: Logits,
     images: AnyArray,
     labels: AnyArray,
-    limit: float,
+    eps: float,
     *,
     key: Array,
     norm: Norm = "linf",
@@ -114,15 +119,15 @@ def minimal_eps(
     slots: int = 256,
     devices: Sequence[jax.Device] | None = None,
 ) -> tuple[Array, Array]:
-    """The smallest radius up to `limit` at which each example is fooled [N], and the adversary there [N, H, W, C].
+    """The smallest radius up to `eps` at which each example is fooled [N], and the adversary there [N, H, W, C].
 
     One search per target class (the likeliest wrong ones, `targets` of them where there are so many), each only below
-    what those before it found. An upper bound; 0 where misclassified without attack, inf where nothing within `limit`
+    what those before it found. An upper bound; 0 where misclassified without attack, inf where nothing within `eps`
     was found. `key`, `ids`, `slots` and `devices` as in `run_attack`.
 
     Raises: ValueError: as `run_attack` does.
     """
-    prepared, limit_1 = _prepared(logits_fn, images, labels, ids, limit, key, slots, devices)
+    prepared, limit_1, key = _prepared(logits_fn, images, labels, ids, eps, key, norm, slots, devices)
     targets = min(targets, prepared.classes - 1)
     attack = ATTACKS["minimal"]._replace(loss="targeted_margin", targets=targets, steps=steps)
     shape, numbers = prepared.shape(attack, norm), numbers_of(attack)._replace(passes=1)
@@ -137,7 +142,7 @@ def robustness_curve(min_eps_N: Shaped[np.ndarray, " N"]) -> tuple[np.ndarray, n
     """
     radii_N = np.asarray(min_eps_N, np.float64)
     radii = np.unique(np.concatenate([[0.0], radii_N[np.isfinite(radii_N)]]))
-    return radii, np.mean(radii_N[:, None] > radii, axis=0)
+    return radii, np.mean(radii_N[:, None] > radii[None], axis=0)
 
 
 class Prepared(NamedTuple):
@@ -187,15 +192,18 @@ def _prepared(
     ids: AnyArray | None,
     eps: AnyArray | Sequence[float] | float,
     key: Array,
+    norm: Norm,
     slots: int,
     devices: Sequence[jax.Device] | None,
-) -> tuple[Prepared, Array]:
-    """The checked and padded network and its radii [E]."""
+) -> tuple[Prepared, Array, Array]:
+    """The checked and padded network, its radii [E] and the key."""
+    key = own_key(key)
+    check_radii(eps, norm)
     images, labels, on = jnp.asarray(images), jnp.asarray(labels), tuple(devices or ())
     parts, count = max(1, len(on)), len(images)
     radii_E = jnp.atleast_1d(jnp.asarray(eps, jnp.promote_types(images.dtype, jnp.float32)))
     ids = jnp.arange(len(images), dtype=jnp.uint32) if ids is None else jnp.asarray(ids)
-    check_attack_inputs(images, labels, ids, radii_E)
+    check_attack_inputs(images, labels, ids)
     examples = AttackedExamples(images, labels.astype(jnp.int32), ids.astype(jnp.uint32))
     inside_jit = any(isinstance(value, jax.core.Tracer) for value in (images, labels, radii_E, key))
     if inside_jit and on:
@@ -204,10 +212,24 @@ def _prepared(
         most = parts * capacity(-(-count // parts))
         examples = AttackedExamples(*(filled(a, most, fill) for a, fill in zip(examples, (0, -1, 0))))
     program, each = inlined if inside_jit else compiled, -(-slots // parts)
-    clean_NK = program(on, _clean_logits, (logits_fn, each), 0)(examples.images)
+    clean_NK = _clean(program(on, _clean_logits, (logits_fn, each), 0), examples.images)
     check_raw_logits(clean_NK[:count])
     check_attacked_labels(labels, clean_NK.shape[1])
-    return Prepared(logits_fn, examples, clean_NK, count, each, on, program), radii_E
+    return Prepared(logits_fn, examples, clean_NK, count, each, on, program), radii_E, key
+
+
+def _clean(program: Callable[[Array], Array], images: Array) -> Array:
+    """Logits [N, K] of the images. Raises ValueError for a function that JAX cannot trace, or of another shape."""
+    try:
+        clean_NK = program(images)
+    except (TypeError, AttributeError) as error:
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        cure = "write it with jax.numpy, for any number of images [B, H, W, C]"
+        raise ValueError(f"JAX cannot trace logits_fn ({told}): {cure}.") from error
+    if clean_NK.ndim != 2 or clean_NK.shape[1] < 2:
+        shape = ", ".join(map(str, ("B", *clean_NK.shape[1:])))
+        raise ValueError(f"logits_fn must return logits [B, K] of at least 2 classes, got [{shape}]: a row an image.")
+    return clean_NK
 
 
 @functools.lru_cache(maxsize=64)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from jaxreg.checks import check_attack_inputs, check_attacked_labels, check_raw_logits
+from jaxreg.checks import check_attack_inputs, check_attacked_labels, check_radii, check_raw_logits
 from jaxreg.measured import Measured
 from jaxreg.robustness import controls, finished_calls, rows, verdict_checks
 from jaxreg.robustness.attacks import ATTACKS, Attack, Suite, check, suite
@@ -85,7 +85,8 @@ def measure(
     """
     examples = np.asarray(images), np.asarray(labels), np.asarray(key_ids)
     radii, count = np.unique(np.asarray(epsilons, np.float32)), len(jax.tree.leaves(params)[0])
-    check_attack_inputs(*examples, radii)
+    check_radii(radii, norm)
+    check_attack_inputs(*examples)
     mesh = parallel.make_mesh() if mesh is None else mesh
     networks = Networks(apply, parallel.put_trials((params, stats), mesh), mesh, local, capacity(len(images), chunk))
     program = "" if finished is None else finished_calls.described(apply, networks.models, norm, images.shape[1:])

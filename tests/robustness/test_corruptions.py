@@ -152,3 +152,13 @@ def test_the_probe_sees_every_trial_on_the_same_corrupted_images():
         assert len(shares) == 4
     assert first.arrays["corruption_logits/contrast/1"].shape == (12, 4)
     assert values["corruption_accuracy/contrast/1"] > second.rows[0].value
+
+
+def test_draws_do_not_depend_on_the_implementation_of_keys():
+    x = nets.images(6)
+    key = jax.random.key(1, impl="rbg")
+    for name in ("shot_noise", "gaussian_noise"):
+        found, turned = (
+            corrupt(x[order], name, 1, key=key, ids=order)[order] for order in (np.arange(6), np.arange(6)[::-1])
+        )
+        np.testing.assert_array_equal(found, turned)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg.robustness import ATTACKS, balls, run_attack
+from jaxreg.robustness import ATTACKS, balls, run_attack, run_suite
 from jaxreg.robustness.network import capacity
 from tests.robustness import nets
 
@@ -227,12 +227,21 @@ def test_sizes_share_a_program():
         ({"images": nets.images(4) * 255}, "divide by 255"),
         ({"eps": -0.1}, "eps must be 0 or more"),
         ({"attack": "pdg"}, "Unknown attack 'pdg'; known"),
-        ({"attack": ATTACKS["pgd_ce"]._replace(steps=0)}, "steps must be at least 1"),
+        ({"attack": ATTACKS["pgd_ce"]._replace(steps=0)}, r"steps must be a whole number, at least 1, got 0\."),
         ({"attack": ATTACKS["pgd_ce"]._replace(loss="hinge")}, "Unknown loss 'hinge'"),
         ({"norm": "l1"}, "norm must be one of"),
         ({"attack": ATTACKS["square"]._replace(highest=True)}, "highest needs method 'gradient'"),
         ({"attack": ATTACKS["pgd_ce"]._replace(loss="targeted_ce")}, "the loss 'targeted_ce' needs targets"),
         ({"attack": ATTACKS["fab_t"]._replace(targets=0)}, "the method 'fab' needs targets"),
+        ({"attack": ATTACKS["pgd_ce"]._replace(steps=1.5)}, r"steps must be a whole number, at least 1, got 1\.5"),
+        ({"eps": 8}, "eps must be at most 1 in linf, as images are, got 8: give 8 / 255"),
+        ({"eps": "8/255"}, "eps must be a number or a list of numbers, got '8/255'"),
+        ({"key": 0}, r"key must be one typed key, got 0: give jax.random.key\(0\)"),
+        ({"key": jax.random.split(KEY)}, "key must be one typed key"),
+        ({"images": np.full((4, 3, 9, 9), 0.5, np.float32)}, "channels first: transpose them"),
+        ({"logits_fn": lambda x: np.tanh(np.asarray(x)).reshape(4, -1)}, "JAX cannot trace logits_fn"),
+        ({"logits_fn": lambda x: x.detach()}, "JAX cannot trace logits_fn .*has no attribute"),
+        ({"logits_fn": lambda x: x.mean((1, 2, 3))}, r"logits_fn must return logits \[B, K\] .* got \[B\]"),
         ({"ids": np.arange(3)}, "ids must be one for each of 4 images"),
         ({"labels": np.zeros(3, int)}, "labels must be one for each of 4 images"),
         ({"labels": np.full(4, 4)}, "labels must be below 4"),
@@ -256,6 +265,28 @@ def test_bad_use_is_named(change, words):
         "labels": np.zeros(4, int),
         "eps": 0.1,
         "attack": "pgd_ce",
+        "key": KEY,
     }
     with pytest.raises(ValueError, match=words):
-        run_attack(**(good | change), key=KEY)
+        run_attack(**(good | change))
+
+
+@pytest.mark.parametrize("implementation", ["rbg", "unsafe_rbg"])
+def test_draws_do_not_depend_on_the_implementation_of_keys(implementation):
+    x, logits_fn = nets.images(12), nets.mlp()
+    labels, ids = nets.predicted(logits_fn, x), np.arange(12)
+    key = jax.random.key(3, impl=implementation)
+    found, turned = (
+        run_attack(logits_fn, x[order], labels[order], 0.1, "noise", key=key, ids=ids[order]).adversarial[order]
+        for order in (ids, ids[::-1])
+    )
+    np.testing.assert_array_equal(found, turned)
+
+
+def test_results_print_as_a_short_summary():
+    x, logits_fn = nets.images(4), nets.mlp()
+    labels = nets.predicted(logits_fn, x)
+    told = repr(run_attack(logits_fn, x, labels, [0.0, 1.0], key=KEY))
+    assert told == "Attacked(4 examples at 2 radii: robust 1.000, 0.000)"
+    told = repr(run_suite(logits_fn, x, labels, 0.0, "pgd", key=KEY))
+    assert told == "Ensemble(4 examples: robust 1.000; fgsm 1.000, pgd_ce 1.000)"
