@@ -72,20 +72,21 @@ class ModelSpec:
 class OptimizerSpec:
     """An optimizer and its schedule. Numbers are traced values of the trial; names and `nesterov` are structure."""
 
-    name: Literal["sgd", "adamw"]
+    name: Literal["sgd", "adamw", "nadamw"]
     learning_rate: float
     weight_decay: float
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     warmup_steps: int = 0
     momentum: float = 0.9
-    nesterov: bool = True
+    nesterov: bool = True  # of sgd; of the others always False
     b1: float = 0.9
     b2: float = 0.999
     boundaries: tuple[float, ...] = (0.5, 0.75)  # shares of training after which the step schedule decays
     decay: float = 0.1  # its factor
 
     def __post_init__(self) -> None:
-        check_choice("optimizer.name", self.name, ("sgd", "adamw"))
+        check_choice("optimizer.name", self.name, ("sgd", "adamw", "nadamw"))
+        object.__setattr__(self, "nesterov", self.nesterov and self.name == "sgd")
         check_choice("optimizer.schedule", self.schedule, ("cosine", "step", "constant"))
         check_positive("optimizer.", self, "learning_rate", "decay")
         require(self.weight_decay >= 0, f"optimizer.weight_decay must be 0 or more, got {self.weight_decay}.")

@@ -44,10 +44,11 @@ def reference(one):
     if one.name == "sgd":
         chain = [optax.add_decayed_weights(one.weight_decay, decayed), optax.sgd(0.1, one.momentum, one.nesterov)]
         return optax.chain(*chain)
-    return optax.adamw(0.1, one.b1, one.b2, weight_decay=one.weight_decay, mask=decayed, nesterov=one.nesterov)
+    nesterov = one.name == "nadamw"
+    return optax.adamw(0.1, one.b1, one.b2, weight_decay=one.weight_decay, mask=decayed, nesterov=nesterov)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "nadamw"])
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_five_steps_are_those_of_optax(name, nesterov):
     one = spec(name=name, nesterov=nesterov, weight_decay=0.01, schedule="constant", momentum=0.8, b1=0.85)
@@ -80,3 +81,17 @@ def test_numbers_are_stacked_and_structure_is_not():
     np.testing.assert_allclose(numbers["momentum"], [0.9, 0.5])
     assert numbers["boundaries"].shape == (2, 2)
     assert structure_of(two[0]) == structure_of(two[1]) != structure_of(spec(name="adamw"))
+
+
+def test_the_first_step_of_adamw_is_that_of_its_paper():
+    """From 0 with gradient 1 the first step is the rate, whatever `nesterov` says, which is an option of sgd."""
+    steps = {}
+    for name in ("adamw", "nadamw"):
+        one = spec(name=name, nesterov=True, schedule="constant")
+        optimizer, params = make_optimizer(one, STEPS), {"kernel": jnp.zeros((1, 1))}
+        moved, _ = optimizer.update(
+            {"kernel": jnp.ones((1, 1))}, optimizer.init(params), params, numbers_of([one], 0), jnp.asarray(0)
+        )
+        steps[name] = float(moved["kernel"][0, 0])
+    assert steps == {"adamw": pytest.approx(-0.1, rel=1e-5), "nadamw": pytest.approx(-0.147368, rel=1e-4)}
+    assert spec(name="adamw", nesterov=True) == spec(name="adamw", nesterov=False)

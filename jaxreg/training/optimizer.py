@@ -55,13 +55,24 @@ def sgd(numbers: Numbers, nesterov: bool) -> optax.GradientTransformation:
 
 def adamw(numbers: Numbers, nesterov: bool) -> optax.GradientTransformation:
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101)."""
+    del nesterov  # of sgd
+    return _adam(numbers, nesterov=False)
+
+
+def nadamw(numbers: Numbers, nesterov: bool) -> optax.GradientTransformation:
+    """The same with Nesterov's momentum (Dozat, 2016, https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ)."""
+    del nesterov
+    return _adam(numbers, nesterov=True)
+
+
+def _adam(numbers: Numbers, nesterov: bool) -> optax.GradientTransformation:
     return optax.chain(
         optax.scale_by_adam(numbers["b1"], numbers["b2"], nesterov=nesterov),
         optax.add_decayed_weights(numbers["weight_decay"], is_decayed),
     )
 
 
-OPTIMIZERS = {"sgd": sgd, "adamw": adamw}
+OPTIMIZERS = {"sgd": sgd, "adamw": adamw, "nadamw": nadamw}
 
 
 def make_optimizer(spec: OptimizerSpec, steps: int) -> Optimizer:
