@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from etils import epath
 
 from jaxreg.robustness import control_methods, controls, export, gradient, loop, rows, run_attack
 from jaxreg.robustness.attacks import numbers_of
@@ -17,6 +16,7 @@ from jaxreg.robustness.eot import expectation
 from jaxreg.robustness.loop import Attacked, Queue
 from jaxreg.robustness.method import AttackNumbers, QueueRow
 from jaxreg.robustness.trials import Evaluation
+from jaxreg.runtime.workdir import Workdir
 from support import small_networks
 
 KEY = jax.random.key(9)
@@ -90,7 +90,7 @@ def test_a_workdir_is_exported_with_its_exact_radii(tmp_path, radii):
         (tmp_path / folder).mkdir(parents=True)
     np.savez(tmp_path / "probes/robustness/one.npz", **measured.arrays)
     np.savez(tmp_path / "predictions/one/test.npz", ids=np.arange(9) + 5, labels=np.arange(9) % 3)
-    paths = export.of_workdir(epath.Path(tmp_path))
+    paths = export.of_workdir(Workdir(tmp_path))
     assert len(set(paths)) == len(radii)
     for e, path in enumerate(paths):
         back = export.load(path)
