@@ -4,7 +4,11 @@ BIN := $(VENV)/bin
 CONFIG ?= configs/digits.py
 WORKDIR ?= runs/digits
 
-.PHONY: study test test-cluster lint format lock clean
+.DEFAULT_GOAL := study
+.PHONY: help study test test-cluster lint format lock clean
+
+help:  ## List the targets.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
 
 study: $(VENV)/.ready  ## Train, measure and report the digits study.
 	$(BIN)/python -m jaxreg study --config=$(CONFIG) --workdir=$(WORKDIR)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Shaped
 
 from jaxreg.calibration.ranking import Ascending, Ranking, running_total
 
@@ -30,7 +31,12 @@ class Bins:
         return jax.tree.map(jnp.add, self, other)
 
 
-def bins_of(membership_NM: Array, confidence_N: Array, correct_N: Array, mask_N: Array) -> Bins:
+def bins_of(
+    membership_NM: Shaped[Array, "N M"],
+    confidence_N: Shaped[Array, " N"],
+    correct_N: Shaped[Array, " N"],
+    mask_N: Shaped[Array, " N"],
+) -> Bins:
     """Returns the sums [M] of masked examples, each shared out by its row of `membership_NM`."""
     columns_N3 = jnp.stack([mask_N, confidence_N * mask_N, correct_N * mask_N], -1)
     return Bins(*jnp.matmul(columns_N3.T, membership_NM, precision=EXACT))
@@ -65,7 +71,7 @@ def place_on_host(values: np.ndarray, bins: int = BINS) -> np.ndarray:
     return np.searchsorted(edges_of(bins)[1:-1], np.ravel(values).astype(np.float32), side="left")
 
 
-def on_host(confidence_N: np.ndarray, correct_N: np.ndarray, bins: int = BINS) -> Bins:
+def on_host(confidence_N: Shaped[np.ndarray, "..."], correct_N: Shaped[np.ndarray, "..."], bins: int = BINS) -> Bins:
     """The sums [M] of `bins_of(equal_width(...))` of NumPy arrays, in float64; `correct_N` may be shares."""
     place_N = place_on_host(confidence_N, bins)
     weights = np.ones(len(place_N)), np.ravel(confidence_N), np.ravel(correct_N)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Shaped
 
 from jaxreg.calibration import bins as binning
 from jaxreg.calibration.bins import Bins
@@ -16,13 +17,19 @@ from jaxreg.calibration.bins import Bins
 BITS = 16  # of a word: sums of so many powers of two are exact in float32
 
 
-def empty(zero: Array, classes: int, groups: int, bins: int) -> Bins:
+def empty(zero: Array | float, classes: int, groups: int, bins: int) -> Bins:
     """Returns sums [G, K, M] over no examples; inside shard_map `zero` must vary over the mesh as the data do."""
     nothing = jnp.zeros((groups, classes, bins)) + zero
     return Bins(nothing, nothing, nothing)
 
 
-def add(sums: Bins, p_NK: Array, labels_N: Array, mask_N: Array, groups_N: Array) -> Bins:
+def add(
+    sums: Bins,
+    p_NK: Shaped[Array, "N K"],
+    labels_N: Shaped[Array, " N"],
+    mask_N: Shaped[Array, " N"],
+    groups_N: Shaped[Array, " N"],
+) -> Bins:
     """Adds masked examples to `sums`: each to its group, 0 to G - 1, each of its p_k to a bin of equal width."""
     form = functools.partial(jax.lax.platform_dependent, cpu=extracted, default=compared)
     count_GKM, confidence_GKM = form(sums.count, sums.confidence, p_NK, mask_N, groups_N)
@@ -37,7 +44,11 @@ def bins_of(sums: Bins) -> Bins:
 
 
 def compared(
-    count_GKM: Array, confidence_GKM: Array, p_NK: Array, mask_N: Array, groups_N: Array
+    count_GKM: Shaped[Array, "G K M"],
+    confidence_GKM: Shaped[Array, "G K M"],
+    p_NK: Shaped[Array, "N K"],
+    mask_N: Shaped[Array, " N"],
+    groups_N: Shaped[Array, " N"],
 ) -> tuple[Array, Array]:
     """Adds counts and probabilities to their bins: every probability against every bin."""
     inside_NKM = binning.equal_width(p_NK, count_GKM.shape[-1]) * mask_N[:, None, None]
@@ -48,7 +59,11 @@ def compared(
 
 
 def extracted(
-    count_GKM: Array, confidence_GKM: Array, p_NK: Array, mask_N: Array, groups_N: Array
+    count_GKM: Shaped[Array, "G K M"],
+    confidence_GKM: Shaped[Array, "G K M"],
+    p_NK: Shaped[Array, "N K"],
+    mask_N: Shaped[Array, " N"],
+    groups_N: Shaped[Array, " N"],
 ) -> tuple[Array, Array]:
     """The same, much faster on a CPU: sums the first bin whole, and adds one by one what lies beyond it.
 

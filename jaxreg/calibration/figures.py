@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
+from jaxtyping import Shaped
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -23,7 +24,9 @@ BANDWIDTH = 0.04  # of the curves: below it single examples show, above it bends
 LEAST = 10.0  # predictions under the kernel, for a curve to be drawn
 
 
-def smooth(confidence_SN: np.ndarray, correct_SN: np.ndarray, replicates: int = REPLICATES) -> tuple[np.ndarray, ...]:
+def smooth(
+    confidence_SN: Shaped[np.ndarray, "S N"], correct_SN: Shaped[np.ndarray, "S N"], replicates: int = REPLICATES
+) -> tuple[np.ndarray, ...]:
     """Returns (confidence, accuracy, low, high) of the diagram without bins: 95 % over examples, by a bootstrap.
 
     Means under a Gaussian of width `BANDWIDTH` that is reflected at 0 and 1, where it weighs `LEAST` predictions. All

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 from jax import Array
+from jaxtyping import Shaped
 
 from jaxreg.calibration import bins as binning
 from jaxreg.calibration.bins import ERRORS, Bins
@@ -30,18 +31,20 @@ LABELLED = 12  # draws for the classwise ECE: each looks at all classes; so many
 FEWEST = 39  # draws that have a 2.5 % point: the smallest of them
 
 
-def draw(uniform_BR: Array, confidence_B: Array, mask_B: Array) -> Array:
+def draw(uniform_BR: Shaped[Array, "B R"], confidence_B: Shaped[Array, " B"], mask_B: Shaped[Array, " B"]) -> Array:
     """Returns which examples are correct, 1 or 0 [B, R], where each is with probability its confidence."""
     return (uniform_BR < confidence_B[:, None]).astype(jnp.float32) * mask_B[:, None]
 
 
-def binned(correct_BR: Array, width_BM: Array, mass_BM: Array) -> Array:
+def binned(correct_BR: Shaped[Array, "B R"], width_BM: Shaped[Array, "B M"], mass_BM: Shaped[Array, "B M"]) -> Array:
     """Returns how many are correct [R, 2 M] in each bin, of equal width, then of equal mass; batches add."""
     both_B2M = jnp.concatenate([width_BM, mass_BM], -1)
     return jnp.matmul(correct_BR.T, both_B2M, precision=binning.EXACT)
 
 
-def draw_classes(uniform_BR: Array, p_BK: Array, mask_B: Array, bins: int) -> Array:
+def draw_classes(
+    uniform_BR: Shaped[Array, "B R"], p_BK: Shaped[Array, "B K"], mask_B: Shaped[Array, " B"], bins: int
+) -> Array:
     """Returns how many labels [R, K, M] fall on each class and bin of its p, drawn from all of `p_BK`; batches add.
 
     The label is the first class whose cumulative probability is beyond the uniform draw.
@@ -56,12 +59,12 @@ def draw_classes(uniform_BR: Array, p_BK: Array, mask_B: Array, bins: int) -> Ar
     return nothing.at[jnp.arange(replicates), label_BR, place_BR].add(mask_B[:, None])
 
 
-def classwise(drawn_RKM: Array, by_class: Bins, count: Array) -> Array:
+def classwise(drawn_RKM: Shaped[Array, "R K M"], by_class: Bins, count: Array) -> Array:
     """Returns the classwise ECE [R] of draws of `draw_classes`; `by_class` [K, M] and count are those of the data."""
     return jnp.sum(jnp.abs(drawn_RKM - by_class.confidence[None]), (-2, -1)) / (drawn_RKM.shape[1] * count)
 
 
-def of_bins(drawn_R2M: Arrays, data: Sums) -> dict[str, Any]:
+def of_bins(drawn_R2M: Shaped[Arrays, "R bins"], data: Sums) -> dict[str, Any]:
     """Returns the errors [R] of the draws of `binned`, by metric; `data` are the sums of the data themselves."""
     assert data.mass is not None  # `uncertainty.unpack` has both
     drawn = np.split(np.asarray(drawn_R2M), 2, axis=-1)
@@ -69,7 +72,7 @@ def of_bins(drawn_R2M: Arrays, data: Sums) -> dict[str, Any]:
     return binning.errors(*both)
 
 
-def summary(drawn_R: Arrays) -> tuple[float, tuple[float, float]]:
+def summary(drawn_R: Shaped[Arrays, " R"]) -> tuple[float, tuple[float, float]]:
     """Returns the mean, and (low, high), of drawn errors [R] >= 0: one more draw is within with 95 %.
 
     Low and high are the 2.5 and 97.5 % points of the draws, between the r-th smallest at r / (R + 1); of fewer draws

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 from etils import epath
+from jaxtyping import Shaped
 from scipy.special import log_softmax
 
 from jaxreg.calibration import bins as binning
@@ -83,7 +84,7 @@ def check_ids(table: Votes, ids: Mapping[str, np.ndarray]) -> None:
         )
 
 
-def aligned(table: Votes, ids_N: np.ndarray, classes: int) -> np.ndarray:
+def aligned(table: Votes, ids_N: Shaped[np.ndarray, " N"], classes: int) -> np.ndarray:
     """Returns the votes [N, K] of `ids_N`, in their order.
 
     Raises: ValueError: naming the first id without human labels, or with what are none; or another number of classes.
@@ -100,7 +101,7 @@ def aligned(table: Votes, ids_N: np.ndarray, classes: int) -> np.ndarray:
     return found
 
 
-def agreement(logits_NK: np.ndarray, human_NK: np.ndarray) -> dict[str, np.ndarray]:
+def agreement(logits_NK: Shaped[np.ndarray, "N K"], human_NK: Shaped[np.ndarray, "N K"]) -> dict[str, np.ndarray]:
     """Returns per-example [N]: cross_entropy against people (nats), kl, confidence of the top label, and its vote.
 
     cross_entropy = -sum_k h_k log p_k; kl is that minus the entropy of h, >= 0; vote is h at the predicted class, the
@@ -116,7 +117,7 @@ def agreement(logits_NK: np.ndarray, human_NK: np.ndarray) -> dict[str, np.ndarr
     return {"cross_entropy": cross_N, "kl": cross_N - entropy_N, "confidence": confidence_N, "vote": vote_N}
 
 
-def has_votes(table: Votes, ids_N: np.ndarray) -> bool:
+def has_votes(table: Votes, ids_N: Shaped[np.ndarray, " N"]) -> bool:
     """Whether people saw any of these examples: then they must have seen all."""
     return any(one in table for one in ids_N.tolist())
 
@@ -134,7 +135,7 @@ def _asked(table: Votes, ids_N: np.ndarray, replicates: int, seed: int) -> Asked
     return Asked(counts_N, np.asarray(draws))
 
 
-def noise(confidence_N: np.ndarray, given: Asked, bins: int) -> dict[str, np.ndarray]:
+def noise(confidence_N: Shaped[np.ndarray, " N"], given: Asked, bins: int) -> dict[str, np.ndarray]:
     """Returns the errors [R], by name, where each person names the predicted class with probability its confidence."""
     order = np.argsort(binning.place_on_host(confidence_N, bins), kind="stable")
     confidence_N, given = confidence_N[order].astype(np.float64), Asked(*(array[order] for array in given))

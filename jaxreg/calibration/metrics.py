@@ -10,6 +10,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Shaped
 
 from jaxreg.calibration import bins as binning
 from jaxreg.calibration import class_bins
@@ -47,7 +48,7 @@ class Sums:
         return jax.tree.map(jnp.add, self, other)
 
 
-def shifted(logits_NK: Array) -> Array:
+def shifted(logits_NK: Shaped[Array, "N K"]) -> Array:
     """Returns float32 logits less the largest of their row: at most 0, and 0 at the predicted class.
 
     Differences beyond `FARTHEST` count as `FARTHEST`, so that their squares still add up in float32.
@@ -56,7 +57,7 @@ def shifted(logits_NK: Array) -> Array:
     return jnp.maximum(z_NK - jnp.max(z_NK, -1, keepdims=True), -FARTHEST)
 
 
-def examples(logits_NK: Array, labels_N: Array) -> Scores:
+def examples(logits_NK: Shaped[Array, "N K"], labels_N: Shaped[Array, " N"]) -> Scores:
     """Returns the per-example quantities of logits [N, K] (any float; computed in float32) and labels [N].
 
     Brier is sum_k (p_k - y_k)^2, in [0, 2]; NLL is in nats. Among equal largest logits the first class is predicted.
@@ -64,7 +65,7 @@ def examples(logits_NK: Array, labels_N: Array) -> Scores:
     return of_shifted(shifted(logits_NK), labels_N)[0]
 
 
-def predicted(logits_NK: Array) -> Array:
+def predicted(logits_NK: Shaped[Array, "N K"]) -> Array:
     """The class of the largest logit [N], int32, the first of equal ones: an argmax, ten times faster on a CPU."""
     return _first(logits_NK >= jnp.max(logits_NK, -1, keepdims=True))
 
@@ -74,7 +75,9 @@ def _first(where_NK: Array) -> Array:
     return jnp.min(jnp.where(where_NK, jnp.arange(classes, dtype=jnp.int32), classes - 1), -1)
 
 
-def of_shifted(z_NK: Array, labels_N: Array, scale: Array | float = 1.0) -> tuple[Scores, Array]:
+def of_shifted(
+    z_NK: Shaped[Array, "N K"], labels_N: Shaped[Array, " N"], scale: Array | float = 1.0
+) -> tuple[Scores, Array]:
     """Returns the same of scale * z, z from `shifted`, and the probabilities [N, K].
 
     The class is predicted from z itself: multiplied by a small scale, nearly equal logits may round to the same.
@@ -90,7 +93,9 @@ def of_shifted(z_NK: Array, labels_N: Array, scale: Array | float = 1.0) -> tupl
     return each, exp_NK / sum_N[:, None]
 
 
-def sums_of(logits_NK: Array, labels_N: Array, mask_N: Array | None = None, bins: int = BINS) -> Sums:
+def sums_of(
+    logits_NK: Shaped[Array, "N K"], labels_N: Shaped[Array, " N"], mask_N: Array | None = None, bins: int = BINS
+) -> Sums:
     """Returns the sums of one masked batch: `mask_N` is 1 for an example and 0 for padding (default: no padding)."""
     mask_N = jnp.ones(labels_N.shape, jnp.float32) if mask_N is None else mask_N.astype(jnp.float32)
     kept_NK = jnp.where(mask_N[:, None] > 0, logits_NK, 0)  # padding may hold anything

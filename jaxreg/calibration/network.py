@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Shaped
 
 from jaxreg.calibration import bins as binning
 from jaxreg.calibration import metrics, posthoc, selective, smooth_error, temperature
@@ -25,22 +26,22 @@ _sums: Callable[..., Any] = jax.jit(metrics.sums_of, static_argnums=3)
 _each: Callable[..., Any] = jax.jit(metrics.examples)
 
 
-def accuracy(logits_NK: Arrays, labels_N: Arrays) -> float:
+def accuracy(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"]) -> float:
     """Share of examples whose largest logit is that of the label; of equal ones the first counts. In [0, 1]."""
     return _summary(logits_NK, labels_N)["accuracy"]
 
 
-def nll(logits_NK: Arrays, labels_N: Arrays) -> float:
+def nll(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"]) -> float:
     """Mean of -log p of the label, in nats."""
     return _summary(logits_NK, labels_N)["nll"]
 
 
-def brier(logits_NK: Arrays, labels_N: Arrays) -> float:
+def brier(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"]) -> float:
     """Mean of sum_k (p_k - y_k)^2, in [0, 2]: the sum over classes, twice the two-class score of scikit-learn."""
     return _summary(logits_NK, labels_N)["brier"]
 
 
-def brier_parts(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> dict[str, float]:
+def brier_parts(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"], bins: int = BINS) -> dict[str, float]:
     """Brier = reliability - resolution + uncertainty + within, over bins of every class: by these four names.
 
     References: Murphy, 1973, doi:10.1175/1520-0450(1973)012<0595:ANVPOT>2.0.CO;2.
@@ -50,12 +51,12 @@ def brier_parts(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> dict[s
     return {name: found[f"brier_{name}"] for name in names}
 
 
-def confidence_gap(logits_NK: Arrays, labels_N: Arrays) -> float:
+def confidence_gap(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"]) -> float:
     """Mean confidence - accuracy, in [-1, 1]: above 0 over-confident."""
     return _summary(logits_NK, labels_N)["confidence_gap"]
 
 
-def ece(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> float:
+def ece(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"], bins: int = BINS) -> float:
     """Expected calibration error, sum_m n_m/N |acc_m - conf_m|, in [0, 1], over bins (l, u] of equal width.
 
     References: Guo et al., 2017, https://arxiv.org/abs/1706.04599.
@@ -63,7 +64,7 @@ def ece(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> float:
     return _summary(logits_NK, labels_N, bins)["ece"]
 
 
-def ece_adaptive(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> float:
+def ece_adaptive(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"], bins: int = BINS) -> float:
     """ECE over bins that hold equally many examples; ties are shared in proportion, so their order means nothing.
 
     References: Nguyen and O'Connor, 2015, https://arxiv.org/abs/1508.05154.
@@ -72,7 +73,7 @@ def ece_adaptive(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> float
     return float(_of_top(logits_NK, labels_N, _adaptive, bins))
 
 
-def ece_classwise(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> float:
+def ece_classwise(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"], bins: int = BINS) -> float:
     """Mean over classes of the ECE of p_k against 1[label = k]; every bin counts, also that of small p.
 
     References: Kull et al., 2019, https://arxiv.org/abs/1910.12656.
@@ -80,7 +81,7 @@ def ece_classwise(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> floa
     return _summary(logits_NK, labels_N, bins)["ece_classwise"]
 
 
-def ece_debiased(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> float:
+def ece_debiased(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"], bins: int = BINS) -> float:
     """L2 calibration error less what the noise of each bin adds to it; see `bins.debiased`.
 
     References: Kumar, Liang and Ma, 2019, https://arxiv.org/abs/1909.10155.
@@ -88,12 +89,12 @@ def ece_debiased(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> float
     return _summary(logits_NK, labels_N, bins)["ece_debiased"]
 
 
-def mce(logits_NK: Arrays, labels_N: Arrays, bins: int = BINS) -> float:
+def mce(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"], bins: int = BINS) -> float:
     """Maximum calibration error: the largest |acc_m - conf_m| of a bin that is not empty, however few it holds."""
     return _summary(logits_NK, labels_N, bins)["mce"]
 
 
-def smece(logits_NK: Arrays, labels_N: Arrays) -> float:
+def smece(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"]) -> float:
     """Smooth ECE: no bins, and a bandwidth chosen by the data.
 
     References: Blasiok and Nakkiran, 2023, https://arxiv.org/abs/2309.12236.
@@ -101,7 +102,7 @@ def smece(logits_NK: Arrays, labels_N: Arrays) -> float:
     return float(_of_top(logits_NK, labels_N, smooth_error.smece))
 
 
-def aurc(logits_NK: Arrays, labels_N: Arrays) -> float:
+def aurc(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"]) -> float:
     """Mean error rate among the n most confident, over all n: area under the risk-coverage curve, in [0, 1].
 
     References: Geifman, Uziel and El-Yaniv, 2019, https://arxiv.org/abs/1805.08206.
@@ -109,7 +110,7 @@ def aurc(logits_NK: Arrays, labels_N: Arrays) -> float:
     return float(_of_top(logits_NK, labels_N, selective.aurc))
 
 
-def auroc(logits_NK: Arrays, labels_N: Arrays) -> float:
+def auroc(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"]) -> float:
     """P(a correct prediction is more confident than a wrong one), ties half; NaN where all are right or all wrong."""
     return float(_of_top(logits_NK, labels_N, selective.auroc))
 
@@ -148,7 +149,7 @@ _temperature: Callable[..., Any] = jax.jit(temperature.fit)
 _vector: Callable[..., Any] = jax.jit(posthoc.fit_vector)
 
 
-def fit_temperature(logits_NK: Arrays, labels_N: Arrays) -> Temperature:
+def fit_temperature(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"]) -> Temperature:
     """T in [0.01, 100] with the least NLL of z / T, its 95 % interval, and whether the search ended at its bracket.
 
     Fit it on a validation split; divide other logits by `.value`. T < 1: the network was under-confident.
@@ -158,7 +159,9 @@ def fit_temperature(logits_NK: Arrays, labels_N: Arrays) -> Temperature:
     return jax.tree.map(float, _temperature(*_checked(logits_NK, labels_N)))
 
 
-def fit_vector_scaling(logits_NK: Arrays, labels_N: Arrays) -> tuple[np.ndarray, np.ndarray]:
+def fit_vector_scaling(
+    logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"]
+) -> tuple[np.ndarray, np.ndarray]:
     """Scales a [K] and biases b [K] with the least NLL of a * z + b, pulled a little towards (1/T, 0).
 
     References: Guo et al., 2017, https://arxiv.org/abs/1706.04599, section 4.2.

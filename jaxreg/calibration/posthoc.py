@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Shaped
 from sklearn.isotonic import IsotonicRegression
 
 from jaxreg.runtime import passes
@@ -38,13 +39,15 @@ class Climb(NamedTuple):
     done: Array
 
 
-def scaled(parameters: Array, logits_NK: Array) -> Array:
+def scaled(parameters: Array, logits_NK: Shaped[Array, "N K"]) -> Array:
     """Returns a * z + b in float32; `parameters` [2K] are the K scales a, then the K biases b."""
     scale_K, bias_K = jnp.split(parameters, 2)
     return logits_NK.astype(jnp.float32) * scale_K[None] + bias_K[None]
 
 
-def curve(parameters: Array, logits_NK: Array, labels_N: Array, mask_N: Array) -> Curve:
+def curve(
+    parameters: Array, logits_NK: Shaped[Array, "N K"], labels_N: Shaped[Array, " N"], mask_N: Shaped[Array, " N"]
+) -> Curve:
     """Returns the sums of a batch; all second derivatives are three products [K, N] x [N, K]."""
     log_p_NK = jax.nn.log_softmax(scaled(parameters, logits_NK))
     z_NK, p_NK = logits_NK.astype(jnp.float32), jnp.exp(log_p_NK) * mask_N[:, None]
@@ -97,7 +100,11 @@ def solve(curve_at: Callable[[Array], Curve], anchor: Array) -> Array:
 
 
 def fit_vector(
-    logits_NK: passes.Rows, labels_N: Array, mask_N: Array, temperature: Array, size: int = passes.CHUNK
+    logits_NK: passes.Rows,
+    labels_N: Shaped[Array, " N"],
+    mask_N: Shaped[Array, " N"],
+    temperature: Array,
+    size: int = passes.CHUNK,
 ) -> Array:
     """Fits a scale and a bias per class on a validation split by damped Newton steps: parameters [2K].
 
@@ -115,15 +122,17 @@ def fit_vector(
     return solve(curve_at, jnp.concatenate([jnp.ones(classes) / temperature, jnp.zeros(classes) / temperature]))
 
 
-def isotonic(confidence_N: np.ndarray, correct_N: np.ndarray, apply_to_N: np.ndarray) -> np.ndarray:
-    """Fits correct ~ increasing(confidence) on validation and returns the map of `apply_to_N`, in [0, 1], float32.
+def isotonic(
+    confidence_N: Shaped[np.ndarray, " N"], correct_N: Shaped[np.ndarray, " N"], apply_to_M: Shaped[np.ndarray, " M"]
+) -> Shaped[np.ndarray, " M"]:
+    """Fits correct ~ increasing(confidence) on validation and returns the map of `apply_to_M`, in [0, 1], float32.
 
     Raises: ValueError: without an example, or naming the first number that is not in [0, 1].
 
     References: Zadrozny and Elkan, 2002, https://doi.org/10.1145/775047.775151.
     """
     # In float64: of float32, scikit-learn takes values for equal that differ in the sixth digit.
-    known_N, correct_N, asked_N = (np.asarray(a, np.float64) for a in (confidence_N, correct_N, apply_to_N))
+    known_N, correct_N, asked_N = (np.asarray(a, np.float64) for a in (confidence_N, correct_N, apply_to_M))
     _check_shares({"confidence": known_N, "correct": correct_N, "confidence to map": asked_N})
     if known_N.shape != correct_N.shape or known_N.ndim != 1 or not len(known_N):
         got = f"{known_N.shape} and {correct_N.shape}"

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Shaped
 
 _BLOCK = 256
 
@@ -17,7 +18,7 @@ class Ranking(NamedTuple):
     order: Array  # the example at each position
 
 
-def running_total(counts_N: Array) -> Array:
+def running_total(counts_N: Shaped[Array, " N"]) -> Array:
     """Returns the sum of all counts before each position, float32 [N + 1], exact below 2^24.
 
     Two products with triangles of ones: XLA takes ten times longer to compile its own cumulative sum on CPU.
@@ -38,7 +39,7 @@ class Ascending(NamedTuple):
     ranking: Ranking  # of these, whose order is their own
 
 
-def ascend(confidence_N: Array, correct_N: Array, mask_N: Array) -> Ascending:
+def ascend(confidence_N: Shaped[Array, " N"], correct_N: Shaped[Array, " N"], mask_N: Shaped[Array, " N"]) -> Ascending:
     """Sorts confidences >= 0 that are right or wrong (1 or 0), where the mask is 1.
 
     One sort of whole numbers instead of a ranking: the bits of a float >= 0 are in its order, the last one says right.
@@ -53,7 +54,7 @@ def ascend(confidence_N: Array, correct_N: Array, mask_N: Array) -> Ascending:
     return Ascending(own_N, right_N, known_N, Ranking(low_N, high_N, position_N))
 
 
-def rank(values_N: Array, mask_N: Array) -> Ranking:
+def rank(values_N: Shaped[Array, " N"], mask_N: Shaped[Array, " N"]) -> Ranking:
     """Ranks finite values [N] where the mask is 1."""
     masked_N = jnp.where(mask_N > 0, values_N, jnp.inf)
     order_N = jnp.argsort(masked_N)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Shaped
 
 from jaxreg.calibration import bins as binning
 from jaxreg.calibration import floors, human, metrics, uncertainty
@@ -23,7 +24,7 @@ Numbers = tuple[dict[str, Any], dict[str, tuple[Any, Any]]]  # values, and (low,
 
 def measured(
     of_logits: tuple[Temperature, LogitResults],
-    columns_SV4N: np.ndarray,
+    columns_SV4N: Shaped[np.ndarray, "S V 4 N"],
     of_columns: ColumnResults,
     ids: Mapping[str, np.ndarray],
     asked: Mapping[str, human.Asked],

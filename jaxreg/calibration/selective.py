@@ -2,11 +2,17 @@
 
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Shaped
 
 from jaxreg.calibration.ranking import Ranking, rank, running_total
 
 
-def aurc(confidence_N: Array, correct_N: Array, mask_N: Array, ranking: Ranking | None = None) -> Array:
+def aurc(
+    confidence_N: Shaped[Array, " N"],
+    correct_N: Shaped[Array, " N"],
+    mask_N: Shaped[Array, " N"],
+    ranking: Ranking | None = None,
+) -> Array:
     """Area under the risk-coverage curve: mean over n of the error rate among the n most confident, in [0, 1].
 
     Within a group of ties the expectation over their orders is taken, so the order of the examples changes nothing.
@@ -26,7 +32,12 @@ def aurc(confidence_N: Array, correct_N: Array, mask_N: Array, ranking: Ranking 
     return jnp.sum(jnp.where(covered_N > 0, risk_N, 0.0)) / jnp.sum(mask_N)
 
 
-def auroc(confidence_N: Array, correct_N: Array, mask_N: Array, ranking: Ranking | None = None) -> Array:
+def auroc(
+    confidence_N: Shaped[Array, " N"],
+    correct_N: Shaped[Array, " N"],
+    mask_N: Shaped[Array, " N"],
+    ranking: Ranking | None = None,
+) -> Array:
     """P(a correct prediction is more confident than a wrong one), ties half: in [0, 1]; NaN without both kinds.
 
     Ties are those of float32: confidences that differ in the eighth digit may be equal or not.
@@ -41,7 +52,9 @@ def auroc(confidence_N: Array, correct_N: Array, mask_N: Array, ranking: Ranking
     return jnp.sum(wrong_N * (above_N / rights[-1])) / jnp.sum(wrong_N)
 
 
-def influence(correct_N: Array, mask_N: Array, ranking: Ranking, risk: Array, area: Array) -> Array:
+def influence(
+    correct_N: Shaped[Array, " N"], mask_N: Shaped[Array, " N"], ranking: Ranking, risk: Array, area: Array
+) -> Array:
     """Returns values [2, N] of examples whose means are AURC `risk` and AUROC `area`, and weighted means replicates.
 
     Each is the number plus the influence of the example on it: what weighting it more would change, to first order.

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Shaped
 
 GRID = 1025  # points on [0, 1]; the smallest bandwidth spans one interval of it
 SMALLEST = 1e-3
@@ -12,7 +13,7 @@ WAVES, POINTS = 256, 257  # of replicates: cosines, and places where they are ad
 USUAL, ITERATIONS = 0.15, 3  # of noise: bandwidth times the cube root of N, and iterations that find it
 
 
-def on_grid(values_N: Array, weights_N: Array, grid: int = GRID) -> Array:
+def on_grid(values_N: Shaped[Array, " N"], weights_N: Shaped[Array, " N"], grid: int = GRID) -> Array:
     """Returns [G]: each weight shared between the two grid points around its value in [0, 1]; sums add over batches."""
     place_N = values_N * (grid - 1)
     left_N = jnp.clip(place_N.astype(jnp.int32), 0, grid - 2)
@@ -22,7 +23,7 @@ def on_grid(values_N: Array, weights_N: Array, grid: int = GRID) -> Array:
     return empty.at[jnp.concatenate([left_N, left_N + 1])].add(shares)
 
 
-def smooth(grid_G: Array, sigma: Array) -> Array:
+def smooth(grid_G: Shaped[Array, " G"], sigma: Array) -> Array:
     """Density [G] on [0, 1] of grid weights under a Gaussian of width `sigma` reflected at both ends.
 
     Reflection at 0 and 1 makes the kernel a heat kernel: cosine coefficient k shrinks by exp(-(pi k sigma)^2 / 2).
@@ -34,17 +35,17 @@ def smooth(grid_G: Array, sigma: Array) -> Array:
     return jnp.fft.irfft(wave * decay, 2 * (size - 1))[:size] * (size - 1)
 
 
-def integral(density_G: Array) -> Array:
+def integral(density_G: Shaped[Array, " G"]) -> Array:
     """Trapezoid rule on [0, 1]."""
     return (jnp.sum(density_G) - (density_G[0] + density_G[-1]) / 2) / (len(density_G) - 1)
 
 
-def error_at(residual_G: Array, count: Array, sigma: Array) -> Array:
+def error_at(residual_G: Shaped[Array, " G"], count: Array | float, sigma: Array) -> Array:
     """Calibration error at bandwidth `sigma`: the integral of |smoothed sum of (confidence - correct)| over N."""
     return integral(jnp.abs(smooth(residual_G, sigma))) / count
 
 
-def of_residuals(residual_G: Array, count: Array) -> tuple[Array, Array]:
+def of_residuals(residual_G: Shaped[Array, " G"], count: Array | float) -> tuple[Array, Array]:
     """Returns (smECE, bandwidth): the bandwidth equals the error there, which falls as it grows, so it is bisected."""
 
     def halve(_: Array, state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
@@ -58,7 +59,7 @@ def of_residuals(residual_G: Array, count: Array) -> tuple[Array, Array]:
     return error, sigma
 
 
-def smece(confidence_N: Array, correct_N: Array, mask_N: Array) -> Array:
+def smece(confidence_N: Shaped[Array, " N"], correct_N: Shaped[Array, " N"], mask_N: Shaped[Array, " N"]) -> Array:
     """Smooth ECE of confidences, in [0, 1]: consistent, continuous in the predictions, without bins.
 
     References: Blasiok and Nakkiran, 2023, https://arxiv.org/abs/2309.12236, section 3.
@@ -67,13 +68,13 @@ def smece(confidence_N: Array, correct_N: Array, mask_N: Array) -> Array:
     return of_residuals(residual_G, jnp.sum(mask_N))[0]
 
 
-def waves(residual_BR: Array, confidence_B: Array) -> Array:
+def waves(residual_BR: Shaped[Array, "B R"], confidence_B: Shaped[Array, " B"]) -> Array:
     """Returns the first cosine coefficients [R, W] of each column of residuals at their confidences; batches add."""
     cosine_BW = jnp.cos(np.pi * confidence_B[:, None] * jnp.arange(WAVES, dtype=jnp.float32)[None])
     return jnp.matmul(residual_BR.T, cosine_BW, precision=jax.lax.Precision.HIGHEST)
 
 
-def error_of_waves(wave_RW: Array, count: Array, sigma: Array) -> Array:
+def error_of_waves(wave_RW: Shaped[Array, "R W"], count: Array, sigma: Array) -> Array:
     """Returns `error_at` [R] from cosine coefficients; waves shorter than 1/128 of [0, 1] are missing.
 
     `count` and `sigma` are scalars, or [R] of each.
@@ -87,7 +88,7 @@ def error_of_waves(wave_RW: Array, count: Array, sigma: Array) -> Array:
     return jax.vmap(integral)(jnp.abs(density_RP)) / count
 
 
-def of_waves(wave_RW: Array, count: Array) -> Array:
+def of_waves(wave_RW: Shaped[Array, "R W"], count: Array) -> Array:
     """Returns the smECE [R] of residuals that are noise, to about 1 %: the error that equals its bandwidth.
 
     Noise smoothed at s has an error like s^-1/2, so from s the solution is near (error^2 s)^(1/3): iterated
@@ -103,7 +104,7 @@ def of_waves(wave_RW: Array, count: Array) -> Array:
     return jax.lax.fori_loop(0, ITERATIONS, nearer, (sigma_R, error_R))[1]
 
 
-def replicates(wave_RW: Array, count_R: Array, error: Array, sigma: Array) -> Array:
+def replicates(wave_RW: Shaped[Array, "R W"], count_R: Shaped[Array, " R"], error: Array, sigma: Array) -> Array:
     """Returns the smECE [R] of every replicate; replicate 0 holds the data, whose smECE and bandwidth are given.
 
     Waves are a little coarser than the grid, so they tell only how far a replicate is from the data.

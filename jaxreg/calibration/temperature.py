@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Shaped
 
 from jaxreg.calibration.metrics import shifted
 from jaxreg.measured import Z
@@ -44,7 +45,9 @@ class Temperature(NamedTuple):
     at_bracket: Array
 
 
-def slope(log_b: Array, logits_NK: Array, labels_N: Array, mask_N: Array) -> Slope:
+def slope(
+    log_b: Array, logits_NK: Shaped[Array, "N K"], labels_N: Shaped[Array, " N"], mask_N: Shaped[Array, " N"]
+) -> Slope:
     """Returns the sums of a batch: with p = softmax(b z), the gradient is E_p z - z_y and the curvature Var_p z.
 
     Three sums over one exponential. E z^2 - (E z)^2 cancels little: z is 0 at the largest logit, whose p is >= 1/K.
@@ -115,7 +118,9 @@ def solve(slope_at: Callable[[Array], Slope], begin: Array) -> Temperature:
     return finish(*jax.lax.while_loop(unfinished, move, first)[1:])
 
 
-def fit(logits_NK: passes.Rows, labels_N: Array, mask_N: Array | None = None, size: int = passes.CHUNK) -> Temperature:
+def fit(
+    logits_NK: passes.Rows, labels_N: Shaped[Array, " N"], mask_N: Array | None = None, size: int = passes.CHUNK
+) -> Temperature:
     """Minimises the NLL of z/T over T in [0.01, 100] on a validation split: convex in 1/T, so the search cannot fail.
 
     Shapes as in `metrics.sums_of`; `size` examples are a piece: from the T of the first one that of all of them takes

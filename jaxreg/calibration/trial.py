@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Shaped
 
 from jaxreg.calibration import bins as binning
 from jaxreg.calibration import class_bins, floors, metrics, posthoc, selective, smooth_error, temperature, uncertainty
@@ -68,7 +69,7 @@ def split_of(stacks: tuple[Array, Array], shared: SharedExamples, place: Array |
 
 def measure_scaled(
     shifted: Callable[[Array], Array],
-    scales_V: Array,
+    scales_V: Shaped[Array, " V"],
     split: tuple[Placed, SharedExamples],
     groups: int,
     bins: int,
@@ -159,7 +160,9 @@ def evaluate_logits(
     return named | {"temperature": same + found.value, "temperature_at_bracket": same + found.at_bracket}
 
 
-def numbers(by_class: Bins, columns_4N: Array, mask_N: Array, bins: int) -> dict[str, Array]:
+def numbers(
+    by_class: Bins, columns_4N: Shaped[Array, "4 N"], mask_N: Shaped[Array, " N"], bins: int
+) -> dict[str, Array]:
     """Every metric of one variant on one split."""
     correct_N, confidence_N, *_ = columns_4N
     count, correct, confidence, nll, brier = map(jnp.sum, (mask_N, *columns_4N))
@@ -171,7 +174,9 @@ def numbers(by_class: Bins, columns_4N: Array, mask_N: Array, bins: int) -> dict
     return found | {name: of(*ascending_N) for name, of in (("aurc", selective.aurc), ("auroc", selective.auroc))}
 
 
-def rank_columns(columns_4N: Array, mask_N: Array) -> tuple[dict[str, Array], Array, Array]:
+def rank_columns(
+    columns_4N: Shaped[Array, "4 N"], mask_N: Shaped[Array, " N"]
+) -> tuple[dict[str, Array], Array, Array]:
     """What follows from the order of all examples of one variant on one split.
 
     Returns: smece, aurc, auroc; the bandwidth of smECE; [8, N]: COLUMNS, the two of `selective.influence`, and the two
@@ -189,7 +194,12 @@ def rank_columns(columns_4N: Array, mask_N: Array) -> tuple[dict[str, Array], Ar
 
 
 def measure_split(
-    columns_V4N: Array, mask_N: Array, key_ids_N: Array, key: Array, bins: int, replicates: int
+    columns_V4N: Shaped[Array, "V 4 N"],
+    mask_N: Shaped[Array, " N"],
+    key_ids_N: Shaped[Array, " N"],
+    key: Array,
+    bins: int,
+    replicates: int,
 ) -> ColumnResults:
     """The results of all variants on one split, which share their draws."""
     count = jnp.sum(mask_N)
@@ -225,7 +235,7 @@ def measure_split(
 
 
 def measure_columns(
-    columns_SV4N: Array, shared: tuple[SharedExamples, Array], *, bins: int, replicates: int
+    columns_SV4N: Shaped[Array, "S V 4 N"], shared: tuple[SharedExamples, Array], *, bins: int, replicates: int
 ) -> ColumnResults:
     """`ColumnResults` [S, V, ...] of one trial, from the confidence and correctness of each example alone."""
     examples, seed = shared

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Shaped
 
 from jaxreg.calibration import bins as binning
 from jaxreg.calibration.bins import Bins
@@ -23,12 +24,12 @@ GROUPS = 128  # of examples that are drawn together, where drawing them singly w
 POISSON_CDF = np.cumsum(np.exp(-1.0) / np.cumprod([1, *range(1, 10)])).astype(np.float32)
 
 
-def uniforms(key: Array, ids_B: Array, replicates: int) -> Array:
+def uniforms(key: Array, ids_B: Shaped[Array, " B"], replicates: int) -> Array:
     """Returns uniform draws [B, R] in [0, 1), a function of `key`, the example's id and the replicate alone."""
     return jax.vmap(lambda one: jax.random.uniform(one, (replicates,)))(example_keys(key, ids_B))
 
 
-def poisson_weights(uniform_BR: Array) -> Array:
+def poisson_weights(uniform_BR: Shaped[Array, "B R"]) -> Array:
     """Returns how often each replicate holds each example: independent Poisson(1), float32 [B, R].
 
     References: Chamandy et al., 2012, Estimating uncertainty for massive data streams (the Poisson bootstrap).
@@ -36,7 +37,12 @@ def poisson_weights(uniform_BR: Array) -> Array:
     return jnp.sum(uniform_BR[..., None] >= POISSON_CDF[None, None], -1).astype(jnp.float32)
 
 
-def resample(weight_BR: Array, columns_B7: Array, width_BM: Array, mass_BM: Array) -> Array:
+def resample(
+    weight_BR: Shaped[Array, "B R"],
+    columns_B7: Shaped[Array, "B 7"],
+    width_BM: Shaped[Array, "B M"],
+    mass_BM: Shaped[Array, "B M"],
+) -> Array:
     """Returns the sums [R, 7 + 6 M] of one batch under each column of weights, by matrix products; batches add.
 
     `columns_B7` are mask, correct, confidence, nll, brier and the two of `selective.influence`, zero where masked; the
@@ -57,7 +63,7 @@ def unpack(total: Arrays) -> Sums:
     return Sums(count, correct, confidence, nll, brier, width, mass, aurc=aurc, auroc=auroc)
 
 
-def groups(key_ids_B: Array, groups: int = GROUPS) -> Array:
+def groups(key_ids_B: Shaped[Array, " B"], groups: int = GROUPS) -> Array:
     """Returns the group [B], 0 to `groups` - 1, of each example, by the hash of its id: int32."""
     return (key_ids_B % groups).astype(jnp.int32)
 
@@ -68,7 +74,9 @@ def group_weights(key: Array, replicates: int) -> Array:
     return jnp.concatenate([jnp.ones((GROUPS, 1)), poisson_weights(uniform_GR)], -1).T
 
 
-def classwise(group_weights_RG: Array, gaps_GKM: Array, counts_G: Array) -> Array:
+def classwise(
+    group_weights_RG: Shaped[Array, "R G"], gaps_GKM: Shaped[Array, "G K M"], counts_G: Shaped[Array, " G"]
+) -> Array:
     """Returns the classwise ECE [R] of replicates that draw whole groups of examples instead of single ones.
 
     So it costs GROUPS rather than N per class and bin; random groups of equal size have the same spread of means.
@@ -78,7 +86,7 @@ def classwise(group_weights_RG: Array, gaps_GKM: Array, counts_G: Array) -> Arra
     return jnp.sum(jnp.abs(gaps_RX), -1) / (gaps_GKM.shape[1] * count_R)
 
 
-def percentiles(values_R: Arrays) -> np.ndarray:
+def percentiles(values_R: Shaped[Arrays, " R"]) -> np.ndarray:
     """Returns the 2.5, 50 and 97.5 % points [3, ...] of replicates on the last axis, without those that are NaN."""
     finite = np.isfinite(values_R).all()
     return (np.percentile if finite else np.nanpercentile)(values_R, [2.5, 50.0, 97.5], axis=-1)
@@ -96,7 +104,7 @@ def intervals(values: Mapping[str, Arrays]) -> dict[str, tuple[np.ndarray, np.nd
     return {name: interval(values_R, *LIMITS.get(name, (0.0, 1.0))) for name, values_R in values.items()}
 
 
-def interval(values_R: Arrays, least: float = 0.0, most: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def interval(values_R: Shaped[Arrays, "... R"], least: float = 0.0, most: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Returns (low, high), 95 %, of a metric's values [..., 1 + R], within its limits; the first is the estimate.
 
     Percentiles of the replicates, moved so that their median is the estimate: resampling adds its own noise to a sum

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jaxtyping import Shaped
 
 from jaxreg.geometry import cosines, norms
 from jaxreg.measured import Row
@@ -47,9 +48,9 @@ def measure_path(
     apply: Apply,
     params: Tree,
     stats: Tree,
-    images_NHWC: np.ndarray,
-    labels_N: np.ndarray,
-    centers_TKD: np.ndarray,
+    images_NHWC: Shaped[np.ndarray, "N H W C"],
+    labels_N: Shaped[np.ndarray, " N"],
+    centers_TKD: Shaped[np.ndarray, "T K D"],
     *,
     eps: float,
     norm: Norm,

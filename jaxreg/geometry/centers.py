@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array, lax
+from jaxtyping import Shaped
 
 from jaxreg.geometry import newton
 from jaxreg.geometry.newton import Descent, accelerate, project, residual
@@ -23,13 +24,13 @@ MAX_STEPS = 500  # of projected gradients; Newton's method takes what they leave
 
 
 def minimal_loss_points(
-    kernel_DK: Array,
-    bias_K: Array,
+    kernel_DK: Shaped[Array, "D K"],
+    bias_K: Shaped[Array, " K"],
     radius: Array | float,
     *,
     nonnegative: bool = False,
     targets_KK: Array | None = None,
-    tolerance: float = TOLERANCE,
+    tolerance: Array | float = TOLERANCE,
     max_steps: int = MAX_STEPS,
 ) -> Descent:
     """argmin_{|z| <= radius} CE(z @ kernel + bias, target) for every class: projected gradients, then Newton.
@@ -61,7 +62,9 @@ class TrialCenters(NamedTuple):
     soft: Descent
 
 
-def three_minimal_loss_points(kernel_DK: Array, bias_K: Array, radius: Array | float, epsilon: Array) -> TrialCenters:
+def three_minimal_loss_points(
+    kernel_DK: Shaped[Array, "D K"], bias_K: Shaped[Array, " K"], radius: Array | float, epsilon: Array | float
+) -> TrialCenters:
     """`minimal_loss_points` plain, `nonnegative`, and of `soft_targets(epsilon)`.
 
     With epsilon = 0, a traced scalar, the soft targets are the classes and the third answer is the first.
@@ -76,7 +79,7 @@ def three_minimal_loss_points(kernel_DK: Array, bias_K: Array, radius: Array | f
 
 
 def max_margin_directions(
-    kernel_DK: Array, *, nonnegative: bool = False, tolerance: float = 1e-6, max_steps: int = 4000
+    kernel_DK: Shaped[Array, "D K"], *, nonnegative: bool = False, tolerance: float = 1e-6, max_steps: int = 4000
 ) -> Descent:
     """Where the centers point as the radius grows without bound: argmax_{|u| = 1} min_{j != k} (w_k - w_j).u.
 
@@ -126,7 +129,7 @@ def _solve(
     kernel_DK: Array,
     bias_K: Array,
     radius: Array | float,
-    tolerance: float = TOLERANCE,
+    tolerance: Array | float = TOLERANCE,
     max_steps: int = MAX_STEPS,
 ) -> Descent:
     """In units of radius and of the largest |w_i - w_j|: longer features or rows are the same problem."""

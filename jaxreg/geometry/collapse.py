@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Shaped
 
 from jaxreg.runtime.passes import Rows, total
 
@@ -27,7 +28,13 @@ class Collapse(NamedTuple):
     effective_rank: Array
 
 
-def collapse(features_ND: Rows, labels_N: Array, kernel_DK: Array, predictions_N: Array, means_KD: Array) -> Collapse:
+def collapse(
+    features_ND: Rows,
+    labels_N: Shaped[Array, " N"],
+    kernel_DK: Shaped[Array, "D K"],
+    predictions_N: Shaped[Array, " N"],
+    means_KD: Shaped[Array, "K D"],
+) -> Collapse:
     """Neural collapse of un-augmented training features around their class means [K, D] (every class present).
 
     M = means less their mean; S_B = M'M / K; S_W = covariance around the class means (two passes, nothing cancels).
@@ -81,7 +88,7 @@ def _around(features_ND: Rows, labels_N: Array, predictions_N: Array, means_KD: 
     return tuple(one / len(labels_N) for one in total(sums, features_ND, labels_N, predictions_N))
 
 
-def whitening(spread_KD: Array) -> tuple[Array, Array]:
+def whitening(spread_KD: Shaped[Array, "K D"]) -> tuple[Array, Array]:
     """Axes [R, D] and weights [R] with sum_r weights_r (axes_r . d)^2 = d' pinv(S_B) d; its mean is tr(S_W pinv(S_B)).
 
     R = min(K - 1, D).
@@ -94,7 +101,7 @@ def whitening(spread_KD: Array) -> tuple[Array, Array]:
     return axes, jnp.where(kept, num_classes / jnp.where(kept, scale, 1) ** 2, 0)
 
 
-def effective_rank(covariance_DD: Array) -> Array:
+def effective_rank(covariance_DD: Shaped[Array, "D D"]) -> Array:
     """exp(H(p)), p the eigenvalues of the covariance over their sum; 1 for features on a line."""
     values = jnp.maximum(jnp.linalg.eigvalsh(covariance_DD), 0)
     share = values / jnp.sum(values)

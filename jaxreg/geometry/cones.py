@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Shaped
 
 
 class Cone(NamedTuple):
@@ -19,7 +20,7 @@ class Cone(NamedTuple):
         return self.breakpoint < 1
 
 
-def cone(features_ND: Array, kernel_DK: Array, bias_K: Array) -> Cone:
+def cone(features_ND: Shaped[Array, "N D"], kernel_DK: Shaped[Array, "D K"], bias_K: Shaped[Array, " K"]) -> Cone:
     """Follows the prediction along the ray t h, t > 0, to the point where it changes for the last time.
 
     On the ray the logits are the lines t a_j + b_j, a = W h, and the prediction is their upper envelope. Its last line

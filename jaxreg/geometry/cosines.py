@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Shaped
 
 
 class ClassVectors(NamedTuple):
@@ -39,7 +40,9 @@ def angle(a: Array, b: Array) -> Array:
     return 2 * jnp.arctan2(jnp.linalg.norm(a - b, axis=-1), jnp.linalg.norm(a + b, axis=-1))
 
 
-def label_cosines(features_ND: Array, labels_N: Array, vectors: ClassVectors) -> dict[str, Array]:
+def label_cosines(
+    features_ND: Shaped[Array, "N D"], labels_N: Shaped[Array, " N"], vectors: ClassVectors
+) -> dict[str, Array]:
     """Cosine of each example to each center of its label, plain and centred: arrays [N] by name.
 
     Centred: the features lose the mean feature of the training split, the class vectors their mean over classes.

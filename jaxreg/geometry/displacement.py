@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Shaped
 
 from jaxreg import statistics
 from jaxreg.calibration.metrics import predicted
@@ -22,10 +23,10 @@ from jaxreg.runtime.passes import Placed, Tree, each, trial_groups
 def measure_displacement(
     clean_TND: Arrays | Sequence[Arrays],
     attacked_TND: Arrays | Sequence[Arrays],
-    labels_N: Arrays,
-    kernel_TDK: Arrays,
-    bias_TK: Arrays,
-    centers_TKD: Arrays,
+    labels_N: Shaped[Arrays, " N"],
+    kernel_TDK: Shaped[Arrays, "T D K"],
+    bias_TK: Shaped[Arrays, "T K"],
+    centers_TKD: Shaped[Arrays, "T K D"],
     *,
     differs_TN: np.ndarray | None = None,
     split: str = "test",
@@ -99,7 +100,11 @@ def _measure_placed(stacks: tuple[Tree, Array], labels_N: Array) -> tuple[dict[s
 
 
 def displacement(
-    clean_ND: Array, attacked_ND: Array, labels_N: Array, head: Head, centers_KD: Array
+    clean_ND: Shaped[Array, "N D"],
+    attacked_ND: Shaped[Array, "N D"],
+    labels_N: Shaped[Array, " N"],
+    head: Head,
+    centers_KD: Shaped[Array, "K D"],
 ) -> dict[str, Array]:
     """Splits d = h(x_adv) - h(x) of each example into orthogonal parts and angles: arrays [N].
 
@@ -128,7 +133,7 @@ def displacement(
     }
 
 
-def relation(cosine_N: np.ndarray, radius_N: np.ndarray, split: str = "test") -> Row:
+def relation(cosine_N: Shaped[np.ndarray, " N"], radius_N: Shaped[np.ndarray, " N"], split: str = "test") -> Row:
     """Spearman's correlation over examples of the cosine to the class center with the smallest radius that fools.
 
     Over those that are right without attack: the radius of the others is 0, whatever their cosine. nan for a constant.

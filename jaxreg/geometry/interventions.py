@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Shaped
 
 from jaxreg.geometry import cosines, margins, scaling
 from jaxreg.models.functional import Head
@@ -21,7 +22,9 @@ class Change(NamedTuple):
     turn: Array
 
 
-def turn_toward(features_ND: Array, centers_ND: Array, turn: Array) -> Array:
+def turn_toward(
+    features_ND: Shaped[Array, "N D"], centers_ND: Shaped[Array, "N D"], turn: Array | float
+) -> Shaped[Array, "N D"]:
     """Turns each h toward its center by `turn` radians (away below 0) at its own length; at most onto the center.
 
     In the plane of h and c: |h| (cos(t) h/|h| + sin(t) e), e the unit part of c orthogonal to h, t = min(turn, angle).
@@ -35,7 +38,9 @@ def turn_toward(features_ND: Array, centers_ND: Array, turn: Array) -> Array:
     return length_N1 * (jnp.cos(angle_N1) * unit_ND + jnp.sin(angle_N1) * across_ND)
 
 
-def intervene(features_ND: Rows, labels_N: Array, head: Head, centers_KD: Array, change: Change) -> dict[str, Array]:
+def intervene(
+    features_ND: Rows, labels_N: Shaped[Array, " N"], head: Head, centers_KD: Shaped[Array, "K D"], change: Change
+) -> dict[str, Array]:
     """ECE, NLL, accuracy and mean signed label margin of the baseline at another length, and in another direction.
 
     Returns: scalars `norm_swap_METRIC` and `turn_METRIC`.
@@ -58,7 +63,7 @@ def intervene(features_ND: Rows, labels_N: Array, head: Head, centers_KD: Array,
     return {f"{done}_{name}": value[i] for i, done in enumerate(("norm_swap", "turn")) for name, value in both.items()}
 
 
-def measure_placed(stacks: tuple[Tree, Array], labels_N: Array) -> dict[str, Array]:
+def measure_placed(stacks: tuple[Tree, Array], labels_N: Shaped[Array, " N"]) -> dict[str, Array]:
     """`intervene` on one of the baselines whose stacks are given; its features are read where they lie."""
     (features_TND, *rest), trial = stacks
     head, centers_KD, change = jax.tree.map(lambda a: a[trial], rest)

@@ -3,19 +3,25 @@
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jaxtyping import Shaped
 
 from jaxreg.geometry import cosines
 
 PARALLEL = 0.99  # of a cosine, from which on its sine has lost digits
 
 
-def distances(kernel_DK: Array) -> Array:
+def distances(kernel_DK: Shaped[Array, "D K"]) -> Array:
     """|w_i - w_j| of each two rows: [K, K]. From the differences themselves, so that near-equal rows do not cancel."""
     rows_KD = kernel_DK.T
     return lax.map(lambda row_D: jnp.linalg.norm(rows_KD - row_D[None], axis=1), rows_KD)
 
 
-def rival_angles(features_ND: Array, kernel_DK: Array, bias_K: Array, classes_N: Array) -> Array:
+def rival_angles(
+    features_ND: Shaped[Array, "N D"],
+    kernel_DK: Shaped[Array, "D K"],
+    bias_K: Shaped[Array, " K"],
+    classes_N: Shaped[Array, " N"],
+) -> Shaped[Array, "N K"]:
     """The angle by which h must turn until each rival j draws level with the class c: [N, K] in radians.
 
     With v = w_c - w_j, beta = b_c - b_j, r = |h|, the two draw level where v.x = -beta; on the sphere |x| = r that is
@@ -29,8 +35,12 @@ def rival_angles(features_ND: Array, kernel_DK: Array, bias_K: Array, classes_N:
 
 
 def angular_margin(
-    features_ND: Array, kernel_DK: Array, bias_K: Array, classes_N: Array, distances_KK: Array | None = None
-) -> Array:
+    features_ND: Shaped[Array, "N D"],
+    kernel_DK: Shaped[Array, "D K"],
+    bias_K: Shaped[Array, " K"],
+    classes_N: Shaped[Array, " N"],
+    distances_KK: Array | None = None,
+) -> Shaped[Array, " N"]:
     """The least of `rival_angles` over the rivals: [N] in radians.
 
     `distances_KK`: of the rows, from `distances`, where many calls share them.

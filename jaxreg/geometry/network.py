@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax import Array
+from jaxtyping import Shaped
 
 from jaxreg.calibration.metrics import predicted
 from jaxreg.checks import Arrays, check_heads, check_labels, checked_features
@@ -31,10 +32,10 @@ class Network(NamedTuple):
 
 
 def measure_network(
-    features_ND: Arrays,
-    kernel_DK: Arrays,
-    bias_K: Arrays,
-    labels_N: Arrays,
+    features_ND: Shaped[Arrays, "N D"],
+    kernel_DK: Shaped[Arrays, "D K"],
+    bias_K: Shaped[Arrays, " K"],
+    labels_N: Shaped[Arrays, " N"],
     *,
     radius: float = 0.0,
     smoothing: float = 0.0,
@@ -63,7 +64,12 @@ def measure_network(
     return _without_missing(Network(numbers, examples, classes), labels)
 
 
-def neural_collapse(features_ND: Arrays, kernel_DK: Arrays, bias_K: Arrays, labels_N: Arrays) -> collapse.Collapse:
+def neural_collapse(
+    features_ND: Shaped[Arrays, "N D"],
+    kernel_DK: Shaped[Arrays, "D K"],
+    bias_K: Shaped[Arrays, " K"],
+    labels_N: Shaped[Arrays, " N"],
+) -> collapse.Collapse:
     """`collapse.collapse` of features around the means of their own classes: numbers.
 
     Raises: ValueError: as `measure_network`, and if a class has no example.

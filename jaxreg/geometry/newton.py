@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jaxtyping import Shaped
 
 CHECKED = 20  # steps from one check of the residual to the next
 
@@ -27,7 +28,7 @@ def accelerate(
     residual: Callable[[Array, Array], Array],
     start: Array,
     step: Array,
-    tolerance: float,
+    tolerance: Array | float,
     max_steps: int,
 ) -> Descent:
     """Minimises P problems [P, D] until each `residual(points, gradient(points))` [P] is below `tolerance`.
@@ -105,11 +106,11 @@ def residual(points: Array, slopes: Array, nonnegative: Array | bool) -> Array:
 
 def polish(
     problems: Problem,
-    matrix_DK: Array,
-    bias_K: Array,
+    matrix_DK: Shaped[Array, "D K"],
+    bias_K: Shaped[Array, " K"],
     scale: Array,
-    points_PD: Array,
-    residual_P: Array,
+    points_PD: Shaped[Array, "P D"],
+    residual_P: Shaped[Array, " P"],
     tolerance: Array | float,
 ) -> tuple[Array, Array]:
     """Takes P points whose residual is above `tolerance` on to the minimum: points [P, D] and residuals [P].
@@ -218,7 +219,7 @@ def _within_ball(hessian_DD: Array, slope_D: Array, point_D: Array) -> Array:
         push_D = -jax.scipy.linalg.cho_solve((lower_DD, True), slope_D + multiplier * point_D)
         return lower_DD, push_D
 
-    def nearer(_: int, multiplier: Array) -> Array:
+    def nearer(_: Array, multiplier: Array) -> Array:
         lower_DD, push_D = solve(multiplier)
         end_D = point_D + push_D
         bent_D = jax.scipy.linalg.solve_triangular(lower_DD, end_D, lower=True)

@@ -6,16 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Shaped
 
 from jaxreg.runtime.passes import Rows, total
 
 
-def norm(features_ND: Array) -> Array:
+def norm(features_ND: Shaped[Array, "N D"]) -> Shaped[Array, " N"]:
     """|h| of each example: [N], in the units of the features."""
     return jnp.linalg.norm(features_ND, axis=-1)
 
 
-def rms(features_ND: Array) -> Array:
+def rms(features_ND: Shaped[Array, "N D"]) -> Shaped[Array, " N"]:
     """|h| / sqrt(D) of each example: [N]. Comparable between networks of different width."""
     return norm(features_ND) / jnp.sqrt(jnp.asarray(features_ND.shape[-1], features_ND.dtype))
 
@@ -49,7 +50,7 @@ def common_mode(features_ND: Rows) -> Array:
     return jnp.sum(found.mean_D**2) / jnp.where(found.energy > 0, found.energy, 1)
 
 
-def check_classes(labels_N: np.ndarray, num_classes: int) -> None:
+def check_classes(labels_N: Shaped[np.ndarray, " N"], num_classes: int) -> None:
     """Raises ValueError: if a class has no example, as it would have no mean either."""
     missing = np.flatnonzero(np.bincount(np.asarray(labels_N, int), minlength=num_classes) == 0).tolist()
     if missing:
@@ -57,7 +58,7 @@ def check_classes(labels_N: np.ndarray, num_classes: int) -> None:
         raise ValueError(f"class means need every class, got {len(labels_N)} train examples without class {some}")
 
 
-def class_means(features_ND: Rows, labels_N: Array, num_classes: int) -> Array:
+def class_means(features_ND: Rows, labels_N: Shaped[Array, " N"], num_classes: int) -> Shaped[Array, "K D"]:
     """Mean feature of each class: [K, D]. A class without examples gets zeros."""
 
     def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> tuple[Array, Array]:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Shaped
 
 from jaxreg.checks import Arrays, check_heads, check_labels, stacked_features
 from jaxreg.geometry import centers, collapse, cosines, norms
@@ -29,9 +30,9 @@ PARTS = ("features", "kernel", "bias", "center")
 
 def measure_snapshots(
     features_TSND: Arrays | Sequence[Arrays],
-    labels_N: Arrays,
-    kernel_TSDK: Arrays,
-    bias_TSK: Arrays,
+    labels_N: Shaped[Arrays, " N"],
+    kernel_TSDK: Shaped[Arrays, "T S D K"],
+    bias_TSK: Shaped[Arrays, "T S K"],
     *,
     mesh: parallel.Mesh | None = None,
 ) -> dict[str, np.ndarray]:
@@ -90,7 +91,11 @@ def _known(name: str, value_TS: np.ndarray, norm_TS: np.ndarray) -> np.ndarray:
 
 
 def space_arrays(
-    t: int, steps: Sequence[int], features_TSND: np.ndarray, labels_N: np.ndarray, *vectors: np.ndarray
+    t: int,
+    steps: Sequence[int],
+    features_TSND: Shaped[np.ndarray, "T S N D"],
+    labels_N: Shaped[np.ndarray, " N"],
+    *vectors: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """What maps of trial t need: at every step the first `SHOWN` features, and `vectors`: kernels, biases, centers."""
     found = {"labels": np.asarray(labels_N)[:SHOWN]}

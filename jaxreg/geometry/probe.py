@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Shaped
 
 from jaxreg.checks import Arrays, check_heads, check_labels, stacked_features
 from jaxreg.geometry import interventions, norms, rows
@@ -30,8 +31,8 @@ class Features(NamedTuple):
 
 def measure(
     splits: Mapping[str, Features],
-    kernel_TDK: Arrays,
-    bias_TK: Arrays,
+    kernel_TDK: Shaped[Arrays, "T D K"],
+    bias_TK: Shaped[Arrays, "T K"],
     *,
     radius: float = 0.0,
     smoothing_T: Sequence[float] | None = None,

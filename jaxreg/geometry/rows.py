@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
 from jaxreg.geometry.interventions import share_closed
 from jaxreg.geometry.scaling import FITTED, SCALES
@@ -85,7 +86,7 @@ def _arrays(examples: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.nd
     return {f"{split}/{short.get(k, k)}": v for split, found in examples.items() for k, v in found.items()}
 
 
-def example_rows(split: str, arrays: Mapping[str, np.ndarray], labels_N: np.ndarray) -> list[Row]:
+def example_rows(split: str, arrays: Mapping[str, np.ndarray], labels_N: Shaped[np.ndarray, " N"]) -> list[Row]:
     """The rows of every number of an example; lengths by class and by correctness."""
     rows = [row for name, one in EXAMPLES.items() for row in OF_EXAMPLES[one.rows](split, name, arrays[name])]
     rows.append(share_row(split, "unturnable_fraction", arrays["angular_margin"] >= math.pi))

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jaxtyping import Shaped
 
 from jaxreg.calibration import bins, metrics, temperature
 from jaxreg.models.functional import Head
@@ -14,7 +15,7 @@ FITTED = ("best_scale", "inverse_temperature")  # on validation
 Sums = tuple[bins.Bins, Array]  # of the top label in 15 equal-width bins, and of the NLL
 
 
-def sums_of(counts_B: Array, logits_BK: Array, labels_B: Array) -> Sums:
+def sums_of(counts_B: Shaped[Array, " B"], logits_BK: Shaped[Array, "B K"], labels_B: Shaped[Array, " B"]) -> Sums:
     """Sums over examples, each counted `counts_B` times."""
     each = metrics.examples(logits_BK, labels_B)
     top = bins.bins_of(bins.equal_width(each.confidence), each.confidence, each.correct, counts_B)
@@ -28,7 +29,13 @@ def calibration(sums: Sums) -> dict[str, Array]:
     return {"ece": bins.ece(top), "nll": nll / count, "accuracy": top.correct.sum(-1) / count}
 
 
-def curve(features_ND: Rows, labels_N: Array, head: Head, scales_S: Array, bias_scales_S: Array) -> dict[str, Array]:
+def curve(
+    features_ND: Rows,
+    labels_N: Shaped[Array, " N"],
+    head: Head,
+    scales_S: Shaped[Array, " S"],
+    bias_scales_S: Shaped[Array, " S"],
+) -> dict[str, Array]:
     """`calibration` of s W h + u b for each pair (s, u): arrays [S]. u = 1: s scales features; u = s: T = 1/s."""
 
     def sums(counts_B: Array, features_BD: Array, labels_B: Array) -> Sums:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Shaped
 
 from jaxreg.calibration import bins, floors, metrics, uncertainty
 from jaxreg.measured import Row
@@ -39,9 +40,9 @@ def _measure(logits_MNK: Array, labels_N: Array, key_ids_N: Array, seed: Array) 
 
 
 def rows(
-    logits_TVNK: np.ndarray,
-    labels_N: np.ndarray,
-    key_ids_N: np.ndarray,
+    logits_TVNK: Shaped[np.ndarray, "T V N K"],
+    labels_N: Shaped[np.ndarray, " N"],
+    key_ids_N: Shaped[np.ndarray, " N"],
     prefix: str,
     names: Sequence[str],
     split: str,

@@ -9,24 +9,27 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jaxtyping import Shaped
 
 Norm = Literal["linf", "l2"]
 NORMS = ("linf", "l2")
 SMALL = 1e-12
 
 
-def spread(values_B: Array, like_BHWC: Array) -> Array:
+def spread(values_B: Shaped[Array, " B"], like_BHWC: Shaped[Array, "B ..."]) -> Array:
     """[B] -> [B, 1, ...]: one number per example, ready to meet an image batch."""
     return values_B.reshape(-1, *(1,) * (like_BHWC.ndim - 1))
 
 
-def size(delta_BHWC: Array, norm: Norm) -> Array:
+def size(delta_BHWC: Shaped[Array, "B ..."], norm: Norm) -> Shaped[Array, " B"]:
     """The norm of each example's perturbation: [B]."""
     flat_BD = delta_BHWC.reshape(delta_BHWC.shape[0], -1)
     return jnp.max(jnp.abs(flat_BD), axis=1) if norm == "linf" else jnp.sqrt(jnp.sum(flat_BD**2, axis=1))
 
 
-def project(x_BHWC: Array, clean_BHWC: Array, eps_B: Array, norm: Norm) -> Array:
+def project(
+    x_BHWC: Shaped[Array, "B ..."], clean_BHWC: Shaped[Array, "B ..."], eps_B: Shaped[Array, " B"], norm: Norm
+) -> Shaped[Array, "B ..."]:
     """The nearest point of the ball, then clipped to [0, 1]; clipping moves toward the clean image: it stays inside."""
     if norm == "linf":
         eps = spread(eps_B, x_BHWC)  # bounds of x, not of x - clean: no rounding beyond the radius
@@ -36,20 +39,22 @@ def project(x_BHWC: Array, clean_BHWC: Array, eps_B: Array, norm: Norm) -> Array
     return jnp.clip(clean_BHWC + delta_BHWC, 0, 1)
 
 
-def steepest(gradient_BHWC: Array, norm: Norm) -> Array:
+def steepest(gradient_BHWC: Shaped[Array, "B ..."], norm: Norm) -> Shaped[Array, "B ..."]:
     """The direction of unit size that a linear loss rises in fastest: sign(g) for linf, g/|g| for l2."""
     if norm == "linf":
         return jnp.sign(gradient_BHWC)
     return gradient_BHWC / spread(size(gradient_BHWC, "l2") + SMALL, gradient_BHWC)
 
 
-def uniform(keys_B: Array, like_BHWC: Array) -> Array:
+def uniform(keys_B: Shaped[Array, " B"], like_BHWC: Shaped[Array, "B ..."]) -> Shaped[Array, "B ..."]:
     """Uniform in [-1, 1], one image per key: [B, H, W, C]."""
     shape, dtype = like_BHWC.shape[1:], like_BHWC.dtype
     return jax.vmap(lambda key: jax.random.uniform(key, shape, dtype, -1, 1))(keys_B)
 
 
-def random_point(keys_B: Array, like_BHWC: Array, edge: Array | bool, norm: Norm) -> Array:
+def random_point(
+    keys_B: Shaped[Array, " B"], like_BHWC: Shaped[Array, "B ..."], edge: Array | bool, norm: Norm
+) -> Array:
     """A point of the unit ball per key: uniform in it, or, where `edge` (traced), of size 1, as APGD starts.
 
     On the edge: uniform numbers divided by the largest (linf), or a uniform direction (l2).

@@ -4,6 +4,7 @@ import functools
 
 import jax
 from jax import Array
+from jaxtyping import Shaped
 
 from jaxreg.robustness import gradient
 from jaxreg.robustness.balls import Norm, project, random_point, spread
@@ -11,7 +12,14 @@ from jaxreg.robustness.losses import fooled
 from jaxreg.robustness.method import AttackNumbers, Logits, Method, QueueRow, Step
 
 
-def step(logits_fn: Logits, row: QueueRow, x_BHWC: Array, k_B: Array, numbers: AttackNumbers, norm: Norm) -> Step:
+def step(
+    logits_fn: Logits,
+    row: QueueRow,
+    x_BHWC: Shaped[Array, "B H W C"],
+    k_B: Shaped[Array, " B"],
+    numbers: AttackNumbers,
+    norm: Norm,
+) -> Step:
     """Looks at the point and draws the next, a function of the example and the number of the draw alone."""
     del numbers
     keys_B = jax.vmap(jax.random.fold_in)(row.key_B, k_B + 2)  # 1 is that of the start's distance in l2

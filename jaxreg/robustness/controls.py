@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Shaped
 
 from jaxreg.robustness.attacks import ATTACKS
 from jaxreg.robustness.audit import wrong
@@ -20,7 +21,7 @@ STRONGEST = ATTACKS["pgd_ce"]._replace(highest=True)
 
 
 @functools.partial(jax.jit, static_argnames=("norm",))
-def noisy(images_NHWC: Array, keys_N: Array, eps: Array, norm: Norm) -> Array:
+def noisy(images_NHWC: Shaped[Array, "N H W C"], keys_N: Shaped[Array, " N"], eps: Array, norm: Norm) -> Array:
     """Images with one draw each of noise of size `eps`, clipped to [0, 1]."""
     eps_N = jnp.full(images_NHWC.shape[0], eps, images_NHWC.dtype)
     moved = images_NHWC + spread(eps_N, images_NHWC) * random_point(keys_N, images_NHWC, True, norm)
@@ -35,7 +36,7 @@ def noise(evaluation: Evaluation) -> Outcome:
     return outcome_at(evaluation, np.broadcast_to(drawn, (evaluation.networks.trials, *drawn.shape)))
 
 
-def outcome_at(evaluation: Evaluation, x_TENHWC: np.ndarray) -> Outcome:
+def outcome_at(evaluation: Evaluation, x_TENHWC: Shaped[np.ndarray, "T E N H W C"]) -> Outcome:
     """The outcome of given points [T, E, N, H, W, C]: one forward pass each."""
     wrong_TN = wrong(evaluation.clean, evaluation.labels)
     hits_TEN = wrong(evaluation.logits(x_TENHWC), evaluation.labels) & ~wrong_TN[:, None]

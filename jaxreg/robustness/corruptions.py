@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Shaped
 
 from jaxreg.measured import Measured, Row, share_row
 from jaxreg.names import MetricName, named
@@ -42,29 +43,29 @@ class Corruption(NamedTuple):
     traced: bool = True
 
 
-def gaussian_noise(key: Array, x_HWC: Array, sd: float) -> Array:
+def gaussian_noise(key: Array, x_HWC: Shaped[Array, "H W C"], sd: float) -> Array:
     """x + sd n, n standard normal."""
     return x_HWC + sd * jax.random.normal(key, x_HWC.shape, x_HWC.dtype)
 
 
-def shot_noise(key: Array, x_HWC: Array, photons: float) -> Array:
+def shot_noise(key: Array, x_HWC: Shaped[Array, "H W C"], photons: float) -> Array:
     """Poisson(x photons) / photons."""
     return jax.random.poisson(key, x_HWC * photons).astype(x_HWC.dtype) / photons
 
 
-def impulse_noise(key: Array, x_HWC: Array, amount: float) -> Array:
+def impulse_noise(key: Array, x_HWC: Shaped[Array, "H W C"], amount: float) -> Array:
     """A share of the values becomes 0 or 1, each half the time."""
     hit, salt = jax.random.uniform(key, (2, *x_HWC.shape))
     return jnp.where(hit <= amount, (salt <= 0.5).astype(x_HWC.dtype), x_HWC)
 
 
-def defocus_blur(key: Array, x_HWC: Array, radius: float, alias: float) -> Array:
+def defocus_blur(key: Array, x_HWC: Shaped[Array, "H W C"], radius: float, alias: float) -> Array:
     """A disk, itself blurred a little; borders mirrored."""
     del key
     return warps.filtered(x_HWC, warps.disk(radius, alias))
 
 
-def zoom_blur(key: Array, x_HWC: Array, largest: float) -> Array:
+def zoom_blur(key: Array, x_HWC: Shaped[Array, "H W C"], largest: float) -> Array:
     """The mean of the image and its zooms by 1, 1.01, ... below `largest`."""
     del key
     rows_FHH, columns_FWW = (warps.zooms(side, largest) for side in x_HWC.shape[:2])
@@ -72,7 +73,7 @@ def zoom_blur(key: Array, x_HWC: Array, largest: float) -> Array:
     return (x_HWC + zoomed) / (len(rows_FHH) + 1)
 
 
-def fog(key: Array, x_HWC: Array, amount: float, decay: float) -> Array:
+def fog(key: Array, x_HWC: Shaped[Array, "H W C"], amount: float, decay: float) -> Array:
     """A fractal landscape of brightness, added; the image's maximum kept."""
     h, w, _ = x_HWC.shape
     plasma_HW = warps.plasma(key, 1 << (max(h, w) - 1).bit_length(), decay)[:h, :w]
@@ -80,7 +81,7 @@ def fog(key: Array, x_HWC: Array, amount: float, decay: float) -> Array:
     return (x_HWC + amount * plasma_HW[..., None]) * top / (top + amount)
 
 
-def brightness(key: Array, x_HWC: Array, amount: float) -> Array:
+def brightness(key: Array, x_HWC: Shaped[Array, "H W C"], amount: float) -> Array:
     """Raises V of HSV, hue and saturation kept: every channel by the factor of the largest."""
     del key
     value = jnp.max(x_HWC, axis=2, keepdims=True)
@@ -88,14 +89,16 @@ def brightness(key: Array, x_HWC: Array, amount: float) -> Array:
     return jnp.where(value > 0, x_HWC * raised / jnp.maximum(value, 1e-12), raised)
 
 
-def contrast(key: Array, x_HWC: Array, factor: float) -> Array:
+def contrast(key: Array, x_HWC: Shaped[Array, "H W C"], factor: float) -> Array:
     """Shrinks toward the mean of each channel."""
     del key
     mean = jnp.mean(x_HWC, axis=(0, 1), keepdims=True)
     return (x_HWC - mean) * factor + mean
 
 
-def elastic_transform(key: Array, x_HWC: Array, strength: float, smooth: float, affine: float) -> Array:
+def elastic_transform(
+    key: Array, x_HWC: Shaped[Array, "H W C"], strength: float, smooth: float, affine: float
+) -> Array:
     """A random affine map of three points, then smoothed random displacements; numbers in units of the side."""
     side = x_HWC.shape[0]
     keys = jax.random.split(key)
@@ -103,7 +106,7 @@ def elastic_transform(key: Array, x_HWC: Array, strength: float, smooth: float, 
     return warps.displaced(keys[1], mapped, strength * side, smooth * side)
 
 
-def pixelate(key: Array, x_HWC: Array, share: float) -> Array:
+def pixelate(key: Array, x_HWC: Shaped[Array, "H W C"], share: float) -> Array:
     """Shrinks by box averages and enlarges again."""
     del key
     rows, columns = (warps.boxes(side, int(side * share)) for side in x_HWC.shape[:2])

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jaxtyping import Shaped
 
 from jaxreg.robustness.losses import cross_entropy, margin
 from jaxreg.robustness.method import Logits
@@ -27,7 +28,12 @@ class Diagnosis(NamedTuple):
     unmoved: Array
 
 
-def diagnose(logits_fn: Logits, images_BHWC: Array, labels_B: Array, noise_BHWC: Array) -> Diagnosis:
+def diagnose(
+    logits_fn: Logits,
+    images_BHWC: Shaped[Array, "B H W C"],
+    labels_B: Shaped[Array, " B"],
+    noise_BHWC: Shaped[Array, "B H W C"],
+) -> Diagnosis:
     """Compares gradients at `images` with what the function does near them; `noise` in [-1, 1].
 
     The slope is taken along the sign of the margin's gradient, where it is the sum of its magnitudes (along the noise

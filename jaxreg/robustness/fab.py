@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jaxtyping import Shaped
 
 from jaxreg.robustness.balls import SMALL, Norm, size, spread
 from jaxreg.robustness.losses import fooled, pick
@@ -25,7 +26,9 @@ class FabState(NamedTuple):
     distance_B: Array
 
 
-def to_hyperplane(point_BD: Array, w_BD: Array, b_B: Array, norm: Norm) -> Array:
+def to_hyperplane(
+    point_BD: Shaped[Array, "B D"], w_BD: Shaped[Array, "B D"], b_B: Shaped[Array, " B"], norm: Norm
+) -> Array:
     """The smallest move within [0, 1] onto w.x = b: [B, D]; where out of reach, every coordinate as far as it helps.
 
     Coordinate i moves by min(tau v_i, room_i), v = 1 (linf) or |w| (l2), and tau solves
@@ -57,7 +60,9 @@ def start(row: QueueRow, numbers: AttackNumbers) -> FabState:
     return FabState(row.clean_BHWC, row.clean_BHWC, row.eps_B * 0 + jnp.inf)
 
 
-def step(logits_fn: Logits, row: QueueRow, state: FabState, k_B: Array, numbers: AttackNumbers, norm: Norm) -> Step:
+def step(
+    logits_fn: Logits, row: QueueRow, state: FabState, k_B: Shaped[Array, " B"], numbers: AttackNumbers, norm: Norm
+) -> Step:
     """A step to the linearised boundary; where it fools, the nearest is kept and the next step starts closer.
 
     What it shows is the nearest adversary once that lies within the radius, and the clean image until then.

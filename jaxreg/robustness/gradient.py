@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Shaped
 
 from jaxreg.robustness.balls import Norm, project, random_point, spread, steepest
 from jaxreg.robustness.losses import chosen, fooled
@@ -38,7 +39,9 @@ def first_schedule(row: QueueRow, numbers: AttackNumbers) -> StepSchedule:
     return StepSchedule(zero_B - jnp.inf, zero_B, zero_B, length_B, zero_B == 0, count_B + window, count_B, count_B)
 
 
-def follow(schedule: StepSchedule, loss_B: Array, k_B: Array, numbers: AttackNumbers) -> tuple[StepSchedule, Array]:
+def follow(
+    schedule: StepSchedule, loss_B: Shaped[Array, " B"], k_B: Shaped[Array, " B"], numbers: AttackNumbers
+) -> tuple[StepSchedule, Array]:
     """The schedule after evaluation `k`, and which examples halve their step and return to their best point."""
     first_B = k_B == 0
     schedule = schedule._replace(
@@ -87,7 +90,9 @@ class AscentState(NamedTuple):
     schedule: StepSchedule
 
 
-def ascend(logits_fn: Logits, row: QueueRow, x_BHWC: Array, numbers: AttackNumbers) -> tuple[Array, Array, Array]:
+def ascend(
+    logits_fn: Logits, row: QueueRow, x_BHWC: Shaped[Array, "B H W C"], numbers: AttackNumbers
+) -> tuple[Array, Array, Array]:
     """The loss of each example [B], its gradient [B, H, W, C] (the loss is summed), and the logits [B, K]."""
 
     def total(x_BHWC: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -108,13 +113,15 @@ def start(row: QueueRow, numbers: AttackNumbers, norm: Norm) -> Array:
     return project(moved_BHWC, row.clean_BHWC, row.eps_B, norm)
 
 
-def begin(x_BHWC: Array, row: QueueRow, numbers: AttackNumbers) -> AscentState:
+def begin(x_BHWC: Shaped[Array, "B H W C"], row: QueueRow, numbers: AttackNumbers) -> AscentState:
     """The state at a given start."""
     schedule = first_schedule(row, numbers)
     return AscentState(x_BHWC, x_BHWC, x_BHWC, jnp.zeros_like(x_BHWC), schedule)
 
 
-def step(logits_fn: Logits, row: QueueRow, state: AscentState, k_B: Array, numbers: AttackNumbers, norm: Norm) -> Step:
+def step(
+    logits_fn: Logits, row: QueueRow, state: AscentState, k_B: Shaped[Array, " B"], numbers: AttackNumbers, norm: Norm
+) -> Step:
     """x <- P(x + length * steepest(gradient)); an adaptive ascent adds momentum and goes back to its best point."""
     loss_B, gradient_BHWC, logits_BK = ascend(logits_fn, row, state.x, numbers)
     better_B = loss_B > state.schedule.best_loss_B

@@ -11,7 +11,7 @@ before that one can have been skipped.
 
 import functools
 from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,10 +43,10 @@ class Queue(NamedTuple):
         return self.eps_EN.size * self.passes
 
 
-A = TypeVar("A")  # arrays of JAX or NumPy
+Leaf = Any  # an array of JAX or NumPy; of a tree of axes, an axis
 
 
-class Attacked(NamedTuple, Generic[A]):
+class Attacked(NamedTuple):
     """What an attack found: of examples [N] at radii [E], or, with a first axis [T], of many trials.
 
     `robust` holds where no evaluated point of the ball was misclassified; a wrong clean prediction is not robust, and
@@ -54,11 +54,11 @@ class Attacked(NamedTuple, Generic[A]):
     that was evaluated; of an example that was not attacked, the clean image.
     """
 
-    adversarial: A  # [E, N, H, W, C]
-    robust: A  # [E, N]
-    smallest: A  # [N]: the smallest radius known to fool; inf: none
-    hits: A  # [E, N]: whether this attack fooled at this very radius; not where the radius was skipped
-    evaluations: A  # passes of examples through the network
+    adversarial: Leaf  # [E, N, H, W, C]
+    robust: Leaf  # [E, N]
+    smallest: Leaf  # [N]: the smallest radius known to fool; inf: none
+    hits: Leaf  # [E, N]: whether this attack fooled at this very radius; not where the radius was skipped
+    evaluations: Leaf  # passes of examples through the network
 
 
 class Slots(NamedTuple):
@@ -185,7 +185,7 @@ def run(
     slots: int,
     devices: int = 1,
     batched: bool = False,
-) -> Attacked[Array]:
+) -> Attacked:
     """Attacks every example at every radius in at most `numbers.passes` of the queue's passes.
 
     `slots` are those of one device, `devices` those that share the work in this way. `batched`: within `vmap`, where
@@ -277,7 +277,7 @@ def _evaluated(method: Method, logits_fn: Logits, numbers: AttackNumbers, last: 
     return lax.cond(last, lambda: Step(work.state, *look(logits_fn, work.row, work.state)), step)
 
 
-def _closed(queue: Queue, book: Book) -> Attacked[Array]:
+def _closed(queue: Queue, book: Book) -> Attacked:
     """What was found; each example's adversary of its smallest radius is that of the larger ones, too."""
     radii, place_E1 = len(queue.eps_EN), jnp.arange(len(queue.eps_EN))[:, None]
     hits_EN = book.first_EN < queue.passes

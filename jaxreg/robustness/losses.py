@@ -6,6 +6,7 @@ A mean would make an example's gradient, and so its adversary, depend on the siz
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Shaped
 
 # In this order: the place is the traced number that chooses the loss, so that losses share one program (`chosen`).
 LOSSES = ("ce", "margin", "dlr", "targeted_ce", "targeted_margin", "targeted_dlr")
@@ -13,27 +14,27 @@ CLASSES = {"dlr": 3, "targeted_dlr": 4}  # the fewest a loss needs (the others: 
 SMALL = 1e-12
 
 
-def fooled(logits_BK: Array, labels_B: Array) -> Array:
+def fooled(logits_BK: Shaped[Array, "B K"], labels_B: Shaped[Array, " B"]) -> Array:
     """Whether the prediction is wrong: [B]. Logits that are not finite count as wrong."""
     return (jnp.argmax(logits_BK, axis=1) != labels_B) | ~jnp.all(jnp.isfinite(logits_BK), axis=1)
 
 
-def pick(logits_BK: Array, classes_B: Array) -> Array:
+def pick(logits_BK: Shaped[Array, "B K"], classes_B: Shaped[Array, " B"]) -> Array:
     """z_c for one class c per example: [B]. A masked sum: as exact as a gather, and far less to compile."""
     return jnp.sum(jnp.where(is_class(logits_BK, classes_B), logits_BK, 0), axis=1)
 
 
-def is_class(logits_BK: Array, classes_B: Array) -> Array:
+def is_class(logits_BK: Shaped[Array, "B K"], classes_B: Shaped[Array, " B"]) -> Array:
     """One-hot rows as booleans: [B, K]."""
     return jnp.arange(logits_BK.shape[1], dtype=classes_B.dtype)[None] == classes_B[:, None]
 
 
-def best_other(logits_BK: Array, labels_B: Array) -> Array:
+def best_other(logits_BK: Shaped[Array, "B K"], labels_B: Shaped[Array, " B"]) -> Array:
     """max over i != y of z_i: [B]."""
     return jnp.max(jnp.where(is_class(logits_BK, labels_B), -jnp.inf, logits_BK), axis=1)
 
 
-def largest(logits_BK: Array, count: int) -> list[Array]:
+def largest(logits_BK: Shaped[Array, "B K"], count: int) -> list[Array]:
     """The `count` largest logits, ties counted apart: `count` arrays [B], by repeated maxima (a sort is slower)."""
     values, rest_BK = [], logits_BK
     for _ in range(count):
@@ -43,12 +44,12 @@ def largest(logits_BK: Array, count: int) -> list[Array]:
     return values
 
 
-def cross_entropy(logits_BK: Array, labels_B: Array) -> Array:
+def cross_entropy(logits_BK: Shaped[Array, "B K"], labels_B: Shaped[Array, " B"]) -> Array:
     """log sum_k exp(z_k) - z_y: [B]. Flat (gradient exactly 0) where float32 saturates."""
     return jax.nn.logsumexp(logits_BK, axis=1) - pick(logits_BK, labels_B)
 
 
-def margin(logits_BK: Array, labels_B: Array) -> Array:
+def margin(logits_BK: Shaped[Array, "B K"], labels_B: Shaped[Array, " B"]) -> Array:
     """max over i != y of z_i, minus z_y: [B], positive exactly when the example is misclassified.
 
     References: Carlini and Wagner, 2017, https://arxiv.org/abs/1608.04644.
@@ -73,7 +74,9 @@ def check_classes(name: str, classes: int) -> None:
         raise ValueError(f"the loss {name!r} needs at least {least} classes, got {classes}: use 'margin' or 'ce'.")
 
 
-def chosen(number: Array, logits_BK: Array, labels_B: Array, targets_B: Array) -> Array:
+def chosen(
+    number: Array, logits_BK: Shaped[Array, "B K"], labels_B: Shaped[Array, " B"], targets_B: Shaped[Array, " B"]
+) -> Array:
     """The loss at place `number` (traced) of LOSSES: [B], of logits z with label y and target t.
 
     ce               log sum_k exp(z_k) - z_y

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Shaped
 
 from jaxreg.robustness.balls import SMALL, Norm, project, size, spread, steepest
 from jaxreg.robustness.gradient import ascend, start
@@ -30,7 +31,9 @@ def begin(row: QueueRow, numbers: AttackNumbers, norm: Norm) -> SearchState:
     return SearchState(x_BHWC, row.eps_B, x_BHWC, row.eps_B * 0 + jnp.inf)
 
 
-def step(logits_fn: Logits, row: QueueRow, state: SearchState, k_B: Array, numbers: AttackNumbers, norm: Norm) -> Step:
+def step(
+    logits_fn: Logits, row: QueueRow, state: SearchState, k_B: Shaped[Array, " B"], numbers: AttackNumbers, norm: Norm
+) -> Step:
     """To the linear estimate of the boundary: inward, by half at most, where fooled; outward until one point fooled.
 
     From then on a point that does not fool lets the ball grow a little.

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jaxtyping import Shaped
 
 from jaxreg.checks import check_attack_inputs, check_attacked_labels, check_raw_logits
 from jaxreg.robustness import loop, minimal, trial
@@ -21,16 +22,16 @@ from jaxreg.runtime import parallel
 
 Tree = Any
 AnyArray = Array | np.ndarray
-Rows = tuple[AttackedExamples[Array], Array]  # with their logits [N, K]
+Rows = tuple[AttackedExamples, Array]  # with their logits [N, K]
 Shared = tuple[Array, AttackNumbers, Array]  # radii [E], the numbers of the attack, the key
-AXES = Attacked[int](1, 1, 0, 1, parallel.SUM)  # of examples, in the result of an attack
+AXES = Attacked(1, 1, 0, 1, parallel.SUM)  # of examples, in the result of an attack
 
 
 def run_attack(
     logits_fn: Logits,
     images: AnyArray,
     labels: AnyArray,
-    eps: AnyArray | float,
+    eps: AnyArray | Sequence[float] | float,
     attack: Attack | str = "pgd_ce",
     *,
     key: Array,
@@ -39,7 +40,7 @@ def run_attack(
     slots: int = 256,
     early_exit: bool = True,
     devices: Sequence[jax.Device] | None = None,
-) -> Attacked[Array]:
+) -> Attacked:
     """Attacks `images` [N, H, W, C] in [0, 1] at radius `eps`: one number, or radii [E] that share one batch.
 
     Pure: may be jitted, with `eps` traced. Randomness is a function of `key` and an example's `ids` [N] (default: its
@@ -129,7 +130,7 @@ def minimal_eps(
     return radius_N[: prepared.real], adversarial[: prepared.real]
 
 
-def robustness_curve(min_eps_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def robustness_curve(min_eps_N: Shaped[np.ndarray, " N"]) -> tuple[np.ndarray, np.ndarray]:
     """Robust accuracy as a step function of the radius: ascending radii [M], and the share that survives each [M].
 
     An example is robust at eps if its minimal radius lies above eps. Starts at radius 0 with the clean accuracy.
@@ -143,7 +144,7 @@ class Prepared(NamedTuple):
     """A network and examples that passed the checks; outside jit, examples are padded to a capacity."""
 
     logits_fn: Logits
-    examples: AttackedExamples[Array]
+    examples: AttackedExamples
     clean: Array  # logits [N, K]
     real: int  # examples that are no padding
     slots: int  # of each device
@@ -184,7 +185,7 @@ def _prepared(
     images: AnyArray,
     labels: AnyArray,
     ids: AnyArray | None,
-    eps: AnyArray | float,
+    eps: AnyArray | Sequence[float] | float,
     key: Array,
     slots: int,
     devices: Sequence[jax.Device] | None,
@@ -246,7 +247,7 @@ def _clean_logits(logits_fn: Logits, batch_size: int, images: Array) -> Array:
 
 def _attacked(
     prepared: Prepared, attack: Attack, norm: Norm, radii_E: Array, key: Array, early_exit: bool = True
-) -> Attacked[Array]:
+) -> Attacked:
     """The result of an attack at all radii, without padding."""
     shape, radii = prepared.shape(attack, norm), len(radii_E)
     if prepared.program is compiled:
@@ -258,12 +259,12 @@ def _attacked(
     return _at_radii(result, slice(radii)) if len(result.robust) > radii else result
 
 
-def _at_radii(result: Attacked[Array], which: int | slice | Array) -> Attacked[Array]:
+def _at_radii(result: Attacked, which: int | slice | Array) -> Attacked:
     """The result at some of the radii."""
     return result._replace(adversarial=result.adversarial[which], robust=result.robust[which], hits=result.hits[which])
 
 
-def _at_shared_radii(shape: Shape, logits_fn: Logits, rows: Rows, shared: Shared) -> Attacked[Array]:
+def _at_shared_radii(shape: Shape, logits_fn: Logits, rows: Rows, shared: Shared) -> Attacked:
     """The attack at radii that all examples share, in any order. By counting: a sort is slow to compile."""
     (examples, clean_NK), (radii_E, numbers, key) = rows, shared
     place_E = jnp.arange(len(radii_E))

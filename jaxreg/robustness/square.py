@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Shaped
 
 from jaxreg.robustness.balls import SMALL, Norm, size, spread
 from jaxreg.robustness.losses import fooled, margin
@@ -24,7 +25,7 @@ class SquareState(NamedTuple):
     loss_B: Array
 
 
-def share(k_B: Array, steps: Array | int) -> Array:
+def share(k_B: Shaped[Array, " B"], steps: Array | int) -> Array:
     """The share of the image that query `k` changes.
 
     The schedule is made for 10,000 queries; fewer than 5,000 run through it faster, 5,000 as AutoAttack does.
@@ -69,7 +70,9 @@ def start_linf(row: QueueRow, numbers: AttackNumbers) -> SquareState:
     return SquareState(x_BHWC, x_BHWC, row.eps_B * 0 + jnp.inf)
 
 
-def propose_linf(row: QueueRow, best_BHWC: Array, k_B: Array, numbers: AttackNumbers) -> Array:
+def propose_linf(
+    row: QueueRow, best_BHWC: Shaped[Array, "B H W C"], k_B: Shaped[Array, " B"], numbers: AttackNumbers
+) -> Array:
     """One square a query, set to +-2 eps by channel, then clipped to the ball."""
     c = best_BHWC.shape[3]
     uniform = _draws(row, k_B, 2 + c)
@@ -79,7 +82,9 @@ def propose_linf(row: QueueRow, best_BHWC: Array, k_B: Array, numbers: AttackNum
     return jnp.clip(jnp.clip(best_BHWC + change, row.clean_BHWC - eps, row.clean_BHWC + eps), 0, 1)
 
 
-def bumps(i_BH: Array, j_BW: Array, side_B: Array, turn_B: Array) -> Array:
+def bumps(
+    i_BH: Shaped[Array, "B H"], j_BW: Shaped[Array, "B W"], side_B: Shaped[Array, " B"], turn_B: Shaped[Array, " B"]
+) -> Array:
     """Two opposite pyramids side by side in a square of `side`, of norm 1: [B, H, W] (garbage outside the square)."""
     a_BHW = jnp.where(turn_B[:, None, None], j_BW[:, None, :], i_BH[:, :, None])
     b_BHW = jnp.where(turn_B[:, None, None], i_BH[:, :, None], j_BW[:, None, :])
@@ -131,7 +136,9 @@ def _rescaled(row: QueueRow, delta_BHWC: Array) -> Array:
     return jnp.clip(row.clean_BHWC + delta_BHWC / length * spread(row.eps_B, delta_BHWC), 0, 1)
 
 
-def propose_l2(row: QueueRow, best_BHWC: Array, k_B: Array, numbers: AttackNumbers) -> Array:
+def propose_l2(
+    row: QueueRow, best_BHWC: Shaped[Array, "B H W C"], k_B: Shaped[Array, " B"], numbers: AttackNumbers
+) -> Array:
     """The mass of one window moves to another, onto pyramids of random signs added to what is there."""
     c = best_BHWC.shape[3]
     uniform = _draws(row, k_B, 5 + c)
@@ -155,7 +162,9 @@ PROPOSALS = {"linf": propose_linf, "l2": propose_l2}
 STARTS = {"linf": start_linf, "l2": start_l2}
 
 
-def step(logits_fn: Logits, row: QueueRow, state: SquareState, k_B: Array, numbers: AttackNumbers, norm: Norm) -> Step:
+def step(
+    logits_fn: Logits, row: QueueRow, state: SquareState, k_B: Shaped[Array, " B"], numbers: AttackNumbers, norm: Norm
+) -> Step:
     """Keeps the proposal where it lowers the margin of the label, then proposes the next."""
     logits_BK = logits_fn(state.x)
     loss_B = -margin(logits_BK, row.label_B)

@@ -5,19 +5,20 @@ All that differs between attacks of a method, radii, chunks of examples and tail
 
 import functools
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jaxtyping import Shaped
 
 from jaxreg.rng import Stream, example_keys, key_of
 from jaxreg.robustness import loop
 from jaxreg.robustness.attacks import METHODS
 from jaxreg.robustness.balls import Norm, uniform
 from jaxreg.robustness.diagnosis import Diagnosis, diagnose
-from jaxreg.robustness.loop import A, Attacked, Queue
+from jaxreg.robustness.loop import Attacked, Leaf, Queue
 from jaxreg.robustness.losses import fooled
 from jaxreg.robustness.method import AttackNumbers, Logits
 
@@ -38,27 +39,27 @@ class Shape(NamedTuple):
     batched: bool = False
 
 
-class AttackedExamples(NamedTuple, Generic[A]):
+class AttackedExamples(NamedTuple):
     """What is attacked; arrays on the host before a call, traced within."""
 
-    images: A  # [N, H, W, C] in [0, 1]
-    labels: A  # [N]; below 0: not attacked
-    ids: A  # [N], from which random numbers come
+    images: Leaf  # [N, H, W, C] in [0, 1]
+    labels: Leaf  # [N]; below 0: not attacked
+    ids: Leaf  # [N], from which random numbers come
 
 
-class Prior(NamedTuple, Generic[A]):
+class Prior(NamedTuple):
     """What is known of the examples on one network before an attack, and at which radii to attack them."""
 
-    clean: A  # logits [N, K] of the images
-    radii: A  # [E, N], ascending along E; below 0: not attacked
-    broken: A | None = None  # [N]: the smallest radius known to fool; inf: none
-    starts: A | None = None  # [N, H, W, C]: where a search for minimal radii begins, if not at the images
+    clean: Leaf  # logits [N, K] of the images
+    radii: Leaf  # [E, N], ascending along E; below 0: not attacked
+    broken: Leaf | None = None  # [N]: the smallest radius known to fool; inf: none
+    starts: Leaf | None = None  # [N, H, W, C]: where a search for minimal radii begins, if not at the images
 
 
-Given = tuple[AttackedExamples[Array], Prior[Array]]  # what an attack of one network takes
+Given = tuple[AttackedExamples, Prior]  # what an attack of one network takes
 
 
-def attack(shape: Shape, logits_fn: Logits, given: Given, numbers: AttackNumbers, key: Array) -> Attacked[Array]:
+def attack(shape: Shape, logits_fn: Logits, given: Given, numbers: AttackNumbers, key: Array) -> Attacked:
     """Attacks examples at all radii; random numbers are a function of `key`, ids and the pass alone."""
     method, queue = METHODS[shape.method](shape.norm), queue_of(shape.passes, given, numbers, key)
     return loop.run(method, logits_fn, queue, numbers, slots=shape.slots, devices=shape.devices, batched=shape.batched)
@@ -76,7 +77,9 @@ def queue_of(passes: int, given: Given, numbers: AttackNumbers, key: Array) -> Q
     return Queue(images, labels, pass_keys(key, ids, passes), targets_NP, prior.radii, broken_N, prior.starts)
 
 
-def targets_of(logits_NK: Array, labels_N: Array, targets: Array | int, passes: int) -> Array:
+def targets_of(
+    logits_NK: Shaped[Array, "N K"], labels_N: Shaped[Array, " N"], targets: Array | int, passes: int
+) -> Array:
     """The class each pass aims at, [N, P]: the likeliest wrong ones, restart by restart (any where untargeted)."""
     is_label_NK = jax.nn.one_hot(labels_N, logits_NK.shape[1], dtype=bool)
     likeliest_NP = lax.top_k(jnp.where(is_label_NK, -jnp.inf, logits_NK), min(passes, logits_NK.shape[1]))[1]
@@ -84,15 +87,15 @@ def targets_of(logits_NK: Array, labels_N: Array, targets: Array | int, passes: 
 
 
 @functools.partial(jax.jit, static_argnames=("passes",))
-def pass_keys(key: Array, ids_N: Array, passes: int) -> Array:
+def pass_keys(key: Array, ids_N: Shaped[Array, " N"], passes: int) -> Array:
     """A key for each pass of each example, a function of `key`, the example's id and the pass alone: [N, P]."""
     return jax.vmap(lambda one: example_keys(one, jnp.arange(passes, dtype=jnp.uint32)))(example_keys(key, ids_N))
 
 
-Shared = tuple[AttackedExamples[Array], AttackNumbers, Array]
+Shared = tuple[AttackedExamples, AttackNumbers, Array]
 
 
-def attack_trial(shape: Shape, apply: Apply, one: tuple[Models, Prior[Array]], shared: Shared) -> Attacked[Array]:
+def attack_trial(shape: Shape, apply: Apply, one: tuple[Models, Prior], shared: Shared) -> Attacked:
     """`attack` of one trial; `shared` ends with the bits of the key: to derive it here would compile once more."""
     (models, prior), (examples, numbers, bits) = one, shared
     return attack(shape, logits_of(apply, models), (examples, prior), numbers, jax.random.wrap_key_data(bits))
@@ -109,7 +112,7 @@ def forward_trial(apply: Apply, one: tuple[Models, Array], shared: Tree) -> Arra
     return logits_of(apply, one[0])(one[1])
 
 
-def diagnose_trial(apply: Apply, models: Models, shared: tuple[AttackedExamples[Array], Array]) -> Diagnosis:
+def diagnose_trial(apply: Apply, models: Models, shared: tuple[AttackedExamples, Array]) -> Diagnosis:
     """The diagnosis of one trial; `shared` ends with the seed."""
     (images, labels, ids), seed = shared
     noise = uniform(example_keys(key_of(seed, Stream.ATTACK, 1), ids), images)

@@ -8,6 +8,7 @@ from typing import Any, Self
 import jax
 import numpy as np
 from jax import Array
+from jaxtyping import Shaped
 
 from jaxreg.rng import Stream, key_of
 from jaxreg.robustness import trial
@@ -20,7 +21,7 @@ from jaxreg.robustness.trial import AttackedExamples, Prior, filled
 from jaxreg.runtime import parallel
 
 Tree = Any
-Outcome = Attacked[np.ndarray]  # of all trials: every array with a first axis T
+Outcome = Attacked  # of all trials: every array with a first axis T
 Program = Callable[[Tree, Tree], Any]  # of stacks [T, ...] and what all trials share
 Report = Callable[[slice, np.ndarray], None]  # (examples of a finished call, their smallest fooling radii [T, n])
 GROUP = 4  # radii in one call
@@ -141,10 +142,10 @@ class Evaluation:
             prior = Prior(part.clean, eps_TEN[:, :, rows], broken_TN[:, rows], starts_TC)
             finished = functools.partial(report, rows)
             chunks.append(part._chunk(self.calls[attack.method], prior, numbers, finished))
-        return _joined(Attacked[int](2, 2, 1, 2, parallel.SUM), chunks)
+        return _joined(Attacked(2, 2, 1, 2, parallel.SUM), chunks)
 
     def _chunk(
-        self, call: Program, prior: Prior[np.ndarray], numbers: AttackNumbers, finished: Callable[[np.ndarray], None]
+        self, call: Program, prior: Prior, numbers: AttackNumbers, finished: Callable[[np.ndarray], None]
     ) -> Outcome:
         """One attack on the examples of one chunk, a group of radii at a time."""
         count, radii, room = len(self.labels), prior.radii.shape[1], self.networks.chunk
@@ -159,7 +160,7 @@ class Evaluation:
             groups.append(parallel.fetch(call(one, (examples, numbers, bits))))
             broken = groups[-1].smallest
             finished(broken[:, :count])
-        whole = _joined(Attacked[int](1, 1, 1, 1, parallel.SUM), groups)
+        whole = _joined(Attacked(1, 1, 1, 1, parallel.SUM), groups)
         adversarial, robust, hits = (a[:, :radii, :count] for a in (whole.adversarial, whole.robust, whole.hits))
         return Outcome(carried(robust, adversarial), robust, broken[:, :count], hits, whole.evaluations)
 
@@ -167,7 +168,7 @@ class Evaluation:
 TYPES = {bool: np.bool_, int: np.int32, float: np.float32}  # of an attack's numbers
 
 
-def _joined(axes: Attacked[int], parts: Sequence[Outcome]) -> Outcome:
+def _joined(axes: Attacked, parts: Sequence[Outcome]) -> Outcome:
     """The arrays of all parts, side by side along an axis or summed."""
 
     def join(axis: int, *arrays: np.ndarray) -> np.ndarray:
@@ -176,14 +177,16 @@ def _joined(axes: Attacked[int], parts: Sequence[Outcome]) -> Outcome:
     return jax.tree.map(join, axes, *parts)
 
 
-def carried(robust_TEN: np.ndarray, adversarial_TENHWC: np.ndarray) -> np.ndarray:
+def carried(
+    robust_TEN: Shaped[np.ndarray, "T E N"], adversarial_TENHWC: Shaped[np.ndarray, "T E N H W C"]
+) -> np.ndarray:
     """The adversary of an example's smallest fooling radius, at that radius and all larger ones."""
     place_E1 = np.arange(robust_TEN.shape[1])[:, None]
     first_T1N = np.argmax(~robust_TEN, axis=1)[:, None]
     return at_radius(adversarial_TENHWC, np.where(robust_TEN, place_E1, first_T1N))
 
 
-def at_radius(x_TENHWC: np.ndarray, place_TMN: np.ndarray) -> np.ndarray:
+def at_radius(x_TENHWC: Shaped[np.ndarray, "T E N H W C"], place_TMN: Shaped[np.ndarray, "T M N"]) -> np.ndarray:
     """Of each example the points at M of the radii, by their places: [T, M, N, H, W, C]."""
     return np.take_along_axis(x_TENHWC, place_TMN[(..., *(None,) * (x_TENHWC.ndim - 3))], axis=1)
 

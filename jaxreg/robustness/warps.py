@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.ndimage
 from jax import Array
+from jaxtyping import Shaped
 
 
 def disk(radius: float, alias: float) -> np.ndarray:
@@ -20,7 +21,7 @@ def disk(radius: float, alias: float) -> np.ndarray:
     return smooth[4:-4, 4:-4]  # beyond 4 pixels there is nothing up to radius 2.9
 
 
-def filtered(x_HWC: Array, kernel: np.ndarray) -> Array:
+def filtered(x_HWC: Shaped[Array, "H W C"], kernel: np.ndarray) -> Array:
     """Correlation with a kernel of odd sides, channel by channel; borders mirrored without repeating the edge.
 
     Raises: ValueError: if the image is smaller than the kernel reaches.
@@ -83,13 +84,15 @@ def plasma(key: Array, side: int, decay: float) -> Array:
     return land / jnp.maximum(land.max(), 1e-12)
 
 
-def sampled(x_HWC: Array, rows_HW: Array, columns_HW: Array, mode: str) -> Array:
+def sampled(
+    x_HWC: Shaped[Array, "H W C"], rows_HW: Shaped[Array, "H W"], columns_HW: Shaped[Array, "H W"], mode: str
+) -> Array:
     """The image at fractional places, linearly interpolated; `mode` of the borders as in `jax.scipy.ndimage`."""
     at = lambda x_HW: jax.scipy.ndimage.map_coordinates(x_HW, [rows_HW, columns_HW], order=1, mode=mode)  # noqa: E731
     return jax.vmap(at, in_axes=2, out_axes=2)(x_HWC)
 
 
-def affine(key: Array, x_HWC: Array, reach: float) -> Array:
+def affine(key: Array, x_HWC: Shaped[Array, "H W C"], reach: float) -> Array:
     """Moves three points about the middle by up to `reach` pixels, and the plane with them; borders mirrored."""
     h, w, _ = x_HWC.shape
     middle, arm = jnp.array([h // 2, w // 2], jnp.float32), min(h, w) // 3
@@ -111,7 +114,7 @@ def smoothing(side: int, sd: float) -> np.ndarray:
     return scipy.ndimage.gaussian_filter1d(np.eye(side), sd, axis=0, mode="reflect", truncate=3).astype(np.float32)
 
 
-def displaced(key: Array, x_HWC: Array, strength: float, sd: float) -> Array:
+def displaced(key: Array, x_HWC: Shaped[Array, "H W C"], strength: float, sd: float) -> Array:
     """Moves every pixel by smoothed uniform noise times `strength` pixels; borders reflected."""
     h, w, _ = x_HWC.shape
     down, across = smoothing(h, sd), smoothing(w, sd)

@@ -205,6 +205,7 @@ def test_plain_functions_against_scikit_learn_and_numpy(classes, size):
         assert getattr(calibration, name)(z, y) == pytest.approx(value, abs=3e-6), name
 
 
+@pytest.mark.usefixtures("as_users")
 def test_plain_functions_name_bad_arrays():
     z, y = draw(0, 9, 2)
     with pytest.raises(ValueError, match="example 3: label must be a class 0 to 1, got 5"):
@@ -232,6 +233,7 @@ def test_a_number_of_bins_that_is_none_is_named(bins):
         calibration.measure(splits(), bins=bins)
 
 
+@pytest.mark.usefixtures("as_users")
 def test_parameters_that_cannot_be_are_named():
     with pytest.raises(ValueError, match="replicates must be a whole number, at least 2, got 1"):
         calibration.measure(splits(), replicates=1)
@@ -278,6 +280,7 @@ def test_splits_may_be_tuples_and_labels_must_be_a_row():
         calibration.evaluate({"validation": Logits(np.zeros((1, 2)), np.array(0))}, of=["validation"])
 
 
+@pytest.mark.usefixtures("as_users")
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -103,6 +103,7 @@ def test_what_cannot_be_measured_is_named(case):
         probe.measure(splits, kernel, bias, **more)
 
 
+@pytest.mark.usefixtures("as_users")
 @pytest.mark.parametrize(
     ("kernel", "bias", "message"),
     [
@@ -123,6 +124,7 @@ def test_last_layers_of_another_shape_are_named(kernel, bias, message):
         over_training.measure_snapshots(features[:, None], labels, np.ones(kernel), np.ones(bias))
 
 
+@pytest.mark.usefixtures("as_users")
 def test_displacements_that_cannot_be_measured_are_named():
     splits, kernel, bias, _ = stacks()
     features, labels = splits["test"]

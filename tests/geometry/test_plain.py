@@ -154,6 +154,7 @@ WRONG = {
 }
 
 
+@pytest.mark.usefixtures("as_users")
 @pytest.mark.parametrize("message", WRONG)
 def test_errors_name_value_rule_and_cure_in_a_line(networks, message):
     place, change = WRONG[message]
