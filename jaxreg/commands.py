@@ -204,7 +204,7 @@ def _export(workdirs: list[str]) -> int:
     if not workdirs:
         raise SpecError("export needs a workdir: --workdir=DIR, or several after the command.")
     for workdir in (w for directory in map(absolute, workdirs) for w in study.with_results(directory)):
-        print(*export.of_workdir(workdir.root), sep="\n")
+        print(*export.of_workdir(workdir), sep="\n")
     return 0
 
 

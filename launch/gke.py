@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import accelerators
-import cloud
 import jinja2
 from absl import flags
 
+import accelerators
+import cloud
 from jaxreg import commands
 from jaxreg.runtime import START_AGAIN
 from jaxreg.spec import require

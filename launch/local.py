@@ -10,9 +10,9 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-import processes
 from absl import flags
 
+import processes
 from jaxreg import commands, study
 from jaxreg.jobs import launching
 from jaxreg.runtime.workdir import claim

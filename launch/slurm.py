@@ -20,16 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
-import slurm_task
 from absl import flags
-from slurm_task import SIGNAL, Task, queue
 
+import slurm_task
 from jaxreg import commands
 from jaxreg.jobs import directory as jobs
 from jaxreg.jobs import launching
 from jaxreg.runtime.files import read_json, write_json
 from jaxreg.runtime.workdir import Workdir, claim, is_claimed
 from jaxreg.spec import SpecError, StudySpec, require
+from slurm_task import SIGNAL, Task, queue
 
 
 def launch(argv: Sequence[str]) -> int:

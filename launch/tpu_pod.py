@@ -16,10 +16,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import accelerators
-import cloud
 from absl import flags
 
+import accelerators
+import cloud
 from jaxreg import commands
 from jaxreg.runtime import START_AGAIN
 from jaxreg.spec import require

@@ -16,6 +16,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_cpu
 import jax
 import jaxtyping
 import pytest
+
 import support.shapes  # noqa: F401
 
 jax.config.update("jax_num_cpu_devices", 8)

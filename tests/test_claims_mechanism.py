@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
-from test_claims import trials
 
 from jaxreg import claims
 from jaxreg.claims import mechanism
+from support.claim_trials import trials
 
 
 def over_settings(frame, metric):

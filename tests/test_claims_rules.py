@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
-from test_claims import ATTACK, trials
 
 from jaxreg import claims, regularizers
 from jaxreg.claims import attacks, findings, mechanism, words
 from jaxreg.claims import settings as study
 from jaxreg.regularizers import Regularizer
+from support.claim_trials import ATTACK, trials
 
 
 def row_of(frame, claim, metric, setting="mixup"):

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from test_claims import ATTACK, SOFT, related, swapped, trials
 
 from jaxreg import claims
+from support.claim_trials import ATTACK, SOFT, related, swapped, trials
 
 
 def told(*tests):

@@ -1,12 +1,12 @@
 """A config that cannot run says so in one line, with value, rule and cure, before anything is compiled."""
 
 import pytest
-from small import small_config
 
 from jaxreg import config as configs
 from jaxreg.jobs import preflight
 from jaxreg.spec import SpecError
 from jaxreg.training.program import programs_of
+from support.small_study import small_config
 
 # dotted key -> value, and what the message must say
 BAD = {

@@ -20,7 +20,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from etils import epath
-from small import small_config
 
 from jaxreg import results, study
 from jaxreg.__main__ import main
@@ -34,16 +33,15 @@ from jaxreg.runtime.workdir import Workdir
 from jaxreg.training.curves import Curves
 from jaxreg.training.program import programs_of
 from jaxreg.training.step import Metrics
+from support import checkout
+from support.small_study import small_config
 
-ROOT = Path(__file__).parents[1]
 CONFIG = """
-import sys
-sys.path.insert(0, {tests!r})
-from small import small_config
+from support.small_study import small_config
 
 def get_config():
     config = small_config()
-    config.regularizers = (("none", {{}}),)
+    config.regularizers = (("none", {}),)
     config.dataset.augment = ()
     config.steps = 8
     config.probes.only = ("calibration",)
@@ -79,7 +77,7 @@ def cheap(monkeypatch):
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     path = tmp_path_factory.mktemp("config") / "small.py"
-    path.write_text(CONFIG.format(tests=str(Path(__file__).parent)))
+    path.write_text(CONFIG)
     return path
 
 
@@ -298,7 +296,7 @@ def test_sigkill_while_results_and_report_are_written(file, reported, tmp_path):
     place = tmp_path / "study"
     shutil.copytree(reported, place)
     (place / file).unlink()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "KILLED_IN": Path(file).name}
+    environment = checkout.environment(KILLED_IN=Path(file).name)
     words = [sys.executable, "-c", DRIVER, "report", str(place)]
     done = subprocess.run(words, env=environment, capture_output=True, timeout=200, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr

@@ -3,26 +3,23 @@
 import json
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
-import job
 import numpy as np
 import pytest
 
 from jaxreg import results
 from jaxreg.__main__ import BAD_USE
 from jaxreg.runtime.hosts import START_AGAIN
+from support import process_job
 
 pytestmark = pytest.mark.cluster
 CONFIG = """
-import sys
-sys.path.insert(0, {tests!r})
-from small import small_config
+from support.small_study import small_config
 
 def get_config():
     config = small_config()
-    config.regularizers = (("none", {{}}), ("label_smoothing", {{"epsilon": 0.1}}))
+    config.regularizers = (("none", {}), ("label_smoothing", {"epsilon": 0.1}))
     config.dataset.augment = ()
     config.probes.only = ("calibration",)
     config.execution.update(distributed="", heartbeat_seconds=20, dispatches_per_checkpoint=1)
@@ -33,7 +30,7 @@ def get_config():
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hosts")
-    (folder / "small.py").write_text(CONFIG.format(tests=str(Path(__file__).parent)))
+    (folder / "small.py").write_text(CONFIG)
     return folder
 
 
@@ -46,8 +43,10 @@ def command(place, do, workdir, devices, *more):
 def one(place):
     """One process with four devices."""
     words = [command(place, "probe", "one", 4)]
-    script = [sys.executable, str(Path(job.__file__)), json.dumps(words), "calibration"]
-    subprocess.run(script, env=job.environment(place / "compiled"), check=True, timeout=300, capture_output=True)
+    script = [*process_job.PROCESS, json.dumps(words), "calibration"]
+    subprocess.run(
+        script, env=process_job.environment(place / "compiled"), check=True, timeout=300, capture_output=True
+    )
     return place / "one"
 
 
@@ -55,8 +54,10 @@ def one(place):
 def two(place):
     """Two processes with two devices each: one study whole, and one in which process 1 is killed while training."""
     whole, broken = (command(place, "probe", name, 2) for name in ("two", "killed"))
-    found = job.Job(place / "job_of_two", 2, [whole, broken], job.environment(place / "compiled"), job.auto)
-    job.wait_for_checkpoint(found, place / "killed" / "checkpoints")
+    found = process_job.Job(
+        place / "job_of_two", 2, [whole, broken], process_job.environment(place / "compiled"), process_job.auto
+    )
+    process_job.wait_for_checkpoint(found, place / "killed" / "checkpoints")
     found.processes[1].kill()
     return found, found.wait(60)
 
@@ -71,13 +72,17 @@ def four(place, two):
     on, last = command(place, "predict", "killed", 1), command(place, "train", "last", 1)
     split = command(place, "predict", "split", 1, "--config.execution.data_devices=2")
     apart = command(place, "train", "apart", 1, "--config.optimizer.learning_rate=0.{index}1")
-    reached = job.newest(place / "killed" / "checkpoints")
-    found = job.Job(
-        place / "job_of_four", 4, [on, on, split, apart, last], job.environment(place / "compiled"), job.slurm
+    reached = process_job.newest(place / "killed" / "checkpoints")
+    found = process_job.Job(
+        place / "job_of_four",
+        4,
+        [on, on, split, apart, last],
+        process_job.environment(place / "compiled"),
+        process_job.slurm,
     )
-    job.wait_for_checkpoint(found, place / "killed" / "checkpoints", after=reached)
+    process_job.wait_for_checkpoint(found, place / "killed" / "checkpoints", after=reached)
     found.processes[2].send_signal(signal.SIGUSR1)
-    job.wait_for_checkpoint(found, place / "last" / "checkpoints")
+    process_job.wait_for_checkpoint(found, place / "last" / "checkpoints")
     found.processes[0].kill()
     return found, found.wait(60)
 

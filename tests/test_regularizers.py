@@ -22,7 +22,7 @@ from jaxreg.regularizers import (
     mixup,
     smoothing_of,
 )
-from jaxreg.regularizers.apply import Choice, Program, choices, loss_of, mix_batch, program_of
+from jaxreg.regularizers.apply import Choice, RegularizerFunctions, choices, functions_of, loss_of, mix_batch
 from jaxreg.regularizers.regularizer import Mix
 
 BATCH, SIDE, CLASSES = 32, 8, 10
@@ -47,15 +47,15 @@ def batch(seed=0):
 
 
 def one_trial(name, **given):
-    program = program_of([name])
-    stacked = choices(program, [name], [complete(name, given)])
-    return program, jax.tree.map(lambda a: a[0], stacked)
+    functions = functions_of([name])
+    stacked = choices(functions, [name], [complete(name, given)])
+    return functions, jax.tree.map(lambda a: a[0], stacked)
 
 
 def mixed(name, seed=0, **given):
-    program, choice = one_trial(name, **given)
+    functions, choice = one_trial(name, **given)
     images, targets, _ = batch()
-    return mix_batch(program, choice, tuple(jax.random.split(jax.random.key(seed))), images, targets)
+    return mix_batch(functions, choice, tuple(jax.random.split(jax.random.key(seed))), images, targets)
 
 
 def draw(function, count, seed=1, side=SIDE, key=None, **hyper):
@@ -79,45 +79,45 @@ def test_targets_are_distributions_and_images_stay_images(name):
 
 @pytest.mark.parametrize("name", [name for name, off in CASES.items() if off is not None])
 def test_off_is_plain_cross_entropy_to_the_bit(name):
-    program, choice = one_trial(name, **CASES[name])
+    functions, choice = one_trial(name, **CASES[name])
     images, targets, logits = batch()
     same_images, same_targets = mixed(name, **CASES[name])
     np.testing.assert_array_equal(same_images, images)
     np.testing.assert_array_equal(same_targets, targets)
     plain = optax.softmax_cross_entropy(logits, targets)
-    np.testing.assert_array_equal(loss_of(program, choice, logits, same_targets), plain)
+    np.testing.assert_array_equal(loss_of(functions, choice, logits, same_targets), plain)
 
 
 def test_lambda_one_is_plain_to_the_bit():
     def all_of_me(key, shape, hyper):
         return Mix(jnp.ones((*shape, 1)), jnp.ones(shape[:1]))
 
-    program, choice = one_trial("mixup")
+    functions, choice = one_trial("mixup")
     images, targets, _ = batch()
     keys = tuple(jax.random.split(jax.random.key(0)))
-    same_images, same_targets = mix_batch(program._replace(mix=(all_of_me,)), choice, keys, images, targets)
+    same_images, same_targets = mix_batch(functions._replace(mix=(all_of_me,)), choice, keys, images, targets)
     np.testing.assert_array_equal(same_images, images)
     np.testing.assert_array_equal(same_targets, targets)
 
 
 @pytest.mark.parametrize("name", [*REGULARIZERS, *SUMS])
 def test_gradient_is_finite_even_where_the_prediction_is_certain(name):
-    program, choice = one_trial(name)
+    functions, choice = one_trial(name)
     _, targets, logits = batch()
-    gradient = jax.grad(lambda z: loss_of(program, choice, z, targets).sum())(logits * 100)
+    gradient = jax.grad(lambda z: loss_of(functions, choice, z, targets).sum())(logits * 100)
     assert jnp.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize("name", [*REGULARIZERS, *SUMS])
 def test_renaming_the_classes_renames_the_targets(name):
-    program, choice = one_trial(name)
+    functions, choice = one_trial(name)
     images, targets, logits = batch()
     keys, order = tuple(jax.random.split(jax.random.key(3))), np.random.default_rng(0).permutation(CLASSES)
-    x, y = mix_batch(program, choice, keys, images, targets)
-    x_renamed, y_renamed = mix_batch(program, choice, keys, images, targets[:, order])
+    x, y = mix_batch(functions, choice, keys, images, targets)
+    x_renamed, y_renamed = mix_batch(functions, choice, keys, images, targets[:, order])
     np.testing.assert_array_equal(x, x_renamed)
     np.testing.assert_allclose(y[:, order], y_renamed, atol=1e-7)
-    losses = loss_of(program, choice, logits, y), loss_of(program, choice, logits[:, order], y_renamed)
+    losses = loss_of(functions, choice, logits, y), loss_of(functions, choice, logits[:, order], y_renamed)
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
@@ -204,28 +204,28 @@ def test_smoothing_adds_a_pull_toward_the_mean_logit():
 
 def test_confidence_penalty_by_hand():
     # Uniform prediction over 10 classes: CE = H = ln 10, so the loss is (1 - beta) ln 10.
-    program, choice = one_trial("confidence_penalty", beta=0.25)
-    loss = loss_of(program, choice, jnp.zeros((1, 10)), jax.nn.one_hot(jnp.array([3]), 10))
+    functions, choice = one_trial("confidence_penalty", beta=0.25)
+    loss = loss_of(functions, choice, jnp.zeros((1, 10)), jax.nn.one_hot(jnp.array([3]), 10))
     np.testing.assert_allclose(loss, 0.75 * np.log(10), rtol=1e-6)
 
 
 def test_a_switch_over_regularizers_gives_each_its_own():
     names = ["none", "mixup", "cutmix+label_smoothing", "confidence_penalty"]
-    program = program_of(names)
-    stacked: Choice = choices(program, names, [complete(name, {}) for name in names])
+    functions = functions_of(names)
+    stacked: Choice = choices(functions, names, [complete(name, {}) for name in names])
     images, targets, logits = batch()
     keys = tuple(jax.random.split(jax.random.key(9)))
-    assert isinstance(program, Program)
-    assert len(program.mix) == 3
-    mix_any = jax.jit(lambda choice: mix_batch(program, choice, keys, images, targets))
+    assert isinstance(functions, RegularizerFunctions)
+    assert len(functions.mix) == 3
+    mix_any = jax.jit(lambda choice: mix_batch(functions, choice, keys, images, targets))
     for i, name in enumerate(names):
         choice = jax.tree.map(lambda a, i=i: a[i], stacked)
         x, y = mix_any(choice)
-        alone_program, alone = one_trial(name)
-        x_alone, y_alone = mix_batch(alone_program, alone, keys, images, targets)
+        alone_functions, alone = one_trial(name)
+        x_alone, y_alone = mix_batch(alone_functions, alone, keys, images, targets)
         np.testing.assert_allclose(x, x_alone, atol=1e-6)
         np.testing.assert_allclose(y, y_alone, atol=1e-6)
-        losses = loss_of(program, choice, logits, y), loss_of(alone_program, alone, logits, y_alone)
+        losses = loss_of(functions, choice, logits, y), loss_of(alone_functions, alone, logits, y_alone)
         np.testing.assert_allclose(*losses, rtol=1e-5)
 
 

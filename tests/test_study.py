@@ -1,7 +1,6 @@
 """The whole road by the command line: interrupted at any moment and repeated, it ends where it would have ended."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -15,19 +14,17 @@ import pytest
 from jaxreg import results
 from jaxreg.__main__ import main
 from jaxreg.report.tables import calibration
+from support import checkout
 
-ROOT = Path(__file__).parents[1]
 CONFIG = """
-import sys
-sys.path.insert(0, {tests!r})
-from small import small_config as get_config
+from support.small_study import small_config as get_config
 """
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("studies")
-    (folder / "small.py").write_text(CONFIG.format(tests=str(ROOT / "tests")))
+    (folder / "small.py").write_text(CONFIG)
     return folder
 
 
@@ -36,7 +33,7 @@ def command(place, workdir, *more, do="study"):
     return [sys.executable, "-m", "jaxreg", *words]
 
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = checkout.environment()
 del ENVIRONMENT["XLA_FLAGS"]  # those of the tests: a study is compiled as a user's
 
 

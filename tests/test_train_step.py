@@ -6,14 +6,14 @@ import chex
 import jax
 import numpy as np
 import pytest
-from small import small_config
-from test_parallel import groups
 
 from jaxreg import config as configs
 from jaxreg import data
 from jaxreg.runtime import parallel
 from jaxreg.training.program import Program, fixed_parts, programs_of, settings_of
 from jaxreg.training.step import Batch, init_state, resident_steps, streamed_steps
+from support.compiled_collectives import groups
+from support.small_study import small_config
 
 STEPS = 3
 

@@ -30,7 +30,7 @@ def source(argument: str, data_dir: str | None = None) -> Source:
     if not (argument or data_dir):
         raise ValueError("dataset 'arrays' must name its directory, got none: write arrays:DIR, or set data_dir.")
     folder = epath.Path(argument or data_dir or "").expanduser()
-    files = sorted(folder.glob("*.np[yz]")) + sorted(folder.glob("classes.txt")) if folder.exists() else []
+    files = _files(folder)
     found = [split for split in SPLITS if _has(folder, split)]
     if "train" not in found:
         rule = "it must hold train.npz (images, labels) or train_images.npy and train_labels.npy, and the same for test"
@@ -52,6 +52,12 @@ def source(argument: str, data_dir: str | None = None) -> Source:
         annotations=lambda split: _annotations(where, read, split, images[split][0][0]),
         images=lambda split, positions: _images(where, read, split, positions, shape),
     )
+
+
+def _files(folder: epath.Path) -> list[epath.Path]:
+    """The files of arrays in a directory by name, then that of the classes; none where there is no directory."""
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [p for p in inside if p.suffix in (".npy", ".npz")] + [p for p in inside if p.name == "classes.txt"]
 
 
 def _has(folder: epath.Path, split: str) -> bool:

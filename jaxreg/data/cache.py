@@ -159,7 +159,7 @@ def _publish(aside: epath.Path, folder: epath.Path, source: Source) -> None:
 
 
 def _sweep(folder: epath.Path) -> None:
-    for left in folder.parent.glob(f"{folder.name}.tmp-*"):
+    for left in [path for path in folder.parent.iterdir() if path.name.startswith(f"{folder.name}.tmp-")]:
         with contextlib.suppress(OSError):  # another process sweeps too
             if time.time() - left.stat().mtime > _ABANDONED:
                 left.rmtree()

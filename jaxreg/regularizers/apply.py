@@ -11,7 +11,7 @@ from jax import Array, lax
 from jaxreg.regularizers import REGULARIZERS, Hyper, compose
 
 
-class Program(NamedTuple):
+class RegularizerFunctions(NamedTuple):
     """The distinct functions that a set of regularizers needs; a trial picks one of each kind by its index."""
 
     mix: tuple[Callable[..., Any], ...]
@@ -20,7 +20,7 @@ class Program(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """A trial's picks from a `Program` (int32 scalars) and its hyperparameters (float32 scalars)."""
+    """A trial's picks from `RegularizerFunctions` (int32 scalars) and its hyperparameters (float32 scalars)."""
 
     mix: Array
     soften: Array
@@ -28,20 +28,21 @@ class Choice(NamedTuple):
     hyper: Mapping[str, Array]
 
 
-def program_of(names: Sequence[str]) -> Program:
+def functions_of(names: Sequence[str]) -> RegularizerFunctions:
     """The distinct mix, soften and loss functions of the regularizers called `names`, in order of appearance."""
     parts = [compose(name) for name in names]
-    return Program(*(tuple(dict.fromkeys(getattr(part, kind) for part in parts)) for kind in Program._fields))
+    distinct = (tuple(dict.fromkeys(getattr(part, kind) for part in parts)) for kind in RegularizerFunctions._fields)
+    return RegularizerFunctions(*distinct)
 
 
-def choices(program: Program, names: Sequence[str], hypers: Sequence[Mapping[str, float]]) -> Choice:
+def choices(functions: RegularizerFunctions, names: Sequence[str], hypers: Sequence[Mapping[str, float]]) -> Choice:
     """The picks of trials whose regularizers are `names` with complete hyperparameters `hypers`, stacked [T]."""
     parts = [compose(name) for name in names]
     defaults = {key: n.default for r in REGULARIZERS.values() for key, n in r.numbers.items()}
     hyper = {k: jnp.array([h.get(k, d) for h in hypers], jnp.float32) for k, d in sorted(defaults.items())}
     index = {
-        kind: jnp.array([getattr(program, kind).index(getattr(part, kind)) for part in parts], jnp.int32)
-        for kind in Program._fields
+        kind: jnp.array([getattr(functions, kind).index(getattr(part, kind)) for part in parts], jnp.int32)
+        for kind in RegularizerFunctions._fields
     }
     return Choice(**index, hyper=hyper)
 
@@ -57,7 +58,7 @@ def _call(function: Callable[..., Any], *args: Any, hyper: Hyper) -> Any:
 
 
 def mix_batch(
-    program: Program, choice: Choice, keys: tuple[Array, Array], x_BHWC: Array, targets_BK: Array
+    functions: RegularizerFunctions, choice: Choice, keys: tuple[Array, Array], x_BHWC: Array, targets_BK: Array
 ) -> tuple[Array, Array]:
     """Mixes a batch with a random permutation of itself, then softens its targets: (x_BHWC, targets_BK).
 
@@ -65,19 +66,19 @@ def mix_batch(
     """
     draws, order = keys
     shape = x_BHWC.shape[:3]
-    mixes = [functools.partial(_mix_of, f, shape=shape) for f in program.mix]
+    mixes = [functools.partial(_mix_of, f, shape=shape) for f in functions.mix]
     mask_BHW1, weight_B = _pick(mixes, choice.mix, draws, hyper=choice.hyper)
     partner_B = jax.random.permutation(order, shape[0])
     x_BHWC = mask_BHW1 * x_BHWC + (1 - mask_BHW1) * x_BHWC[partner_B]
     weight_B1 = weight_B[:, None]
     targets_BK = weight_B1 * targets_BK + (1 - weight_B1) * targets_BK[partner_B]
-    return x_BHWC, _pick(program.soften, choice.soften, targets_BK, hyper=choice.hyper)
+    return x_BHWC, _pick(functions.soften, choice.soften, targets_BK, hyper=choice.hyper)
 
 
 def _mix_of(function: Callable[..., Any], key: Array, hyper: Hyper, shape: tuple[int, ...]) -> Any:
     return function(key, shape, hyper)
 
 
-def loss_of(program: Program, choice: Choice, logits_BK: Array, targets_BK: Array) -> Array:
+def loss_of(functions: RegularizerFunctions, choice: Choice, logits_BK: Array, targets_BK: Array) -> Array:
     """The trial's own loss of each example, in nats: [B]."""
-    return _pick(program.loss, choice.loss, logits_BK, targets_BK, hyper=choice.hyper)
+    return _pick(functions.loss, choice.loss, logits_BK, targets_BK, hyper=choice.hyper)

@@ -8,7 +8,10 @@ from etils import epath
 
 from jaxreg.names import named, radius_texts
 from jaxreg.runtime.files import read_arrays, write_whole
+from jaxreg.runtime.workdir import Workdir
 from jaxreg.spec import require
+
+PROBE = "robustness"
 
 
 class Exported(NamedTuple):
@@ -42,24 +45,24 @@ def load(path: epath.PathLike) -> Exported:
     return Exported(**arrays)._replace(eps=float(arrays["eps"]), norm=str(arrays["norm"]))
 
 
-def of_workdir(workdir: epath.Path) -> list[epath.Path]:
+def of_workdir(workdir: Workdir) -> list[epath.Path]:
     """Writes exports/TRIAL/worst-EPS.npz for every attacked trial and radius of a workdir; returns their paths.
 
     Raises: SpecError: if no trial of the workdir was attacked.
     """
-    probed = sorted((workdir / "probes" / "robustness").glob("*.npz"))
-    require(bool(probed), f"{workdir} holds no adversarial examples: run the robustness probe first.")
-    return [path for file in probed for path in _of_trial(workdir, file)]
+    trials = workdir.measured(PROBE)
+    require(bool(trials), f"{workdir} holds no adversarial examples: run the robustness probe first.")
+    return [path for trial in trials for path in _of_trial(workdir, trial)]
 
 
-def _of_trial(workdir: epath.Path, probed: epath.Path) -> list[epath.Path]:
-    clean = read_arrays(workdir / "predictions" / probed.stem / "test.npz")
+def _of_trial(workdir: Workdir, trial: str) -> list[epath.Path]:
+    probed, clean = workdir.arrays(PROBE, trial), read_arrays(workdir.predictions(trial, "test"))
     attacked, written = read_arrays(probed), []
     require("radii" in attacked, f"{probed} does not hold its exact radii: measure robustness again.")
     radii, norm = attacked["radii"], str(attacked["norm"])
     for eps, text in zip(radii, radius_texts(radii)):
         images, robust = (attacked[named(name, "worst", text)] for name in ("adversarial", "robust"))
-        path = workdir / "exports" / probed.stem / f"worst-{text}.npz"
+        path = workdir.export(trial, f"worst-{text}")
         ids, labels = (clean[key][: len(images)] for key in ("ids", "labels"))
         save(path, Exported(images, ids, labels, robust, float(eps), norm))
         written.append(path)

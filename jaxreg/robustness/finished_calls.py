@@ -66,5 +66,5 @@ def digest(tree: Any, program: str) -> str:
 
 @functools.cache
 def _code() -> str:
-    files = sorted(pathlib.Path(__file__).parent.glob("*.py"))
+    files = sorted(path for path in pathlib.Path(__file__).parent.iterdir() if path.suffix == ".py")
     return hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=16).hexdigest()

@@ -79,7 +79,7 @@ def fixed_parts(program: Program, dataset: data.Dataset, mesh: parallel.Mesh) ->
     return Fixed(
         model=make_model(program, dataset),
         optimizer=make_optimizer(program.trials[0].optimizer, program.steps),
-        regularizers=regularizers.program_of([t.regularizer.name for t in program.trials]),
+        regularizers=regularizers.functions_of([t.regularizer.name for t in program.trials]),
         augment=augmentation(program.dataset),
         split_batch=parallel.split_batch(mesh),
         classes=len(dataset.classes),

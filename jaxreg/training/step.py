@@ -11,7 +11,7 @@ import optax
 from jax import Array, lax
 
 from jaxreg.models import Model
-from jaxreg.regularizers.apply import Choice, Program, loss_of, mix_batch
+from jaxreg.regularizers.apply import Choice, RegularizerFunctions, loss_of, mix_batch
 from jaxreg.rng import Stream, example_keys, key_of
 from jaxreg.training.optimizer import Numbers, Optimizer
 
@@ -60,7 +60,7 @@ class Fixed(NamedTuple):
 
     model: Model
     optimizer: Optimizer
-    regularizers: Program
+    regularizers: RegularizerFunctions
     augment: Callable[[Array, Array], Array]  # keys_B, x_BHWC -> x_BHWC
     split_batch: Callable[[Any], Any]  # spreads a batch over the devices of its trial
     classes: int

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxreg.calibration import figures
-from tests.calibration.data import draw, softmax
+from support.drawn_logits import draw, softmax
 
 
 def seen(scale):

@@ -7,7 +7,7 @@ import pytest
 from jaxreg.calibration import Logits, bins, metrics, ranking, selective, smooth_error, temperature
 from jaxreg.calibration.probe import evaluate, measure
 from jaxreg.runtime import parallel
-from tests.calibration.data import draw
+from support.drawn_logits import draw
 
 CONTRACT = (
     "nll brier ece ece_adaptive ece_classwise mce smece confidence confidence_gap ece_debiased ece_floor aurc auroc"

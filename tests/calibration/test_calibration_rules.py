@@ -27,7 +27,7 @@ from jaxreg.calibration import temperature as scaling
 from jaxreg.calibration.ranking import rank
 from jaxreg.calibration.rows import ISOTONIC
 from jaxreg.calibration.trial import VARIANTS
-from tests.calibration.data import draw
+from support.drawn_logits import draw
 
 SIZES = {"validation": 20, "test": 180}
 

@@ -11,7 +11,10 @@ import sklearn.metrics
 from jaxreg import calibration
 from jaxreg.calibration import Logits, bins, metrics, selective
 from jaxreg.checks import check_apart
-from tests.calibration.data import GOLDEN, draw, softmax
+from support.drawn_logits import draw, softmax
+from support.goldens import arrays_of
+
+GOLDEN = arrays_of("calibration_packages")
 
 LABELS = np.array([0, 1, 1, 0, 1, 1, 0, 0, 1, 1, 1], np.int32)  # 11 examples: fewer than bins
 CLASS_0 = np.zeros(11, np.int32)

@@ -5,7 +5,7 @@ import pytest
 
 from jaxreg.calibration import Logits, bins, evaluate, measure
 from jaxreg.report.tables import calibration as tables
-from tests.calibration.data import draw
+from support.drawn_logits import draw
 
 BINS = 9  # no other test compiles programs of so many: those of this one know the new error
 

@@ -11,7 +11,7 @@ import pytest
 from jaxreg.calibration import Logits, bins, floors, smooth_error
 from jaxreg.calibration.probe import measure
 from jaxreg.report.tables import differences
-from tests.calibration.data import softmax
+from support.drawn_logits import softmax
 
 SIZE, CLASSES, MODELS = 300, 4, 64
 

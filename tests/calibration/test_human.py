@@ -8,7 +8,7 @@ from jaxreg import data, probes
 from jaxreg.calibration import human
 from jaxreg.config import resolve
 from jaxreg.spec import SpecError
-from tests.small import small_config
+from support.small_study import small_config
 
 
 def save(tmp_path, **arrays):

@@ -5,7 +5,7 @@ import scipy.optimize
 import scipy.special
 
 from jaxreg.calibration import posthoc, temperature
-from tests.calibration.data import draw
+from support.drawn_logits import draw
 
 
 def objective(parameters, logits, labels, anchor):

@@ -15,7 +15,7 @@ from scipy.special import log_softmax
 from sklearn.isotonic import IsotonicRegression
 
 from jaxreg.calibration import Logits, measure
-from tests.calibration.data import draw
+from support.drawn_logits import draw
 
 SIZES = {"validation": 1300, "test": 700}
 BINS = 15

@@ -1,10 +1,13 @@
-"""The packages themselves, where they are installed (extra `references`): what they said once is in golden.npz."""
+"""The packages themselves, where they are installed (extra `references`): what they said once is in tests/golden."""
 
 import numpy as np
 import pytest
 
 from jaxreg import calibration
-from tests.calibration.data import GOLDEN, draw
+from support.drawn_logits import draw
+from support.goldens import arrays_of
+
+GOLDEN = arrays_of("calibration_packages")
 
 SAME = {  # by our metric: what the packages call it, and how near they come
     "ece": {"netcal_ece": 1e-5, "torchmetrics_l1": 1e-5},
@@ -18,7 +21,7 @@ SAME = {  # by our metric: what the packages call it, and how near they come
 
 @pytest.fixture(scope="module")
 def packages():
-    return pytest.importorskip("tests.calibration.make_golden", reason="extra `references`", exc_type=ImportError)
+    return pytest.importorskip("golden.make_calibration_golden", reason="extra `references`", exc_type=ImportError)
 
 
 def test_packages_say_what_was_kept(packages):

@@ -3,7 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxreg.calibration import smooth_error
-from tests.calibration.data import GOLDEN, softmax
+from support.drawn_logits import softmax
+from support.goldens import arrays_of
+
+GOLDEN = arrays_of("calibration_packages")
 
 find = jax.jit(smooth_error.smece)
 

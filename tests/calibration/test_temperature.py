@@ -7,7 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxreg.calibration import temperature
-from tests.calibration.data import GOLDEN, draw, softmax
+from support.drawn_logits import draw, softmax
+from support.goldens import arrays_of
+
+GOLDEN = arrays_of("calibration_packages")
 
 fit = jax.jit(temperature.fit)
 

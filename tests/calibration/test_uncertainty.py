@@ -6,7 +6,7 @@ import scipy.stats
 
 from jaxreg.calibration import bins, metrics, selective, uncertainty
 from jaxreg.calibration.ranking import rank
-from tests.calibration.data import draw
+from support.drawn_logits import draw
 
 KEY = jax.random.key(3)
 

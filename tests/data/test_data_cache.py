@@ -6,9 +6,9 @@ import textwrap
 
 import numpy as np
 import pytest
-from tfds_directory import write
 
 from jaxreg.data import cache, load, open_source
+from support.tfds_directory import write
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import textwrap
 
 import numpy as np
 import pytest
-from tfds_directory import write
 
 from jaxreg.data import describe, load
+from support.tfds_directory import write
 
 
 def by_id(split):

@@ -3,11 +3,11 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from geometry_shapes import CLASSES, LABELS, WIDTH
 
 from jaxreg.geometry import cone, displacement, interventions, minimal_loss_points, network, norms, over_training, probe
 from jaxreg.models.functional import Head
 from jaxreg.runtime import passes
+from support.geometry_shapes import CLASSES, LABELS, WIDTH
 
 COUNT = 70
 

@@ -4,34 +4,7 @@ import numpy as np
 import pytest
 
 from jaxreg.geometry import collapse, norms
-
-
-def reference(features, labels, kernel, predictions):
-    """NC1-NC4 by their definitions in float64, S_B and S_W written out."""
-    classes = labels.max() + 1
-    means = np.stack([features[labels == k].mean(0) for k in range(classes)])
-    spread = means - means.mean(0)
-    between = spread.T @ spread / classes
-    within = (features - means[labels]).T @ (features - means[labels]) / len(features)
-    values, axes = np.linalg.eigh(between)
-    top = np.argsort(values)[::-1][: classes - 1]
-    inverse = axes[:, top] @ np.diag(1 / values[top]) @ axes[:, top].T
-    lengths = np.linalg.norm(spread, axis=1)
-    cosines = (spread / lengths[:, None]) @ (spread / lengths[:, None]).T
-    off = cosines[~np.eye(classes, dtype=bool)]
-    distances = np.linalg.norm(features[:, None] - means, axis=-1)
-    covariance = np.cov(features.T, bias=True)
-    share = np.linalg.eigvalsh(covariance) / np.trace(covariance)
-    return {
-        "nc1": np.trace(within @ inverse) / classes,
-        "nc2_norm": lengths.std() / lengths.mean(),
-        "nc2_angle": np.abs(off + 1 / (classes - 1)).mean(),
-        "nc3": np.linalg.norm(kernel.T / np.linalg.norm(kernel) - spread / np.linalg.norm(spread)),
-        "nc4": np.mean(distances.argmin(1) != predictions),
-        "within_class_variance": np.trace(within),
-        "within_class_share": np.trace(within) / (np.trace(within) + np.trace(between)),
-        "effective_rank": np.exp(-np.sum(share * np.log(share))),
-    }
+from support import geometry_reference as reference
 
 
 def measure(features, labels, kernel, predictions):
@@ -52,7 +25,7 @@ def test_collapse_equals_float64(classes, width):
     labels = np.concatenate([np.arange(classes), rng.integers(0, classes, 600)])
     features = rng.normal(size=(classes, width))[labels] + 0.4 * rng.normal(size=(len(labels), width)) + 5
     kernel, predictions = rng.normal(size=(width, classes)), rng.integers(0, classes, len(labels))
-    expected = reference(features, labels, kernel, predictions)
+    expected = reference.collapse(features, labels, kernel, predictions)
     for name, value in measure(features, labels, kernel, predictions).items():
         np.testing.assert_allclose(value, expected[name], rtol=2e-3, err_msg=name)
 
@@ -64,7 +37,7 @@ def test_very_collapsed_features_equal_float64(noise):
     features = rng.normal(size=(10, 32))[labels] + noise * rng.normal(size=(len(labels), 32))
     features = np.float32(features).astype(float)
     kernel = rng.normal(size=(32, 10))
-    found, expected = measure(features, labels, kernel, labels), reference(features, labels, kernel, labels)
+    found, expected = measure(features, labels, kernel, labels), reference.collapse(features, labels, kernel, labels)
     for name in ("nc1", "within_class_variance", "within_class_share"):
         np.testing.assert_allclose(found[name], expected[name], rtol=2e-2 if noise < 1e-5 else 1e-3, err_msg=name)
     np.testing.assert_allclose(found["effective_rank"], expected["effective_rank"], rtol=1e-3)
@@ -122,5 +95,5 @@ def test_the_nearest_mean_is_found_at_any_offset():
     rng = np.random.default_rng(5)
     labels = np.repeat(np.arange(3), 30)
     features = (0.1 * rng.normal(size=(3, 5))[labels] + 0.02 * rng.normal(size=(90, 5)) + 500).astype(np.float32)
-    expected = reference(features.astype(float), labels, np.ones((5, 3)), labels)["nc4"]
+    expected = reference.collapse(features.astype(float), labels, np.ones((5, 3)), labels)["nc4"]
     np.testing.assert_allclose(measure(features, labels, np.ones((5, 3)), labels)["nc4"], expected, atol=1e-6)

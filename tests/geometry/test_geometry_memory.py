@@ -5,12 +5,12 @@ import collections
 import jax
 import numpy as np
 import pytest
-from geometry_shapes import CLASSES, LABELS, WIDTH
 
 from jaxreg.geometry import displacement, over_training, probe, trial
 from jaxreg.models.functional import Head
 from jaxreg.runtime import parallel, passes
 from jaxreg.runtime.passes import CHUNK
+from support.geometry_shapes import CLASSES, LABELS, WIDTH
 
 
 def working(chunks):

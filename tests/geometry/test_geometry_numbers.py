@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from geometry_shapes import CLASSES, LABELS, WIDTH
 
 from jaxreg.geometry import measure_network, probe, trial
+from support.geometry_shapes import CLASSES, LABELS, WIDTH
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@ import math
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from geometry_shapes import CLASSES, LABELS, WIDTH
 
 from jaxreg.geometry import cosines, interventions, probe
+from support.geometry_shapes import CLASSES, LABELS, WIDTH
 
 
 @pytest.mark.parametrize("turn", [0.3, -0.2, 0.0])

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from geometry_shapes import CLASSES, LABELS, WIDTH
 
 from jaxreg.geometry import over_training, probe
+from support.geometry_shapes import CLASSES, LABELS, WIDTH
 
 TRIALS, SNAPSHOTS = 2, 3
 

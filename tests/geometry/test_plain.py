@@ -2,13 +2,12 @@
 
 import math
 
-import geometry_reference as reference
 import numpy as np
 import pytest
-from geometry_shapes import CLASSES, LABELS, WIDTH
-from test_collapse import reference as collapse_reference
 
 from jaxreg import geometry
+from support import geometry_reference as reference
+from support.geometry_shapes import CLASSES, LABELS, WIDTH
 
 LABELS_N = LABELS["train"]
 SMOOTHING = (0.0, 0.2)
@@ -76,7 +75,7 @@ def test_examples_and_their_means_equal_float64(networks, found):
 
 def test_collapse_equals_float64(networks, found):
     for (h_ND, kernel, bias, y_N), one in zip(networks, found):
-        expected = collapse_reference(h_ND.astype(float), y_N, kernel, (h_ND @ kernel + bias).argmax(1))
+        expected = reference.collapse(h_ND.astype(float), y_N, kernel, (h_ND @ kernel + bias).argmax(1))
         alone = geometry.neural_collapse(h_ND, kernel, bias, y_N)
         for name, value in expected.items():
             np.testing.assert_allclose([one.numbers[name], getattr(alone, name)], value, rtol=2e-3, err_msg=name)

@@ -2,10 +2,10 @@ import math
 
 import numpy as np
 import pytest
-from geometry_shapes import CLASSES, LABELS, WIDTH
 
 from jaxreg.geometry import probe
 from jaxreg.runtime import passes
+from support.geometry_shapes import CLASSES, LABELS, WIDTH
 
 TRIALS = 3
 STABLE = {

@@ -2,13 +2,13 @@
 
 import math
 
-import geometry_reference as reference
 import numpy as np
 import pytest
-from geometry_shapes import CLASSES, LABELS, WIDTH
 
 from jaxreg.geometry import probe, scaling
 from jaxreg.geometry.rows import CALIBRATION_NOISE, MARGIN_NOISE
+from support import geometry_reference as reference
+from support.geometry_shapes import CLASSES, LABELS, WIDTH
 
 LABELS_N = LABELS["test"]
 SHORT = slice(0, 12)  # so short that the bias decides: no turn changes their class

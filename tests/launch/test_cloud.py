@@ -10,13 +10,12 @@ import tarfile
 
 import pytest
 import yaml
-from launchers import ROOT
 
+import accelerators
+import gke
+import tpu_pod
 from jaxreg import commands
-
-import accelerators  # isort: skip  (the folder is on the path after `launchers`)
-import gke  # isort: skip
-import tpu_pod  # isort: skip
+from support.checkout import ROOT
 
 STUDY = ["launcher", "--config=configs/digits.py", "--config.seeds=8", "--workdir=gs://bucket/digits"]
 TPU = ["--accelerator=v5litepod-16", "--project=mine", "--zone=us-west4-a"]
@@ -159,7 +158,11 @@ def test_hosts_and_chips_of_slices(accelerator, topology, hosts, chips):
         (tpu_pod, [*STUDY, *TPU, "--env=3"], "--env='3' must be NAME=VALUE"),
         (tpu_pod, ["x", *STUDY[2:], *TPU], "--config is missing"),
         (tpu_pod, ["x", f"--config={ROOT}/configs/digits.py", *STUDY[3:], *TPU], "must be a path below the checkout"),
-        (tpu_pod, ["x", "--config=tests/launch/tiny.py", *STUDY[3:], *TPU], "must have execution.distributed"),
+        (
+            tpu_pod,
+            ["x", "--config=tests/support/launched_study.py", *STUDY[3:], *TPU],
+            "must have execution.distributed",
+        ),
         (tpu_pod, [*STUDY, *TPU, "--config.seeds=0"], "config.seeds must be at least 1"),
         (tpu_pod, [*STUDY, *TPU, "--config.seeds", "9"], "must hold its value"),
         (gke, [*STUDY, *SLICE[:2]], "--image is missing"),

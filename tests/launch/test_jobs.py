@@ -6,11 +6,8 @@ import sys
 import weakref
 from pathlib import Path
 
-import made_up_job
 import pytest
 from etils import epath
-from launchers import ROOT
-from small import small_config
 
 from jaxreg import config as configs
 from jaxreg import results, study
@@ -22,19 +19,20 @@ from jaxreg.report import data
 from jaxreg.runtime.preemption import Preemption
 from jaxreg.runtime.workdir import Workdir, claim, is_claimed
 from jaxreg.spec import SpecError
+from support import finished_jobs
+from support.checkout import ROOT
+from support.small_study import small_config
 
 SWEEP = [{}, {"optimizer.learning_rate": 0.2}]
 
 
 STUDY = """
-import sys
-sys.path.insert(0, {tests!r})
-from small import small_config
+from support.small_study import small_config
 from jaxreg import sweeps
 
 def get_config():
     config = small_config()
-    config.launch = {{"jobs": 2}}
+    config.launch = {"jobs": 2}
     return config
 
 def sweep():
@@ -189,7 +187,7 @@ def test_the_same_job_has_the_same_name_on_every_machine(tmp_path):
 
 def test_plan_prints_sweep_and_jobs_and_what_is_there(tmp_path, capsys):
     prepare(tmp_path)
-    (tmp_path / "study.py").write_text(STUDY.format(tests=str(ROOT / "tests")))
+    (tmp_path / "study.py").write_text(STUDY)
     words = ["jaxreg", "plan", f"--config={tmp_path / 'study.py'}", f"--workdir={tmp_path}"]
     assert main(words) == 0
     told = capsys.readouterr().out
@@ -203,7 +201,7 @@ def test_status_tells_each_jobs_state(tmp_path, capsys):
     jobs.finish(done, held(done)["config"])
     for workdir in (done, stopped, running):
         workdir.provenance.write_text("{}")
-    program = made_up_job.program_of(held(stopped))
+    program = finished_jobs.program_of(held(stopped))
     (stopped.checkpoints(program) / "20").mkdir(parents=True)
     with claim(running):
         assert main(["jaxreg", "status", str(tmp_path)]) == 0
@@ -231,8 +229,8 @@ def test_looking_at_a_lock_does_not_take_it(tmp_path):
 
 
 def test_the_jobs_of_two_machines_join_and_equal_trials_count_once(tmp_path):
-    one = made_up_job.study(tmp_path / "one", [["a", "b"], ["c"]])
-    two = made_up_job.study(tmp_path / "two", [["c", "d"]], first=7)
+    one = finished_jobs.study(tmp_path / "one", [["a", "b"], ["c"]])
+    two = finished_jobs.study(tmp_path / "two", [["c", "d"]], first=7)
     for path in sorted((two / "jobs").iterdir()):
         path.rename(one / "jobs" / path.name)
     found = data.load([one])
@@ -245,8 +243,8 @@ def test_the_jobs_of_two_machines_join_and_equal_trials_count_once(tmp_path):
 
 
 def test_equal_trials_of_two_studies_stay_apart_and_of_one_study_count_once(tmp_path):
-    one, two = (made_up_job.study(tmp_path / name, [["a", "b"]]) for name in ("one", "two"))
-    other = made_up_job.study(tmp_path / "other", [["b", "c"]], name="other")
+    one, two = (finished_jobs.study(tmp_path / name, [["a", "b"]]) for name in ("one", "two"))
+    other = finished_jobs.study(tmp_path / "other", [["b", "c"]], name="other")
     found = data.load([one, two, other])
     assert found.frame.groupby(["study", "trial"]).size().to_dict() == {
         ("made-up", "a"): 2,
@@ -263,8 +261,8 @@ def test_equal_trials_of_two_studies_stay_apart_and_of_one_study_count_once(tmp_
 
 
 def test_what_a_probe_found_is_read_where_it_was_found(tmp_path):
-    study = made_up_job.study(tmp_path / "study", [["a"]])
-    made_up_job.job(study / "jobs" / "001-a", ["a"], probe="robustness")
+    study = finished_jobs.study(tmp_path / "study", [["a"]])
+    finished_jobs.job(study / "jobs" / "001-a", ["a"], probe="robustness")
     found = data.load([study])
     homes = {probe: found.homes["made-up", "a", probe].name for probe in ("calibration", "robustness")}
     assert homes == {"calibration": "000-a", "robustness": "001-a"}
@@ -272,7 +270,7 @@ def test_what_a_probe_found_is_read_where_it_was_found(tmp_path):
 
 
 def test_an_unfinished_job_is_named_and_the_others_reported(tmp_path, capsys):
-    study = made_up_job.study(tmp_path / "study", [["a"], ["b"]])
+    study = finished_jobs.study(tmp_path / "study", [["a"], ["b"]])
     (study / "jobs" / "001-b" / "results.parquet").unlink()
     (study / "jobs" / "001-b" / "done.json").unlink()
     assert main(["jaxreg", "report", str(study)]) == 0
@@ -282,7 +280,7 @@ def test_an_unfinished_job_is_named_and_the_others_reported(tmp_path, capsys):
 
 
 def test_results_are_filtered_by_column(tmp_path, capsys):
-    study = made_up_job.study(tmp_path / "study", [["a", "b"], ["c"]])
+    study = finished_jobs.study(tmp_path / "study", [["a", "b"], ["c"]])
     assert main(["jaxreg", "results", str(study), "metric=acc*", "trial=b"]) == 0
     (line,) = capsys.readouterr().out.splitlines()[1:]
     assert line.startswith("made-up,program-0,b,none,{},1,test,calibration,accuracy,0.5,10")

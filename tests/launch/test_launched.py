@@ -7,17 +7,17 @@ import subprocess
 import sys
 import time
 
-import cluster
 import pandas as pd
 import pytest
 from etils import epath
-from launchers import ROOT
 
 from jaxreg import results
 from jaxreg.jobs import directory
+from support import checkout
+from support.slurm_cluster import cluster, lacking
 
 pytestmark = pytest.mark.cluster
-TINY = ROOT / "tests" / "launch" / "tiny.py"
+CONFIG = checkout.ROOT / "tests" / "support" / "launched_study.py"
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +27,11 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def environment():
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+    return checkout.environment()
 
 
 def command(script, study, *more):
-    return [sys.executable, str(ROOT / "launch" / script), f"--config={TINY}", f"--workdir={study}", *more]
+    return [sys.executable, str(checkout.ROOT / "launch" / script), f"--config={CONFIG}", f"--workdir={study}", *more]
 
 
 def wait_for(holds, seconds=240):
@@ -81,7 +81,7 @@ def test_a_killed_job_is_started_again_and_all_is_reported(place, local):
 
 def test_one_process_gives_the_numbers_of_jobs_side_by_side(place, local, environment):
     """All trials in one process and one program, with as many threads as a job has."""
-    words = [sys.executable, "-m", "jaxreg", "study", f"--config={TINY}", f"--workdir={place / 'one'}"]
+    words = [sys.executable, "-m", "jaxreg", "study", f"--config={CONFIG}", f"--workdir={place / 'one'}"]
     told([*words, "--config.execution.cpu_devices=1"], environment | {"NPROC": "1"})
     columns = [name for name in results.SCHEMA.names if name != "program"]
     one, other = (numbers(place / name).sort_values(results.NUMBER)[columns] for name in ("one", "local"))
@@ -91,10 +91,10 @@ def test_one_process_gives_the_numbers_of_jobs_side_by_side(place, local, enviro
 @pytest.fixture(scope="module")
 def slurm(place, environment):
     """A Slurm of this machine alone; without one its tests are skipped, and say why."""
-    why = cluster.lacking()
+    why = lacking()
     if why:
         pytest.skip(f"no Slurm to test against: {why}")
-    with cluster.cluster(place / "slurm") as variables:
+    with cluster(place / "slurm") as variables:
         yield environment | {key: variables[key] for key in ("SLURM_CONF", "PATH")}
 
 

@@ -8,16 +8,16 @@ import threading
 import time
 
 import pytest
-from launchers import FINISH, ROOT, made_up_jobs, shell, starts
-from processes import Pool, Slot, slots
 
-import local  # isort: skip
-
+import local
 from jaxreg import commands
 from jaxreg.runtime.workdir import Workdir, claim
 from jaxreg.spec import SpecError
+from processes import Pool, Slot, slots
+from support.checkout import ROOT, environment
+from support.shell_jobs import FINISH, made_up_jobs, shell, starts
 
-TINY = ROOT / "tests" / "launch" / "tiny.py"
+CONFIG = ROOT / "tests" / "support" / "launched_study.py"
 HERE = Slot(frozenset(os.sched_getaffinity(0)), {"SLOT": "0"})
 
 
@@ -155,13 +155,13 @@ def test_slots_share_the_gpus(monkeypatch):
 
 
 def launcher(*words):
-    config = [] if any(word.startswith("--config=") for word in words) else [f"--config={TINY}"]
+    config = [] if any(word.startswith("--config=") for word in words) else [f"--config={CONFIG}"]
     return [sys.executable, str(ROOT / "launch" / "local.py"), *config, *words]
 
 
 def told(*words):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(launcher(*words), capture_output=True, text=True, env=environment, timeout=120, check=False)
+    how = {"capture_output": True, "text": True, "env": environment()}
+    return subprocess.run(launcher(*words), **how, timeout=120, check=False)
 
 
 def test_a_second_launcher_on_one_study_is_refused(tmp_path):

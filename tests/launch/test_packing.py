@@ -7,7 +7,6 @@ import types
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small import small_config
 
 from jaxreg import config as configs
 from jaxreg.jobs import packing, preflight, timing
@@ -15,6 +14,7 @@ from jaxreg.jobs.packing import HOUR, Price
 from jaxreg.runtime import parallel
 from jaxreg.spec import LaunchSpec, SpecError
 from jaxreg.training.program import Program, programs_of
+from support.small_study import small_config
 
 SWEEP = [{}, {"optimizer.learning_rate": 0.2}, {"model.widths": (8,)}]  # two programs: 2 settings, and 1
 

@@ -6,12 +6,11 @@ import subprocess
 import sys
 
 import pytest
-from launchers import ROOT
 
+import slurm
+import slurm_task
 from jaxreg import commands
-
-import slurm  # isort: skip  (the folder is on the path after `launchers`)
-import slurm_task  # isort: skip
+from support.checkout import ROOT
 
 EXPECTED = ("partition=gpu", "gpus-per-node=1", "requeue", "time=60", "job-name=digits-sweep", "signal=USR1@90")
 

@@ -5,12 +5,12 @@ import types
 
 import numpy as np
 import pytest
-from small import small_config
 
 from jaxreg import config as configs
 from jaxreg import sweeps
 from jaxreg.trained import Trained
 from jaxreg.training.program import programs_of
+from support.small_study import small_config
 
 RATES = sweeps.over("optimizer.learning_rate", 0.1, 0.2)
 SIZES = sweeps.over("batch_size", 16, 32, 64)

@@ -3,22 +3,22 @@
 import contextlib
 import json
 
-import made_up
 import numpy as np
 import pandas as pd
 import pytest
 from etils import epath
-from test_page import Page
 
 from jaxreg import claims, study
 from jaxreg.report import data, figures, page
 from jaxreg.report.tables import claims as claim_table
+from support import measured_study
+from support.web_page import Page
 
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory):
     """A made-up study after `report`, without its figures."""
-    workdir = made_up.write(tmp_path_factory.mktemp("claims") / "digits", seeds=3, curves=False)
+    workdir = measured_study.write(tmp_path_factory.mktemp("claims") / "digits", seeds=3, curves=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "drawing", lambda shown, folder: contextlib.nullcontext([]))
         study.report([epath.Path(workdir)])
@@ -48,7 +48,7 @@ def test_the_page_shows_and_links_every_test(reported):
 
 
 def test_one_seed_says_no_verdict_and_never_none(tmp_path):
-    workdir = made_up.write(tmp_path / "w", seeds=1, arrays=False, curves=False)
+    workdir = measured_study.write(tmp_path / "w", seeds=1, arrays=False, curves=False)
     loaded = data.load([workdir])
     seen = Page(page.render(loaded, [], [], claims.with_tests(claims.evaluate(loaded.frame))))
     words = seen.text.split("Main table")[1].split()

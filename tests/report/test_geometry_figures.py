@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import made_up
 import numpy as np
 import pytest
 from etils import epath
@@ -12,6 +11,7 @@ from jaxreg.report import data, figures, page
 from jaxreg.report.figures import displacement, maps, within
 from jaxreg.report.figures import geometry as histograms
 from jaxreg.report.tables import geometry
+from support import measured_study
 
 
 def tables_of(workdir):
@@ -25,8 +25,8 @@ FOUR = ("0.02", "0.05", "0.1", "0.2")  # radii: as many as a curve needs
 
 @pytest.mark.filterwarnings("error")
 def test_a_trial_of_dead_features_does_not_stop_a_report(tmp_path):
-    workdir = made_up.write(tmp_path / "digits", seeds=2, eps=FOUR)
-    made_up.kill(workdir, "mixup-3-0")
+    workdir = measured_study.write(tmp_path / "digits", seeds=2, eps=FOUR)
+    measured_study.kill(workdir, "mixup-3-0")
     study.report([epath.Path(workdir)])
     assert tables_of(workdir)["mixup(alpha=1)"]["b = 0"] == "no (n=1)"
     assert "nan" not in (workdir / "report" / "index.html").read_text().split("<h2>Main table")[1].split("<img")[0]
@@ -36,19 +36,19 @@ def test_a_trial_of_dead_features_does_not_stop_a_report(tmp_path):
 
 @pytest.mark.filterwarnings("error")
 def test_nor_does_a_setting_without_a_living_trial(tmp_path):
-    workdir = made_up.write(tmp_path / "digits", seeds=2, eps=FOUR)
+    workdir = measured_study.write(tmp_path / "digits", seeds=2, eps=FOUR)
     for trial in ("none-0-0", "none-0-1", "mixup-3-1"):
-        made_up.kill(workdir, trial)
+        measured_study.kill(workdir, trial)
     page.build([workdir])
     assert {path.stem for path in (workdir / "report" / "figures").glob("*.png")} == set(figures.FIGURES)
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_setting_without_a_living_trial_is_in_no_map_and_has_no_cosine(tmp_path):
-    workdir = made_up.write(tmp_path / "digits", seeds=2)
-    made_up.kill(workdir, "label_smoothing-1-0")
+    workdir = measured_study.write(tmp_path / "digits", seeds=2)
+    measured_study.kill(workdir, "label_smoothing-1-0")
     for seed in range(2):
-        made_up.kill(workdir, f"mixup-3-{seed}")
+        measured_study.kill(workdir, f"mixup-3-{seed}")
     found = data.load([workdir])
     titles = [axis.get_title() for axis in maps.figure(found).axes if axis.get_title()]
     assert titles == ["none", "label_smoothing(epsilon=0.1)", "label_smoothing(epsilon=0.3)"]
@@ -58,15 +58,15 @@ def test_a_setting_without_a_living_trial_is_in_no_map_and_has_no_cosine(tmp_pat
 
 @pytest.mark.filterwarnings("error")
 def test_two_classes_have_maps(tmp_path, monkeypatch):
-    monkeypatch.setattr(made_up, "CENTERS", 8 * np.eye(2, 5))
-    found = data.load([made_up.write(tmp_path / "two", seeds=1)])
+    monkeypatch.setattr(measured_study, "CENTERS", 8 * np.eye(2, 5))
+    found = data.load([measured_study.write(tmp_path / "two", seeds=1)])
     rows = [axis.get_ylabel() for axis in maps.figure(found).axes if axis.get_ylabel()]
     assert rows == ["two centers", "most variance", "random"]
     assert maps.over_training(found) is not None
 
 
 def test_signed_parts_stand_against_the_norm_of_the_examples_that_were_moved(tmp_path):
-    workdir = made_up.write(tmp_path / "digits", seeds=1)
+    workdir = measured_study.write(tmp_path / "digits", seeds=1)
     figure = displacement.figure(data.load([workdir]))
     shares, parts, path = figure.axes
     norm = np.load(workdir / "probes" / "geometry" / "mixup-3-0.npz")["test/norm"]
@@ -78,8 +78,8 @@ def test_signed_parts_stand_against_the_norm_of_the_examples_that_were_moved(tmp
 
 
 def test_within_trials_shows_a_dot_a_trial_and_the_interval_of_the_claim(tmp_path):
-    workdir = made_up.write(tmp_path / "digits", seeds=3, curves=False)
-    made_up.kill(workdir, "none-0-1")
+    workdir = measured_study.write(tmp_path / "digits", seeds=3, curves=False)
+    measured_study.kill(workdir, "none-0-1")
     (axis,) = within.figure(data.load([workdir])).axes
     assert [text.get_text() for text in axis.get_yticklabels()] == [
         "none",
@@ -96,6 +96,6 @@ def test_within_trials_shows_a_dot_a_trial_and_the_interval_of_the_claim(tmp_pat
 
 
 def test_without_cosines_and_radii_there_is_no_figure_within_trials(tmp_path):
-    study = data.load([made_up.write(tmp_path / "w", seeds=1, arrays=False)])
+    study = data.load([measured_study.write(tmp_path / "w", seeds=1, arrays=False)])
     frame = study.frame[study.frame["metric"] != "cosine_radius_correlation"]
     assert within.figure(dataclasses.replace(study, frame=frame)) is None

@@ -2,19 +2,19 @@
 
 import dataclasses
 
-import made_up
 import pandas as pd
 import pytest
 
 from jaxreg.report import data, tables
 from jaxreg.report.figures import attacked, calibration, corruptions, mechanism, seeds
 from jaxreg.report.tables import differences
+from support import measured_study
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """A made-up study, whose floors end at 2 %."""
-    return data.load([made_up.write(tmp_path_factory.mktemp("marks") / "digits")])
+    return data.load([measured_study.write(tmp_path_factory.mktemp("marks") / "digits")])
 
 
 def with_errors(study, name, values):

@@ -2,11 +2,9 @@
 
 import contextlib
 import dataclasses
-import html.parser
 import json
 import re
 
-import made_up
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,6 +15,8 @@ from jaxreg.report import data, figures, page, palette, tables
 from jaxreg.report.figures import counts, printer
 from jaxreg.report.tables import calibration, geometry, interventions, verdicts
 from jaxreg.robustness.verdict import CHECKS
+from support import measured_study
+from support.web_page import Page
 
 CLAIMS = [
     {"claim": "norm", "verdict": "supported", "effect": -1.25, "low": -1.5, "high": -1.0, "n": 3, "test": "paired t"},
@@ -32,28 +32,9 @@ CLAIMS = [
 ]
 
 
-class Page(html.parser.HTMLParser):
-    """What a browser would see: ids, links, sources, tags, and the text outside of style."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.ids, self.links, self.sources, self.tags, self.text = [], [], [], [], ""
-        self.feed(path if isinstance(path, str) else path.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
-        self.tags.append(tag)
-        self.ids += [found["id"]] if "id" in found else []
-        self.links += [found["href"]] if "href" in found else []
-        self.sources += [found["src"]] if "src" in found else []
-
-    def handle_data(self, data):
-        self.text += data
-
-
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    workdir = made_up.write(tmp_path_factory.mktemp("page") / "digits", eps=("0.02", "0.05", "0.1", "0.2"))
+    workdir = measured_study.write(tmp_path_factory.mktemp("page") / "digits", eps=("0.02", "0.05", "0.1", "0.2"))
     page.build([workdir], claims=CLAIMS)
     return workdir
 
@@ -94,7 +75,7 @@ def test_reliable_trials_need_no_reason(workdir):
 def test_what_the_probes_ran_with_is_in_the_tables_and_on_the_page(workdir, seen):
     table = pd.read_csv(workdir / "report" / "tables" / "conditions.csv", dtype=str)
     trials = len(data.load([workdir]).trials)
-    wanted = {(probe, *pair) for probe, own in made_up.CONDITIONS.items() for pair in own.items()}
+    wanted = {(probe, *pair) for probe, own in measured_study.CONDITIONS.items() for pair in own.items()}
     told = table.groupby(["probe", "condition", "value"]).size()
     assert dict(told) == dict.fromkeys(wanted, trials)
     assert "robustness: suite" in seen.text
@@ -175,7 +156,7 @@ def test_captions_tell_the_examples_of_their_own_metric(workdir):
 
 
 def test_provenance_command_and_claims_are_told(seen):
-    assert made_up.PROVENANCE["command"] in seen.text
+    assert measured_study.PROVENANCE["command"] in seen.text
     for fact in ("0123456789abcdef", "True", "0.10.2", "float32", "wall_seconds.train", "31.2", "2026-01-02T04:04:05Z"):
         assert fact in seen.text
     for word in ("supported", "contradicted", "effect -1.25", "paired t"):
@@ -235,7 +216,7 @@ def test_one_colour_a_setting(workdir):
 
 
 def test_what_is_absent_is_left_out_in_one_sentence(tmp_path):
-    workdir = made_up.write(tmp_path / "w", seeds=1, arrays=False, curves=False)
+    workdir = measured_study.write(tmp_path / "w", seeds=1, arrays=False, curves=False)
     seen = Page(page.build([workdir], out=tmp_path / "elsewhere"))
     assert seen.text.count("Left out") == 1  # training
     assert "±" not in "".join(cell for line in tables.MAIN.lines(data.load([workdir]))[1] for cell in line.cells)
@@ -245,7 +226,9 @@ def test_what_is_absent_is_left_out_in_one_sentence(tmp_path):
 
 def test_names_are_text_never_markup(tmp_path):
     nasty = "<script>alert('ü & \u202e')</script>"
-    workdir = made_up.write(tmp_path / "w", settings=((nasty, {"<b>": 1.0}),), seeds=1, arrays=False, study=nasty)
+    workdir = measured_study.write(
+        tmp_path / "w", settings=((nasty, {"<b>": 1.0}),), seeds=1, arrays=False, study=nasty
+    )
     config = {"name": "</pre><img src=x onerror=1>", "ß": "日本"}
     (workdir / "config.json").write_text(json.dumps(config))
     seen = Page(page.render(data.load([workdir]), [], [], [{"claim": nasty, "verdict": "<i>"}]))
@@ -256,10 +239,10 @@ def test_names_are_text_never_markup(tmp_path):
 
 
 def test_studies_join_and_stay_apart(tmp_path):
-    parts = [made_up.write(tmp_path / name, seeds=2, arrays=False, study="digits") for name in ("one", "two")]
+    parts = [measured_study.write(tmp_path / name, seeds=2, arrays=False, study="digits") for name in ("one", "two")]
     joined = data.load(parts)
     assert list(joined.config) == ["digits [one]", "digits [two]"]
-    assert len(joined.settings) == 2 * len(made_up.SETTINGS)
+    assert len(joined.settings) == 2 * len(measured_study.SETTINGS)
     assert joined.settings[0] == "digits [one]: none"
     _, lines = tables.MAIN.lines(joined)
     assert [line.cells[0] for line in lines] == ["2"] * 8
@@ -269,7 +252,9 @@ def test_studies_join_and_stay_apart(tmp_path):
 
 def test_studies_attacked_at_different_radii_show_both(tmp_path):
     parts = [
-        made_up.write(tmp_path / name, settings=made_up.SETTINGS[:2], seeds=1, arrays=False, study=name, eps=(eps,))
+        measured_study.write(
+            tmp_path / name, settings=measured_study.SETTINGS[:2], seeds=1, arrays=False, study=name, eps=(eps,)
+        )
         for name, eps in (("a", "0.1"), ("b", "0.03"))
     ]
     titles = [column.title for column in tables.MAIN.lines(data.load(parts))[0]]
@@ -278,7 +263,7 @@ def test_studies_attacked_at_different_radii_show_both(tmp_path):
 
 def test_a_large_study_shows_some_settings_says_so_and_saves_all(tmp_path, monkeypatch):
     many = [(name, {"rate": i}) for name in ("none", "label_smoothing", "mixup") for i in range(3)]
-    workdir = made_up.write(tmp_path / "w", settings=many, seeds=2, arrays=False, curves=False)
+    workdir = measured_study.write(tmp_path / "w", settings=many, seeds=2, arrays=False, curves=False)
     drawn = []
     monkeypatch.setattr(figures, "drawing", lambda shown, folder: contextlib.nullcontext(drawn.append(shown) or []))
     monkeypatch.setattr(data.StudyData.limited, "__defaults__", (6,))  # instead of 12
@@ -295,7 +280,7 @@ def test_a_large_study_shows_some_settings_says_so_and_saves_all(tmp_path, monke
 
 
 def test_failed_trials_are_named(tmp_path):
-    workdir = made_up.write(tmp_path / "w", seeds=2, arrays=False)
+    workdir = measured_study.write(tmp_path / "w", seeds=2, arrays=False)
     path = workdir / "curves" / "program-0.parquet"
     curves = pd.read_parquet(path)
     broken = curves[curves["trial"] == "none-0-0"].assign(trial="mixup-lost")
@@ -311,7 +296,7 @@ def test_failed_trials_are_named(tmp_path):
 
 
 def test_a_study_where_every_trial_failed_still_has_a_page(tmp_path):
-    workdir = made_up.write(tmp_path / "w", settings=(), curves=False)
+    workdir = measured_study.write(tmp_path / "w", settings=(), curves=False)
     assert "Main table" in Page(page.build([workdir])).text
 
 
@@ -342,7 +327,7 @@ def test_a_printer_that_fails_says_why(tmp_path):
 
 
 def test_interventions_are_told_with_the_share_that_they_close(tmp_path):
-    study = data.load([made_up.write(tmp_path / "digits", seeds=2)])
+    study = data.load([measured_study.write(tmp_path / "digits", seeds=2)])
     table = interventions.numbers(study).set_index(["setting", "change", "metric"])
     row = table.loc["mixup(alpha=1)", "its mean norm", "ECE %"]
     np.testing.assert_allclose(row[["baseline", "changed", "own"]].astype(float), [10, 11.5, 13])
@@ -354,7 +339,7 @@ def test_interventions_are_told_with_the_share_that_they_close(tmp_path):
 
 
 def test_no_share_is_minus_nothing(tmp_path):
-    study = data.load([made_up.write(tmp_path / "digits", seeds=2, arrays=False, curves=False)])
+    study = data.load([measured_study.write(tmp_path / "digits", seeds=2, arrays=False, curves=False)])
     moved = (study.frame["metric"] == "norm_swap_nll") & (study.frame["regularizer"] == "mixup")
     almost = study.frame["value"].where(~moved, 0.1 * 0.5 - 1e-5)  # past the baseline by a 3000th of the gap
     lines = interventions.lines(dataclasses.replace(study, frame=study.frame.assign(value=almost)))
@@ -364,7 +349,7 @@ def test_no_share_is_minus_nothing(tmp_path):
 
 
 def test_what_is_not_finite_leaves_the_means_of_interventions(tmp_path):
-    study = data.load([made_up.write(tmp_path / "digits", seeds=2, arrays=False, curves=False)])
+    study = data.load([measured_study.write(tmp_path / "digits", seeds=2, arrays=False, curves=False)])
     lost = (study.frame["metric"] == "turn_nll") & (study.frame["seed"] == 0)
     frame = study.frame.assign(value=study.frame["value"].mask(lost, -np.inf))
     table = interventions.numbers(dataclasses.replace(study, frame=frame)).set_index(["change", "metric"])
@@ -373,7 +358,7 @@ def test_what_is_not_finite_leaves_the_means_of_interventions(tmp_path):
 
 
 def test_a_gap_inside_the_noise_has_no_share(tmp_path):
-    study = data.load([made_up.write(tmp_path / "digits", seeds=2, arrays=False, curves=False)])
+    study = data.load([measured_study.write(tmp_path / "digits", seeds=2, arrays=False, curves=False)])
     closed = interventions.numbers(study).set_index(["setting", "change", "metric"])[["closed", "least"]]
     assert closed.loc["label_smoothing(epsilon=0.1)", "its mean norm", "ECE %"].isna().all()  # 1 %, the floor is 2 %
     assert closed.loc["mixup(alpha=1)", "its mean norm", "ECE %"].notna().all()  # 3 %
@@ -390,7 +375,9 @@ def test_a_gap_inside_the_noise_has_no_share(tmp_path):
 
 def test_a_sweep_is_compared_with_the_baseline_of_its_overrides(tmp_path):
     settings = [(name, {"rate": rate}) for rate in (0.1, 1.0) for name in ("none", "mixup")]
-    study = data.load([made_up.write(tmp_path / "digits", settings=settings, seeds=2, arrays=False, curves=False)])
+    study = data.load(
+        [measured_study.write(tmp_path / "digits", settings=settings, seeds=2, arrays=False, curves=False)]
+    )
     table = interventions.numbers(study)
     ece = table[(table["metric"] == "ECE %") & (table["change"] == "its mean norm")].set_index("setting")["baseline"]
     np.testing.assert_allclose(ece["mixup(rate=0.1)"], 10)  # made-up setting 0 is `none` at the first rate,

@@ -2,7 +2,6 @@
 
 import json
 
-import made_up
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,11 +9,12 @@ import pytest
 from jaxreg import results
 from jaxreg.report import text
 from jaxreg.report.tables import MAIN, calibration, main
+from support import measured_study
 
 
 @pytest.fixture(scope="module")
 def frame(tmp_path_factory):
-    workdir = made_up.write(tmp_path_factory.mktemp("text") / "study", arrays=False, curves=False)
+    workdir = measured_study.write(tmp_path_factory.mktemp("text") / "study", arrays=False, curves=False)
     return results.read(workdir / "results.parquet")
 
 
@@ -31,20 +31,20 @@ FLOORS = {"ece": 0.02, "ece_ts": 0.015}  # upper ends, the same for all settings
 
 def mark(frame, setting, metric):
     """What stands behind a number whose difference to the baseline is inside the noise floor."""
-    if metric not in FLOORS or setting == made_up.SETTINGS[0]:
+    if metric not in FLOORS or setting == measured_study.SETTINGS[0]:
         return ""
-    difference = by_hand(frame, setting, metric)[0] - by_hand(frame, made_up.SETTINGS[0], metric)[0]
+    difference = by_hand(frame, setting, metric)[0] - by_hand(frame, measured_study.SETTINGS[0], metric)[0]
     return "≈" if abs(difference) <= FLOORS[metric] else ""
 
 
 def test_some_differences_are_noise_and_some_are_not(frame):
-    assert {mark(frame, setting, "ece_ts") for setting in made_up.SETTINGS[1:]} == {"≈", ""}
+    assert {mark(frame, setting, "ece_ts") for setting in measured_study.SETTINGS[1:]} == {"≈", ""}
 
 
 def test_the_table_of_calibration_shows_ece_with_interval_and_floor(frame):
     found = text.printed(calibration.TABLES[0], frame)
     assert max(map(len, found.splitlines())) <= 120
-    mean, _ = by_hand(frame, made_up.SETTINGS[0], "ece")
+    mean, _ = by_hand(frame, measured_study.SETTINGS[0], "ece")
     assert f"{100 * mean:.2f} [{100 * mean - 0.4:.2f}, {100 * mean + 0.4:.2f}] 0.50–2.00" in " ".join(found.split())
     assert "2.50 [1.00, 5.00]≈ 0.40–1.50" in " ".join(found.split())  # 1 % from the baseline, floor up to 1.5 %
     assert "4.50 [1.00, 5.00] 0.40–1.50" in " ".join(found.split())
@@ -60,7 +60,7 @@ def test_a_temperature_at_its_bracket_is_marked(frame):
     assert body.count("†") == 1
 
 
-@pytest.mark.parametrize("setting", made_up.SETTINGS)
+@pytest.mark.parametrize("setting", measured_study.SETTINGS)
 def test_table_equals_mean_and_sd_by_hand(frame, setting):
     """Also keeps two strengths of one regularizer apart: each has its own line with its own numbers."""
     flat = " ".join(text.printed(MAIN, frame).split())

@@ -1,7 +1,6 @@
 """APGD against the reference implementation, step for step, and against closed forms."""
 
 import functools
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -11,16 +10,15 @@ import pytest
 from jaxreg.robustness import ATTACKS, gradient, losses, run_attack
 from jaxreg.robustness.method import AttackNumbers, QueueRow
 from jaxreg.robustness.trial import targets_of
-from tests.robustness import nets
+from support import small_networks
+from support.goldens import arrays_of
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "robustness_autoattack.npz"
 EPS = {"linf": 0.02, "l2": 0.1}
 
 
 @pytest.fixture(scope="module")
 def golden():
-    with np.load(GOLDEN) as data:
-        return dict(data)
+    return arrays_of("robustness_autoattack")
 
 
 def network(golden, dtype):
@@ -75,10 +73,10 @@ def test_checkpoint_windows_are_those_of_the_paper():
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_targeted_run_equals_the_certified_radius_of_a_linear_model(norm):
-    logits_fn, w, b = nets.linear()
-    x = nets.images(48)
-    labels = nets.predicted(logits_fn, x)
-    exact = nets.linear_min_eps(w, b, x, labels, norm)
+    logits_fn, w, b = small_networks.linear()
+    x = small_networks.images(48)
+    labels = small_networks.predicted(logits_fn, x)
+    exact = small_networks.linear_min_eps(w, b, x, labels, norm)
     radii = np.mean([np.sort(exact)[[5, 15, 30]], np.sort(exact)[[6, 16, 31]]], axis=0)
     got = run_attack(
         logits_fn, x, labels, radii, ATTACKS["apgd_t"]._replace(targets=3), key=jax.random.key(1), norm=norm
@@ -97,7 +95,7 @@ def test_whole_runs_leave_the_same_examples_standing_as_the_reference(golden, no
     arrays = {name.removeprefix("whole/"): value for name, value in golden.items() if name.startswith("whole/")}
     logits_fn = network(arrays, "float32")
     x, eps = arrays["x"].astype(np.float32), {"linf": 0.03, "l2": 0.15}[norm]
-    labels, masks = nets.predicted(logits_fn, x), {}
+    labels, masks = small_networks.predicted(logits_fn, x), {}
     for loss in ("ce", "dlr", "targeted_dlr"):
         targets = 1 if loss == "targeted_dlr" else 0
         attack = ATTACKS["apgd_ce"]._replace(loss=loss, steps=20, targets=targets, random_start=False)

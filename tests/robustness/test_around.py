@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from etils import epath
 
 from jaxreg.robustness import control_methods, controls, export, gradient, loop, rows, run_attack
 from jaxreg.robustness.attacks import numbers_of
@@ -17,14 +16,15 @@ from jaxreg.robustness.eot import expectation
 from jaxreg.robustness.loop import Attacked, Queue
 from jaxreg.robustness.method import AttackNumbers, QueueRow
 from jaxreg.robustness.trials import Evaluation
-from tests.robustness import nets
+from jaxreg.runtime.workdir import Workdir
+from support import small_networks
 
 KEY = jax.random.key(9)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_noise_has_the_radius_and_stays_in_the_box(norm):
-    x = jnp.asarray(nets.images(30, low=0.4, high=0.6))
+    x = jnp.asarray(small_networks.images(30, low=0.4, high=0.6))
     moved = np.asarray(noisy(x, jax.random.split(KEY, 30), 0.1, norm) - x, np.float64).reshape(30, -1)
     sizes = np.abs(moved).max(1) if norm == "linf" else np.linalg.norm(moved, axis=1)
     np.testing.assert_allclose(sizes, 0.1, rtol=1e-4)
@@ -33,7 +33,7 @@ def test_noise_has_the_radius_and_stays_in_the_box(norm):
 
 
 def planted():
-    x = nets.images(6)
+    x = small_networks.images(6)
     adversarial = np.clip(x + 0.1 * np.sign(x - 0.5), 0, 1).astype(np.float32)
     labels, logits = np.arange(6) % 3, np.eye(3)[[0, 1, 2, 0, 2, 1]].astype(np.float32)
     return [x, adversarial, logits, np.array([True] * 4 + [False] * 2), labels, 0.1, "linf"]
@@ -64,7 +64,7 @@ def test_the_audit_sees_what_is_wrong(place, change, field):
 
 
 def test_an_export_comes_back_and_needs_nothing_but_numpy(tmp_path):
-    x = nets.images(5)
+    x = small_networks.images(5)
     sent = export.Exported(x, np.arange(5) + 7, np.arange(5), np.arange(5) > 2, 8 / 255, "linf")
     export.save(tmp_path / "deep" / "adversarial.npz", sent)
     back = export.load(tmp_path / "deep" / "adversarial.npz")
@@ -79,7 +79,7 @@ def test_an_export_comes_back_and_needs_nothing_but_numpy(tmp_path):
 @pytest.mark.parametrize("radii", [(8 / 255, 0.1), (0.1, 0.10001), (0.1, 0.10000001, 0.2)])
 def test_a_workdir_is_exported_with_its_exact_radii(tmp_path, radii):
     radii, count = np.unique(np.float32(radii)), 4
-    points = nets.images(count * len(radii)).reshape(1, len(radii), count, 3, 3, 1)
+    points = small_networks.images(count * len(radii)).reshape(1, len(radii), count, 3, 3, 1)
     robust = np.random.default_rng(0).uniform(size=(1, len(radii), count)) < 0.5
     outcome = Attacked(points, robust, np.zeros((1, count)), ~robust, np.zeros(1))
     logits = np.zeros((1, len(radii), count, 3), np.float32)
@@ -90,7 +90,7 @@ def test_a_workdir_is_exported_with_its_exact_radii(tmp_path, radii):
         (tmp_path / folder).mkdir(parents=True)
     np.savez(tmp_path / "probes/robustness/one.npz", **measured.arrays)
     np.savez(tmp_path / "predictions/one/test.npz", ids=np.arange(9) + 5, labels=np.arange(9) % 3)
-    paths = export.of_workdir(epath.Path(tmp_path))
+    paths = export.of_workdir(Workdir(tmp_path))
     assert len(set(paths)) == len(radii)
     for e, path in enumerate(paths):
         back = export.load(path)
@@ -110,7 +110,7 @@ def test_a_tie_is_no_mismatch_and_a_clear_margin_is():
 
 
 def test_draws_of_noise_are_independent_of_the_start():
-    x, keys = jnp.asarray(nets.images(4)), jax.random.split(KEY, 4)
+    x, keys = jnp.asarray(small_networks.images(4)), jax.random.split(KEY, 4)
     zero = jnp.zeros(4, jnp.int32)
     row = QueueRow(x, zero, zero, jnp.full(4, 0.05), keys)
     drawn = control_methods.step(lambda x: x.reshape(4, -1), row, x, zero, AttackNumbers(0, 1, 1.0, 1.0), "l2").state
@@ -120,9 +120,9 @@ def test_draws_of_noise_are_independent_of_the_start():
 
 
 def test_the_strongest_point_of_a_linear_model_is_its_corner():
-    logits_fn, w, _ = nets.linear(classes=2)
-    x = nets.images(16)
-    labels = nets.predicted(logits_fn, x)
+    logits_fn, w, _ = small_networks.linear(classes=2)
+    x = small_networks.images(16)
+    labels = small_networks.predicted(logits_fn, x)
     labels[:4] = 1 - labels[:4]  # also of what is misclassified already
     eps = np.full((1, 16), 0.1, np.float32)
     keys = jax.random.split(KEY, (16, 1))
@@ -135,26 +135,26 @@ def test_the_strongest_point_of_a_linear_model_is_its_corner():
 
 
 def test_expectation_sees_the_same_draws_wherever_an_image_stands():
-    net = nets.mlp()
+    net = small_networks.mlp()
     mean = expectation(lambda x, key: net(x + 0.3 * jax.random.normal(key, x.shape)), KEY, 4)
-    x = jnp.asarray(nets.images(6))
+    x = jnp.asarray(small_networks.images(6))
     np.testing.assert_allclose(mean(x[::-1])[::-1], mean(x), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(mean(x[2:3]), mean(x)[2:3], rtol=1e-5, atol=1e-5)
 
 
 def test_expectation_is_the_log_of_mean_probabilities_and_can_be_attacked():
-    net = nets.mlp()
+    net = small_networks.mlp()
 
     def stochastic(x, key):
         return net(x) + jax.random.normal(key, (1, 4))
 
     mean = expectation(stochastic, KEY, 8)
-    x = nets.images(20)
+    x = small_networks.images(20)
     each = [jax.nn.softmax(stochastic(jnp.asarray(x), key)) for key in jax.random.split(KEY, 8)]
     np.testing.assert_allclose(jax.nn.softmax(mean(jnp.asarray(x))), np.mean(each, axis=0), rtol=1e-4)
-    labels = nets.predicted(mean, x)
+    labels = small_networks.predicted(mean, x)
     got = run_attack(mean, x, labels, 0.05, "pgd_ce", key=KEY)
-    np.testing.assert_array_equal(nets.predicted(mean, got.adversarial) == labels, got.robust)
+    np.testing.assert_array_equal(small_networks.predicted(mean, got.adversarial) == labels, got.robust)
     assert 0 < np.mean(got.robust) < 1
     with pytest.raises(ValueError, match="samples must be at least 1"):
         expectation(stochastic, KEY, 0)

@@ -5,7 +5,7 @@ import pytest
 
 from jaxreg.measured import Row
 from jaxreg.robustness import attacked_calibration, corruptions
-from tests.calibration.data import softmax
+from support.drawn_logits import softmax
 
 SIZE, CLASSES, KINDS = 400, 5, 24
 

@@ -9,7 +9,7 @@ import pytest
 
 from jaxreg.robustness import ATTACKS, METHODS, run_attack
 from jaxreg.robustness.audit import sizes
-from tests.robustness import nets
+from support import small_networks
 
 KEY, COUNT, SHAPE = jax.random.key(5), 16, (5, 5, 1)
 RADII = {"linf": [0.0, 0.02, 0.3], "l2": [0.0, 0.06, 1.2]}  # at the second one most examples withstand
@@ -48,8 +48,8 @@ def test_every_attack_has_a_case():
 
 @functools.cache
 def examples():
-    x = nets.images(COUNT, shape=SHAPE, low=0.0, high=1.0)
-    labels = nets.predicted(nets.mlp(shape=SHAPE), x)
+    x = small_networks.images(COUNT, shape=SHAPE, low=0.0, high=1.0)
+    labels = small_networks.predicted(small_networks.mlp(shape=SHAPE), x)
     labels[:3] = (labels[:3] + 1) % 4
     return x, labels, np.arange(COUNT) * 7 + 3
 
@@ -62,7 +62,9 @@ def whole(name, norm):
 def run(name, norm, rows, **how):
     x, labels, ids = (a[rows] for a in examples())
     attack = ATTACKS[name]._replace(steps=CASES[name].steps, targets=CASES[name].targets)
-    return run_attack(nets.mlp(shape=SHAPE), x, labels, RADII[norm], attack, key=KEY, norm=norm, ids=ids, **how)
+    return run_attack(
+        small_networks.mlp(shape=SHAPE), x, labels, RADII[norm], attack, key=KEY, norm=norm, ids=ids, **how
+    )
 
 
 @pytest.mark.parametrize(("name", "norm"), EVERY)
@@ -73,7 +75,7 @@ def test_every_point_lies_in_ball_and_box_and_is_what_the_mask_says(name, norm):
     assert found.adversarial.min() >= 0
     assert found.adversarial.max() <= 1
     for e in range(3):
-        right = nets.predicted(nets.mlp(shape=SHAPE), found.adversarial[e]) == labels
+        right = small_networks.predicted(small_networks.mlp(shape=SHAPE), found.adversarial[e]) == labels
         np.testing.assert_array_equal(right, found.robust[e])
 
 
@@ -81,7 +83,7 @@ def test_every_point_lies_in_ball_and_box_and_is_what_the_mask_says(name, norm):
 def test_radius_zero_is_the_clean_accuracy_and_a_larger_one_never_helps(name, norm):
     found, (x, labels, _) = whole(name, norm), examples()
     robust = np.asarray(found.robust)
-    np.testing.assert_array_equal(robust[0], nets.predicted(nets.mlp(shape=SHAPE), x) == labels)
+    np.testing.assert_array_equal(robust[0], small_networks.predicted(small_networks.mlp(shape=SHAPE), x) == labels)
     np.testing.assert_allclose(found.adversarial[0], x, atol=1e-6)
     assert np.all(robust[1:] <= robust[:-1])
     assert robust[1].sum() >= CASES[name].left

@@ -9,7 +9,7 @@ import scipy.ndimage
 from jaxreg.rng import Stream, key_of
 from jaxreg.robustness import corruptions, warps
 from jaxreg.robustness.corruptions import CORRUPTIONS, LEFT_OUT, SEVERITIES, corrupt
-from tests.robustness import nets
+from support import small_networks
 
 KEY = jax.random.key(2)
 SIDE = 16
@@ -133,7 +133,7 @@ def test_bad_use_is_named(images, name, severity, words):
 
 
 def test_the_probe_sees_every_trial_on_the_same_corrupted_images():
-    x, rng = nets.images(12, shape=(8, 8, 1)), np.random.default_rng(1)
+    x, rng = small_networks.images(12, shape=(8, 8, 1)), np.random.default_rng(1)
     params, stats = {"w": rng.normal(size=(2, 64, 4)).astype(np.float32)}, {"none": np.zeros((2, 1), np.float32)}
 
     def apply(params, stats, x, *, train):

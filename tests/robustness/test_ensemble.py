@@ -6,15 +6,15 @@ import pytest
 
 from jaxreg.robustness import ATTACKS, Suite, run_attack, run_suite
 from jaxreg.robustness.attacks import SUITES, suite
-from tests.robustness import nets
+from support import small_networks
 
 KEY, EPS = jax.random.key(4), 0.08
 
 
 @pytest.fixture(scope="module")
 def runs():
-    logits_fn, x = nets.mlp(), nets.images(48)
-    labels = nets.predicted(logits_fn, x)
+    logits_fn, x = small_networks.mlp(), small_networks.images(48)
+    labels = small_networks.predicted(logits_fn, x)
     labels[:3] = (labels[:3] + 1) % 4
     attacks = {
         "fgsm": ATTACKS["fgsm"],
@@ -49,12 +49,12 @@ def test_adversaries_fool_within_the_radius(runs):
     logits_fn, x, labels, found, _ = runs
     for result in found.values():
         assert np.abs(result.adversarial.astype(np.float64) - x).max() <= EPS + 1e-6
-        np.testing.assert_array_equal(nets.predicted(logits_fn, result.adversarial) == labels, result.robust)
+        np.testing.assert_array_equal(small_networks.predicted(logits_fn, result.adversarial) == labels, result.robust)
 
 
 def test_bad_use_is_named():
     with pytest.raises(ValueError, match="got uint8: divide by 255"):
-        run_suite(nets.mlp(), np.zeros((2, 3, 3, 1), np.uint8), np.zeros(2, int), EPS, key=KEY)
+        run_suite(small_networks.mlp(), np.zeros((2, 3, 3, 1), np.uint8), np.zeros(2, int), EPS, key=KEY)
 
 
 def test_the_named_suites():

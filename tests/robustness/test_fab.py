@@ -1,7 +1,6 @@
 """FAB and its projection against the reference implementation."""
 
 import functools
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +11,13 @@ from jaxreg.robustness import fab, run_attack
 from jaxreg.robustness.attacks import ATTACKS
 from jaxreg.robustness.method import AttackNumbers, QueueRow
 from jaxreg.robustness.trial import targets_of
-from tests.robustness import nets
-
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "robustness_autoattack.npz"
+from support import small_networks
+from support.goldens import arrays_of
 
 
 @pytest.fixture(scope="module")
 def golden():
-    with np.load(GOLDEN) as data:
-        return dict(data)
+    return arrays_of("robustness_autoattack")
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -64,10 +61,10 @@ def test_distances_are_those_of_the_reference(golden, norm):
 
 
 def test_breaks_a_linear_model_at_its_margin():
-    logits_fn, w, b = nets.linear()
-    x = nets.images(48)
-    labels = nets.predicted(logits_fn, x)
-    exact = nets.linear_min_eps(w, b, x, labels, "linf")
+    logits_fn, w, b = small_networks.linear()
+    x = small_networks.images(48)
+    labels = small_networks.predicted(logits_fn, x)
+    exact = small_networks.linear_min_eps(w, b, x, labels, "linf")
     radii = np.mean([np.sort(exact)[[5, 15, 30]], np.sort(exact)[[6, 16, 31]]], axis=0)
     attack = ATTACKS["fab_t"]._replace(targets=3, steps=40)
     got = run_attack(logits_fn, x, labels, radii, attack, key=jax.random.key(1))

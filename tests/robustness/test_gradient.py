@@ -10,7 +10,7 @@ import pytest
 
 from jaxreg.robustness import ATTACKS, balls, run_attack, run_suite
 from jaxreg.robustness.network import capacity
-from tests.robustness import nets
+from support import small_networks
 
 KEY = jax.random.key(7)
 
@@ -18,10 +18,10 @@ KEY = jax.random.key(7)
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("name", ["fgsm", "bim", "pgd_ce", "pgd_margin"])
 def test_two_class_linear_model_breaks_exactly_at_its_margin(name, norm):
-    logits_fn, w, b = nets.linear(classes=2)
-    x = nets.images(48)
-    labels = nets.predicted(logits_fn, x)
-    exact = nets.linear_min_eps(w, b, x, labels, norm)
+    logits_fn, w, b = small_networks.linear(classes=2)
+    x = small_networks.images(48)
+    labels = small_networks.predicted(logits_fn, x)
+    exact = small_networks.linear_min_eps(w, b, x, labels, norm)
     radii = np.mean([np.sort(exact)[[5, 15, 30]], np.sort(exact)[[6, 16, 31]]], axis=0)
     got = run_attack(logits_fn, x, labels, radii, name, key=KEY, norm=norm)
     # From a random start in l2 the direction turns to the best one by a factor 1 / (1 + step) a step: not quite there.
@@ -59,9 +59,9 @@ def test_steps_have_the_length_one_whatever_the_gradient(size):
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_adversaries_stay_in_ball_and_box_and_fool(norm):
-    logits_fn = nets.mlp()
-    x = nets.images(48, low=0.0, high=1.0)
-    labels = nets.predicted(logits_fn, x)
+    logits_fn = small_networks.mlp()
+    x = small_networks.images(48, low=0.0, high=1.0)
+    labels = small_networks.predicted(logits_fn, x)
     eps = 0.15 if norm == "linf" else 0.4
     got = run_attack(logits_fn, x, labels, eps, "pgd_margin", key=KEY, norm=norm)
     delta = (np.asarray(got.adversarial, np.float64) - x).reshape(48, -1)
@@ -69,24 +69,24 @@ def test_adversaries_stay_in_ball_and_box_and_fool(norm):
     assert size.max() <= eps + 1e-6
     assert got.adversarial.min() >= 0
     assert got.adversarial.max() <= 1
-    np.testing.assert_array_equal(nets.predicted(logits_fn, got.adversarial) == labels, got.robust)
+    np.testing.assert_array_equal(small_networks.predicted(logits_fn, got.adversarial) == labels, got.robust)
     assert 0 < np.mean(got.robust) < 1
 
 
 def test_radius_zero_is_clean_accuracy():
-    logits_fn, x = nets.mlp(), nets.images(48)
-    labels = nets.predicted(logits_fn, x)
+    logits_fn, x = small_networks.mlp(), small_networks.images(48)
+    labels = small_networks.predicted(logits_fn, x)
     labels[::5] = (labels[::5] + 1) % 4
     got = run_attack(logits_fn, x, labels, 0.0, key=KEY)
-    np.testing.assert_array_equal(got.robust, nets.predicted(logits_fn, x) == labels)
+    np.testing.assert_array_equal(got.robust, small_networks.predicted(logits_fn, x) == labels)
     np.testing.assert_array_equal(got.adversarial, x)
     np.testing.assert_array_equal(got.smallest == -1, np.arange(48) % 5 == 0)
 
 
 def test_results_do_not_depend_on_batch_size_order_or_devices():
     name = "pgd_ce"
-    logits_fn, x = nets.mlp(), nets.images(45)  # no multiple of 8
-    labels, ids, radii = nets.predicted(logits_fn, x), np.arange(45) * 3 + 5, [0.2, 0.05, 0.1]
+    logits_fn, x = small_networks.mlp(), small_networks.images(45)  # no multiple of 8
+    labels, ids, radii = small_networks.predicted(logits_fn, x), np.arange(45) * 3 + 5, [0.2, 0.05, 0.1]
     whole = run_attack(logits_fn, x, labels, radii, name, key=KEY, ids=ids, slots=256)  # holds every row at once
     order = np.random.default_rng(0).permutation(45)
     for slots, devices in ((1, None), (16, jax.devices())):
@@ -101,8 +101,8 @@ def test_results_do_not_depend_on_batch_size_order_or_devices():
 
 @pytest.mark.usefixtures("every_batch_size")
 def test_the_last_rows_run_in_smaller_batches_and_the_last_evaluation_takes_no_gradient():
-    logits_fn, x = nets.mlp(), nets.images(256)
-    labels, forward, backward = nets.predicted(logits_fn, x), collections.Counter(), collections.Counter()
+    logits_fn, x = small_networks.mlp(), small_networks.images(256)
+    labels, forward, backward = small_networks.predicted(logits_fn, x), collections.Counter(), collections.Counter()
 
     @jax.custom_vjp
     def watched(x):
@@ -140,8 +140,8 @@ def test_the_last_rows_run_in_smaller_batches_and_the_last_evaluation_takes_no_g
 
 
 def test_radii_together_equal_radii_alone_and_any_order():
-    logits_fn, x = nets.mlp(), nets.images(48)
-    labels, radii = nets.predicted(logits_fn, x), [0.2, 0.05, 0.1]
+    logits_fn, x = small_networks.mlp(), small_networks.images(48)
+    labels, radii = small_networks.predicted(logits_fn, x), [0.2, 0.05, 0.1]
     together = run_attack(logits_fn, x, labels, radii, "pgd_ce", key=KEY)
     alone = [np.asarray(run_attack(logits_fn, x, labels, r, "pgd_ce", key=KEY).robust) for r in radii]
     np.testing.assert_array_equal(together.robust[1], alone[1])
@@ -150,8 +150,8 @@ def test_radii_together_equal_radii_alone_and_any_order():
 
 
 def test_early_exit_changes_cost_and_no_mask():
-    logits_fn, x = nets.mlp(), nets.images(48)
-    labels = nets.predicted(logits_fn, x)
+    logits_fn, x = small_networks.mlp(), small_networks.images(48)
+    labels = small_networks.predicted(logits_fn, x)
     run = functools.partial(run_attack, logits_fn, x, labels, [0.05, 0.1, 0.2], "pgd_ce", key=KEY)
     fast, slow = run(), run(early_exit=False)
     np.testing.assert_array_equal(fast.robust, slow.robust)
@@ -160,8 +160,8 @@ def test_early_exit_changes_cost_and_no_mask():
 
 
 def test_radii_may_be_traced():
-    logits_fn, x = nets.mlp(), nets.images(20)
-    run = functools.partial(run_attack, logits_fn, x, nets.predicted(logits_fn, x), key=KEY)
+    logits_fn, x = small_networks.mlp(), small_networks.images(20)
+    run = functools.partial(run_attack, logits_fn, x, small_networks.predicted(logits_fn, x), key=KEY)
     for eps in (np.float32(0.1), np.float32([0.2, 0.05])):
         inside, outside = jax.jit(run)(eps), run(eps)
         assert inside.hits.shape == inside.robust.shape == outside.robust.shape == (*eps.shape, 20)
@@ -170,8 +170,8 @@ def test_radii_may_be_traced():
 
 
 def test_restarts_only_help_and_the_first_is_the_single_run():
-    logits_fn, x = nets.mlp(), nets.images(48)
-    labels = nets.predicted(logits_fn, x)
+    logits_fn, x = small_networks.mlp(), small_networks.images(48)
+    labels = small_networks.predicted(logits_fn, x)
     weak = ATTACKS["pgd_ce"]._replace(steps=1, step_size=0.5)
     one = run_attack(logits_fn, x, labels, 0.1, weak, key=KEY)
     ten = run_attack(logits_fn, x, labels, 0.1, weak._replace(restarts=10), key=KEY)
@@ -182,8 +182,8 @@ def test_restarts_only_help_and_the_first_is_the_single_run():
 
 
 def test_one_program_serves_losses_steps_radii_and_starts():
-    net, x = nets.mlp(), nets.images(20)
-    labels, traces = nets.predicted(net, x), []
+    net, x = small_networks.mlp(), small_networks.images(20)
+    labels, traces = small_networks.predicted(net, x), []
 
     def logits_fn(x):
         traces.append(x.shape)
@@ -200,15 +200,17 @@ def test_one_program_serves_losses_steps_radii_and_starts():
 
 def test_sizes_share_a_program():
     """Compilations grow neither with N and E within a capacity, nor with seeds, radii or a ragged last batch."""
-    net, traces = nets.mlp(), []
+    net, traces = small_networks.mlp(), []
 
     def logits_fn(x):
         traces.append(x.shape)
         return net(x)
 
     def run(count, radii, seed=0):
-        x = nets.images(count)
-        return run_attack(logits_fn, x, nets.predicted(net, x), radii, "fgsm", key=jax.random.key(seed), slots=8)
+        x = small_networks.images(count)
+        return run_attack(
+            logits_fn, x, small_networks.predicted(net, x), radii, "fgsm", key=jax.random.key(seed), slots=8
+        )
 
     whole, compiled = run(40, [0.02, 0.1, 0.2]), len(traces)
     for count, radii, seed in ((39, [0.02, 0.1, 0.2], 1), (37, [0.3, 0.01, 0.1, 0.0], 2), (38, [0.05, 0.1, 0.1], 3)):
@@ -224,7 +226,7 @@ def test_sizes_share_a_program():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"images": nets.images(4) * 255}, "divide by 255"),
+        ({"images": small_networks.images(4) * 255}, "divide by 255"),
         ({"eps": -0.1}, "eps must be 0 or more"),
         ({"attack": "pdg"}, "Unknown attack 'pdg'; known"),
         ({"attack": ATTACKS["pgd_ce"]._replace(steps=0)}, r"steps must be a whole number, at least 1, got 0\."),
@@ -249,19 +251,22 @@ def test_sizes_share_a_program():
         ({"images": np.zeros((4, 3, 3, 1), np.uint8)}, "got uint8: divide by 255"),
         ({"images": jnp.zeros((4, 3, 3, 1), jnp.bfloat16)}, "got bfloat16: cast within the model"),
         ({"eps": float("nan")}, "eps must be 0 or more"),
-        ({"logits_fn": lambda x: jax.nn.softmax(nets.mlp()(x).astype(jnp.bfloat16))}, "before the softmax"),
-        ({"logits_fn": lambda x: jax.nn.softmax(nets.mlp()(x))}, "before the softmax"),
-        ({"logits_fn": nets.linear(classes=2)[0], "attack": "pgd_dlr"}, "at least 3 classes"),
+        ({"logits_fn": lambda x: jax.nn.softmax(small_networks.mlp()(x).astype(jnp.bfloat16))}, "before the softmax"),
+        ({"logits_fn": lambda x: jax.nn.softmax(small_networks.mlp()(x))}, "before the softmax"),
+        ({"logits_fn": small_networks.linear(classes=2)[0], "attack": "pgd_dlr"}, "at least 3 classes"),
         (
-            {"logits_fn": nets.linear(classes=3)[0], "attack": ATTACKS["pgd_ce"]._replace(loss="targeted_dlr")},
+            {
+                "logits_fn": small_networks.linear(classes=3)[0],
+                "attack": ATTACKS["pgd_ce"]._replace(loss="targeted_dlr"),
+            },
             "at least 4 classes",
         ),
     ],
 )
 def test_bad_use_is_named(change, words):
     good = {
-        "logits_fn": nets.mlp(),
-        "images": nets.images(4),
+        "logits_fn": small_networks.mlp(),
+        "images": small_networks.images(4),
         "labels": np.zeros(4, int),
         "eps": 0.1,
         "attack": "pgd_ce",

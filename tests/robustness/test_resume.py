@@ -10,7 +10,7 @@ from jaxreg.robustness.attacks import Suite
 from jaxreg.robustness.loop import Attacked
 from jaxreg.robustness.trials import GROUP, Evaluation, Networks
 from jaxreg.runtime import parallel
-from tests.robustness import nets
+from support import small_networks
 
 COUNT = 8
 
@@ -56,7 +56,7 @@ def digest_of(attack, **change):
 
     networks = Networks(None, ({"w": np.ones((1, 4), given["dtype"])}, {}), None, chunk=COUNT)
     clean = np.random.default_rng(0).normal(size=(1, COUNT, 4)).astype(np.float32)
-    examples, radii = (nets.images(COUNT), given["labels"], np.arange(COUNT), clean), np.array(given["radii"])
+    examples, radii = (small_networks.images(COUNT), given["labels"], np.arange(COUNT), clean), np.array(given["radii"])
     Evaluation(networks, *examples, radii, seed=given["seed"], calls={"gradient": call}).attack(attack)
     (digest,) = digests
     return digest
@@ -100,8 +100,8 @@ def trials():
 
 
 def test_another_norm_is_measured_anew_in_the_same_folder(tmp_path, trials):
-    x, mesh = nets.images(COUNT), parallel.make_mesh(devices=jax.devices()[:1])
-    labels = nets.predicted(lambda x: linear(*jax.tree.map(lambda a: a[0], trials), x, train=False)[0], x)
+    x, mesh = small_networks.images(COUNT), parallel.make_mesh(devices=jax.devices()[:1])
+    labels = small_networks.predicted(lambda x: linear(*jax.tree.map(lambda a: a[0], trials), x, train=False)[0], x)
     how = {"suite_name": Suite({"fgsm": ATTACKS["fgsm"]}), "epsilons": (0.1,), "mesh": mesh, "finished": tmp_path}
     for norm in ("linf", "l2", "linf"):
         (one,) = probe.measure(linear, *trials, x, labels, np.arange(COUNT), norm=norm, **how)

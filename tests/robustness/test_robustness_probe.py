@@ -10,7 +10,7 @@ from jaxreg.robustness import ATTACKS, probe, run_attack
 from jaxreg.robustness.attacks import Suite
 from jaxreg.robustness.verdict_checks import Effort
 from jaxreg.runtime import parallel
-from tests.robustness import nets
+from support import small_networks
 
 TRIALS, COUNT, RADII = 3, 21, (0.2, 0.05, 0.1)
 PROGRESS = []  # reports of the evaluation of `counted`
@@ -38,9 +38,11 @@ def study():
         "b": (rng.normal(size=(TRIALS, 16, 4)) * 0.8).astype(np.float32),
     }
     stats = {"shift": np.zeros((TRIALS, 4), np.float32)}
-    images, labels = nets.images(COUNT), rng.integers(0, 4, COUNT)
+    images, labels = small_networks.images(COUNT), rng.integers(0, 4, COUNT)
     first = jax.tree.map(lambda a: a[0], (params, stats))
-    labels = np.where(np.arange(COUNT) < 18, nets.predicted(lambda x: apply(*first, x, train=False)[0], images), labels)
+    labels = np.where(
+        np.arange(COUNT) < 18, small_networks.predicted(lambda x: apply(*first, x, train=False)[0], images), labels
+    )
     return params, stats, images, labels.astype(np.int32)
 
 
@@ -96,7 +98,7 @@ def test_adversarial_examples_hold_what_the_masks_say(study, counted):
             for eps in (0.05, 0.1, 0.2):
                 x = one.arrays[f"adversarial/{name}/{eps:g}"]
                 assert np.abs(x.astype(np.float64) - images).max() <= eps + 1e-6
-                right = nets.predicted(lambda x, m=model: apply(*m, x, train=False)[0], x) == labels
+                right = small_networks.predicted(lambda x, m=model: apply(*m, x, train=False)[0], x) == labels
                 np.testing.assert_array_equal(right, one.arrays[f"robust/{name}/{eps:g}"])
         logits = one.arrays["adversarial_logits/worst/0.1"]
         np.testing.assert_array_equal(logits.argmax(1) == labels, one.arrays["robust/worst/0.1"])
@@ -214,12 +216,17 @@ def test_trials_of_a_device_may_run_one_after_another_or_batched(study):
     [
         ({"suite_name": "strong"}, "Unknown suite 'strong'; known"),
         ({"epsilons": (-0.1,)}, "eps must be 0 or more"),
-        ({"images": nets.images(4) * 2}, r"images must lie in \[0, 1\]"),
+        ({"images": small_networks.images(4) * 2}, r"images must lie in \[0, 1\]"),
     ],
 )
 def test_bad_use_is_named(study, change, words):
     params, stats, _, _ = study
-    good = {"images": nets.images(4), "labels": np.zeros(4, int), "suite_name": "pgd", "epsilons": (0.1,)} | change
+    good = {
+        "images": small_networks.images(4),
+        "labels": np.zeros(4, int),
+        "suite_name": "pgd",
+        "epsilons": (0.1,),
+    } | change
     with pytest.raises(ValueError, match=words):
         probe.measure(apply, params, stats, key_ids=np.arange(4), **good)
 

@@ -8,7 +8,7 @@ import pytest
 from jaxreg.robustness import ATTACKS, minimal_eps, robustness_curve, run_attack, square
 from jaxreg.robustness.balls import size
 from jaxreg.robustness.method import AttackNumbers, QueueRow
-from tests.robustness import nets
+from support import small_networks
 
 KEY = jax.random.key(3)
 SHAPE = (12, 12, 2)
@@ -16,7 +16,7 @@ propose_linf, propose_l2 = jax.jit(square.propose_linf), jax.jit(square.propose_
 
 
 def row(count=20, eps=0.2):
-    x = jnp.asarray(nets.images(count, shape=SHAPE, low=0.4, high=0.6))
+    x = jnp.asarray(small_networks.images(count, shape=SHAPE, low=0.4, high=0.6))
     zero = jnp.zeros(count, jnp.int32)
     return QueueRow(x, zero, zero, jnp.full(count, eps), jax.random.split(KEY, count))
 
@@ -71,10 +71,10 @@ def test_bumps_are_the_papers_pair_of_pyramids():
 
 def test_square_finds_what_a_linear_model_gives_and_noise_does_not():
     norm = "linf"
-    logits_fn, w, b = nets.linear(shape=(8, 8, 1))
-    x = nets.images(48, shape=(8, 8, 1))
-    labels = nets.predicted(logits_fn, x)
-    exact = nets.linear_min_eps(w, b, x, labels, norm)
+    logits_fn, w, b = small_networks.linear(shape=(8, 8, 1))
+    x = small_networks.images(48, shape=(8, 8, 1))
+    labels = small_networks.predicted(logits_fn, x)
+    exact = small_networks.linear_min_eps(w, b, x, labels, norm)
     eps = 1.5 * np.median(exact)
     got = run_attack(logits_fn, x, labels, eps, ATTACKS["square"]._replace(steps=300), key=KEY, norm=norm)
     noise = run_attack(logits_fn, x, labels, eps, "noise", key=KEY, norm=norm)
@@ -87,24 +87,24 @@ def test_square_finds_what_a_linear_model_gives_and_noise_does_not():
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_minimal_radius_of_a_linear_model(norm):
-    logits_fn, w, b = nets.linear()
-    x = nets.images(48)
-    labels = nets.predicted(logits_fn, x)
-    exact = nets.linear_min_eps(w, b, x, labels, norm)
+    logits_fn, w, b = small_networks.linear()
+    x = small_networks.images(48)
+    labels = small_networks.predicted(logits_fn, x)
+    exact = small_networks.linear_min_eps(w, b, x, labels, norm)
     limit = float(np.sort(exact)[-5] * 1.001)
     radius, x_adv = minimal_eps(logits_fn, x, labels, limit, key=KEY, norm=norm)
     reached = exact < limit
     assert np.all(radius >= exact * (1 - 1e-4))
     np.testing.assert_allclose(radius[reached][:-1], exact[reached][:-1], rtol=0.01)
     assert np.all(np.isinf(radius[exact > limit]))
-    assert np.all(nets.predicted(logits_fn, x_adv)[reached] != labels[reached])
+    assert np.all(small_networks.predicted(logits_fn, x_adv)[reached] != labels[reached])
 
 
 def test_minimal_radius_with_few_classes_and_by_id():
-    logits_fn, w, b = nets.linear(classes=3)
-    x = nets.images(12)
-    labels, ids = nets.predicted(logits_fn, x), np.arange(12) + 4
-    exact = nets.linear_min_eps(w, b, x, labels, "linf")
+    logits_fn, w, b = small_networks.linear(classes=3)
+    x = small_networks.images(12)
+    labels, ids = small_networks.predicted(logits_fn, x), np.arange(12) + 4
+    exact = small_networks.linear_min_eps(w, b, x, labels, "linf")
     radius, _ = minimal_eps(logits_fn, x, labels, 1.0, key=KEY, ids=ids)  # of the three targets asked for, two exist
     np.testing.assert_allclose(radius, exact, rtol=0.01)
     devices = jax.devices()  # dealt out to them in another order

@@ -14,7 +14,7 @@ from jaxreg.robustness.trial import AttackedExamples
 from jaxreg.robustness.trials import Evaluation, Networks
 from jaxreg.robustness.verdict_checks import Effort
 from jaxreg.runtime import parallel
-from tests.robustness import nets
+from support import small_networks
 
 PLANTS = (
     "healthy",
@@ -69,8 +69,8 @@ def verdicts():
     one = {"a": rng.normal(size=(36, 32)) * 0.4, "b": rng.normal(size=32) * 0.2, "c": rng.normal(size=(32, 5)) * 3}
     params = {k: np.repeat(v[None].astype(np.float32), len(PLANTS), 0) for k, v in one.items()}
     stats = {"plant": np.arange(len(PLANTS), dtype=np.int32)}
-    images = nets.images(COUNT, shape=SHAPE, low=0.05, high=0.95)
-    labels = nets.predicted(lambda x: plain(one, x)[1], images)
+    images = small_networks.images(COUNT, shape=SHAPE, low=0.05, high=0.95)
+    labels = small_networks.predicted(lambda x: plain(one, x)[1], images)
     suite = Suite({name: ATTACKS[name] for name in ("pgd_ce", "pgd_margin")})
     how = {"suite_name": suite, "epsilons": (0.01, 0.03), "effort": Effort(COUNT, restarts=3, queries=100)}
     measured = probe.measure(apply, params, stats, images, labels, np.arange(COUNT), sources=np.array(SOURCES), **how)
@@ -142,7 +142,7 @@ def test_checks_run_in_the_order_of_their_table(monkeypatch):
         return Attacked(few.images[None, None], robust, np.zeros((1, 4)), ~robust, np.zeros(1))
 
     monkeypatch.setattr(Evaluation, "attack", attack)
-    few = evaluation_of(nets.images(4), np.zeros(4, int), np.eye(4, dtype=np.float32))
+    few = evaluation_of(small_networks.images(4), np.zeros(4, int), np.eye(4, dtype=np.float32))
     found = verdict_checks._attacks(few, 0.1, np.ones((1, 4), bool), Effort())
     assert ran == list(verdict_checks.attacks_needed(Effort()).values())
     assert list(found)[-3:] == ["steps", "restarts", "black_box"]
@@ -161,13 +161,13 @@ def evaluation_of(images, labels, clean_NK, net=None):
 
 def few_examples(net, count=40):
     """Images, labels that are right, and clean logits."""
-    x = nets.images(count)
+    x = small_networks.images(count)
     clean = np.asarray(net(jnp.asarray(x)))
     return evaluation_of(x, clean.argmax(1), clean, net)
 
 
 def test_two_passes_that_differ_are_named(monkeypatch):
-    rng, net = np.random.default_rng(0), nets.mlp()
+    rng, net = np.random.default_rng(0), small_networks.mlp()
     few = few_examples(net, 8)
 
     def forward(stacks, shared):
@@ -181,7 +181,7 @@ def test_two_passes_that_differ_are_named(monkeypatch):
 
 def test_a_weak_suite_is_told_by_more_steps_and_restarts():
     effort = Effort(queries=0)
-    few = few_examples(nets.mlp()).with_calls(list(verdict_checks.attacks_needed(effort).values()), slots=64)
+    few = few_examples(small_networks.mlp()).with_calls(list(verdict_checks.attacks_needed(effort).values()), slots=64)
     weak, strong = ATTACKS["pgd_ce"]._replace(steps=1, step_size=0.1), ATTACKS["pgd_margin"]
     for attack, names in ((weak, ["steps", "restarts"]), (strong, [])):
         numbers = verdict_checks._attacks(few, 0.1, few.attack(attack).robust[:, 0], effort)
@@ -192,7 +192,7 @@ def test_a_weak_suite_is_told_by_more_steps_and_restarts():
 def test_radius_zero_may_differ_in_a_tie_alone(monkeypatch, margin, share):
     clean = np.eye(4, dtype=np.float32)[None]
     clean[0, 0, 1] = 1 - margin
-    few = evaluation_of(nets.images(4), np.arange(4), clean[0])
+    few = evaluation_of(small_networks.images(4), np.arange(4), clean[0])
 
     def attack(few, one, early_exit=True):
         hits = np.zeros((1, len(few.radii), 4), bool)
@@ -207,7 +207,7 @@ def test_radius_zero_may_differ_in_a_tie_alone(monkeypatch, margin, share):
 @pytest.mark.parametrize("quantise", [jnp.floor, jnp.round, jnp.ceil])
 @pytest.mark.parametrize("on_grid", [True, False])
 def test_fine_levels_are_told_from_a_stopped_gradient(quantise, on_grid):
-    net, x = nets.mlp(shape=SHAPE), nets.images(24, shape=SHAPE, low=0.05, high=0.95)
+    net, x = small_networks.mlp(shape=SHAPE), small_networks.images(24, shape=SHAPE, low=0.05, high=0.95)
     x = np.round(x * 255).astype(np.float32) / np.float32(255) if on_grid else x
     noise = np.random.default_rng(0).uniform(-1, 1, x.shape).astype(np.float32)
     functions = lambda x: net(quantise(x * 255) / 255), lambda x: net(jax.lax.stop_gradient(x)), net
@@ -221,7 +221,7 @@ def test_fine_levels_are_told_from_a_stopped_gradient(quantise, on_grid):
 
 def test_noise_of_the_diagnosis_belongs_to_examples(monkeypatch):
     monkeypatch.setattr(trial, "diagnose", lambda logits_fn, images, labels, noise: noise)
-    ids, x = np.arange(4, dtype=np.uint32), nets.images(4)
+    ids, x = np.arange(4, dtype=np.uint32), small_networks.images(4)
 
     def look(ids):
         return trial.diagnose_trial(None, ({}, {}), (AttackedExamples(x, np.zeros(4, int), ids), np.uint32(0)))

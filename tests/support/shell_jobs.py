@@ -1,11 +1,7 @@
-"""What the tests of launchers share: the folder of the scripts on the path, and made-up jobs of a shell command."""
+"""Jobs of no trials whose command is a shell script."""
 
 import json
-import sys
 from pathlib import Path
-
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "launch"))
 
 
 def made_up_jobs(study: Path, count: int) -> list[Path]:

@@ -1,7 +1,7 @@
 """A job of several processes on this machine, each of which runs commands of jaxreg one after another.
 
-As a script it is such a process: `python job.py '[["train", "--config=..."], ...]' PROBE ...` measures with the probes
-named, and prints `code N` after each command.
+As a script it is such a process: `python -m support.process_job '[["train", "--config=..."], ...]' PROBE ...` measures
+with the probes named, and prints `code N` after each command.
 """
 
 import json
@@ -12,9 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from support import checkout
 
-
+PROCESS = [sys.executable, "-m", "support.process_job"]
 Places = list[tuple[str, dict[str, str]]]  # for each process `execution.distributed`, and variables
 
 
@@ -54,7 +54,7 @@ class Job:
     def _start(self, index: int, place: str, commands: list[list[str]], environment: dict[str, str]):
         words = [[word.replace("{index}", str(index)) for word in words] for words in commands]
         own = [[*words, f"--config.execution.distributed={place}"] for words in words]
-        words = [sys.executable, str(ROOT / "tests" / "job.py"), json.dumps(own), "calibration"]
+        words = [*PROCESS, json.dumps(own), "calibration"]
         with (self.folder / f"{index}.out").open("w") as out, (self.folder / f"{index}.err").open("w") as err:
             return subprocess.Popen(words, stdout=out, stderr=err, env=environment, cwd=self.folder)
 
@@ -109,7 +109,7 @@ def environment(compiled: Path) -> dict[str, str]:
     process has as many as its devices or the machine's cores, whichever is more.
     """
     cache = {"JAX_COMPILATION_CACHE_DIR": str(compiled), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
-    return {**os.environ, "PYTHONPATH": str(ROOT), "NPROC": "4", **cache}
+    return checkout.environment(NPROC="4", **cache)
 
 
 def compile_once() -> None:

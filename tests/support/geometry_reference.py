@@ -44,3 +44,31 @@ def calibration(logits, labels):
     place = np.clip(np.ceil(confidence * 15) - 1, 0, 14)
     ece = sum(abs(np.sum((right - confidence)[place == m])) for m in range(15)) / len(labels)
     return {"ece": ece, "nll": -np.log(p[np.arange(len(labels)), labels]).mean(), "accuracy": right.mean()}
+
+
+def collapse(features, labels, kernel, predictions):
+    """NC1-NC4 by their definitions in float64, S_B and S_W written out."""
+    classes = labels.max() + 1
+    means = np.stack([features[labels == k].mean(0) for k in range(classes)])
+    spread = means - means.mean(0)
+    between = spread.T @ spread / classes
+    within = (features - means[labels]).T @ (features - means[labels]) / len(features)
+    values, axes = np.linalg.eigh(between)
+    top = np.argsort(values)[::-1][: classes - 1]
+    inverse = axes[:, top] @ np.diag(1 / values[top]) @ axes[:, top].T
+    lengths = np.linalg.norm(spread, axis=1)
+    cosines = (spread / lengths[:, None]) @ (spread / lengths[:, None]).T
+    off = cosines[~np.eye(classes, dtype=bool)]
+    distances = np.linalg.norm(features[:, None] - means, axis=-1)
+    covariance = np.cov(features.T, bias=True)
+    share = np.linalg.eigvalsh(covariance) / np.trace(covariance)
+    return {
+        "nc1": np.trace(within @ inverse) / classes,
+        "nc2_norm": lengths.std() / lengths.mean(),
+        "nc2_angle": np.abs(off + 1 / (classes - 1)).mean(),
+        "nc3": np.linalg.norm(kernel.T / np.linalg.norm(kernel) - spread / np.linalg.norm(spread)),
+        "nc4": np.mean(distances.argmin(1) != predictions),
+        "within_class_variance": np.trace(within),
+        "within_class_share": np.trace(within) / (np.trace(within) + np.trace(between)),
+        "effective_rank": np.exp(-np.sum(share * np.log(share))),
+    }

@@ -1,7 +1,8 @@
-"""Writes golden.npz: what other packages say of three sets of logits. Run in an environment of its own:
+"""Records what other packages say of three sets of logits: tests/golden/calibration_packages.npz. In an
+environment of its own:
 
-pip install torch==2.13.0 torchmetrics==1.9.0 netcal==1.4.0 relplot==1.0.3 probmetrics==1.3.0 numba
-python make_golden.py
+    pip install torch==2.13.0 torchmetrics==1.9.0 netcal==1.4.0 relplot==1.0.3 probmetrics==1.3.0 numba
+    python tests/golden/make_calibration_golden.py
 """
 
 import functools
@@ -51,7 +52,7 @@ def main() -> None:
         labels = np.array([random.choice(classes, p=row) for row in wide / wide.sum(1, keepdims=True)])
         arrays |= {f"logits{case}": logits, f"labels{case}": labels.astype(np.int32)}
         arrays |= {name + case: value for name, value in told(logits, labels).items()}
-    np.savez_compressed(pathlib.Path(__file__).with_name("golden.npz"), **arrays)
+    np.savez_compressed(pathlib.Path(__file__).with_name("calibration_packages.npz"), **arrays)
 
 
 if __name__ == "__main__":
