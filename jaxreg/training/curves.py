@@ -1,7 +1,8 @@
 """Training curves: one table a program for the report, TensorBoard events a trial for the impatient."""
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 import numpy as np
@@ -29,7 +30,9 @@ class Curves:
         self.path, self.trials = workdir.curve(program.id), program.trials
         self._frames = [frame[frame.step <= start] for frame in [read(self.path)] if start > 0 and frame is not None]
         written = self.trials if hosts.is_first() else ()
-        self._writers = [_writer(workdir.events(t.id), start) for t in written]
+        with contextlib.ExitStack() as opened:
+            self._writers = [opened.enter_context(_writer(workdir.events(t.id), start)) for t in written]
+            self._open = opened.pop_all()  # all of them, or none
 
     def add(self, step: int, metrics: Metrics) -> None:
         """Adds the metrics [T, S] of the steps that end with `step`."""
@@ -51,8 +54,7 @@ class Curves:
 
     def __exit__(self, *_: object) -> None:
         """Closes the event files; the table is as it was saved last."""
-        for writer in self._writers:
-            writer.close()
+        self._open.close()
 
 
 def read(path: epath.Path) -> pd.DataFrame | None:
@@ -60,17 +62,19 @@ def read(path: epath.Path) -> pd.DataFrame | None:
     return pd.read_parquet(path) if path.exists() else None
 
 
-def _writer(directory: epath.Path, start: int) -> EventsWriter:
-    """An event file; TensorBoard hides what an interrupted run wrote after step `start`.
+@contextlib.contextmanager
+def _writer(directory: epath.Path, start: int) -> Iterator[EventsWriter]:
+    """An event file, closed in the end; TensorBoard hides what an interrupted run wrote after step `start`.
 
     Written in this thread: one of its own would end at a full disk, and the training wait for it for ever.
     """
     directory.mkdir(parents=True, exist_ok=True)
     writer = EventsWriter(str(directory / "events"), f".{start}")
-    if start:
-        begun = SessionLog(status=SessionLog.START)
-        writer.write_event(Event(wall_time=time.time(), step=start + 1, session_log=begun))
-    return writer
+    with contextlib.closing(writer._py_recordio_writer):  # which EventsWriter leaves open where it cannot flush
+        if start:
+            begun = SessionLog(status=SessionLog.START)
+            writer.write_event(Event(wall_time=time.time(), step=start + 1, session_log=begun))
+        yield writer
 
 
 def _event(step: int, name: str, value: float) -> Event:

@@ -155,7 +155,7 @@ def test_the_probe_sees_every_trial_on_the_same_corrupted_images():
 
 
 def test_draws_do_not_depend_on_the_implementation_of_keys():
-    x = nets.images(6)
+    x = small_networks.images(6)
     key = jax.random.key(1, impl="rbg")
     for name in ("shot_noise", "gaussian_noise"):
         found, turned = (

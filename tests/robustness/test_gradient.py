@@ -35,7 +35,7 @@ def test_two_class_linear_model_breaks_exactly_at_its_margin(name, norm):
 def test_a_sure_network_is_as_easy_to_fool_in_l2(name, nats):
     """At 69 nats gradients of the cross-entropy are near 1e-30: their squares are 0 in float32."""
     w = np.random.default_rng(2).normal(size=(9, 1))
-    x = nets.images(16)
+    x = small_networks.images(16)
     slope = (x.reshape(16, -1) - 0.5) @ w
     scale = nats / 2 / np.abs(slope).max()  # the margin is twice the logit
 
@@ -45,7 +45,7 @@ def test_a_sure_network_is_as_easy_to_fool_in_l2(name, nats):
     distances = np.abs(slope[:, 0]) / np.linalg.norm(w)
     attack = ATTACKS[name]._replace(random_start=False, targets=min(ATTACKS[name].targets, 1))
     eps = 1.01 * distances.max()
-    found = run_attack(logits_fn, x, nets.predicted(logits_fn, x), eps, attack, key=KEY, norm="l2")
+    found = run_attack(logits_fn, x, small_networks.predicted(logits_fn, x), eps, attack, key=KEY, norm="l2")
     assert not found.robust.any()
 
 
@@ -278,8 +278,8 @@ def test_bad_use_is_named(change, words):
 
 @pytest.mark.parametrize("implementation", ["rbg", "unsafe_rbg"])
 def test_draws_do_not_depend_on_the_implementation_of_keys(implementation):
-    x, logits_fn = nets.images(12), nets.mlp()
-    labels, ids = nets.predicted(logits_fn, x), np.arange(12)
+    x, logits_fn = small_networks.images(12), small_networks.mlp()
+    labels, ids = small_networks.predicted(logits_fn, x), np.arange(12)
     key = jax.random.key(3, impl=implementation)
     found, turned = (
         run_attack(logits_fn, x[order], labels[order], 0.1, "noise", key=key, ids=ids[order]).adversarial[order]
@@ -289,8 +289,8 @@ def test_draws_do_not_depend_on_the_implementation_of_keys(implementation):
 
 
 def test_results_print_as_a_short_summary():
-    x, logits_fn = nets.images(4), nets.mlp()
-    labels = nets.predicted(logits_fn, x)
+    x, logits_fn = small_networks.images(4), small_networks.mlp()
+    labels = small_networks.predicted(logits_fn, x)
     told = repr(run_attack(logits_fn, x, labels, [0.0, 1.0], key=KEY))
     assert told == "Attacked(4 examples at 2 radii: robust 1.000, 0.000)"
     told = repr(run_suite(logits_fn, x, labels, 0.0, "pgd", key=KEY))
