@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from jaxreg import arithmetic, results, study
 from jaxreg import config as configs
-from jaxreg import results, study
 from jaxreg.jobs import directory as jobs
 from jaxreg.jobs import launching
 from jaxreg.jobs.launching import overview
@@ -54,6 +54,7 @@ class Request(NamedTuple):
 
 def run(argv: Sequence[str]) -> int:
     """Runs the command argv[1]."""
+    arithmetic.use_own()
     values = define(argv, launched=False)
     command, *others = parse(values, argv)[1:]
     if command in ON_DIRECTORIES:

@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Shaped
 
+from jaxreg.arithmetic import single
 from jaxreg.calibration.metrics import predicted
 from jaxreg.checks import Arrays, check_heads, check_labels, checked_features
 from jaxreg.geometry import collapse, norms, rows
@@ -31,6 +32,7 @@ class Network(NamedTuple):
     classes: dict[str, np.ndarray]
 
 
+@single
 def measure_network(
     features_ND: Shaped[Arrays, "N D"],
     kernel_DK: Shaped[Arrays, "D K"],
@@ -64,6 +66,7 @@ def measure_network(
     return _without_missing(Network(numbers, examples, classes), labels)
 
 
+@single
 def neural_collapse(
     features_ND: Shaped[Arrays, "N D"],
     kernel_DK: Shaped[Arrays, "D K"],

@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Shaped
 
+from jaxreg.arithmetic import single, standard
 from jaxreg.measured import Measured, Row, share_row
 from jaxreg.names import MetricName, named
 from jaxreg.rng import Stream, example_keys, key_of, own_key
@@ -55,7 +56,7 @@ def shot_noise(key: Array, x_HWC: Shaped[Array, "H W C"], photons: float) -> Arr
 
 def impulse_noise(key: Array, x_HWC: Shaped[Array, "H W C"], amount: float) -> Array:
     """A share of the values becomes 0 or 1, each half the time."""
-    hit, salt = jax.random.uniform(key, (2, *x_HWC.shape))
+    hit, salt = jax.random.uniform(key, (2, *x_HWC.shape), x_HWC.dtype)
     return jnp.where(hit <= amount, (salt <= 0.5).astype(x_HWC.dtype), x_HWC)
 
 
@@ -139,6 +140,7 @@ CORRUPTIONS: dict[str, Corruption] = {
 LEFT_OUT = ("glass_blur", "motion_blur", "snow", "frost", "jpeg_compression")
 
 
+@standard
 def corrupt(
     images: Array | np.ndarray, name: str, severity: int, *, key: Array, ids: Array | np.ndarray | None = None
 ) -> Array:
@@ -169,6 +171,7 @@ def _corrupted(images_NHWC: Array, keys_N: Array, numbers: Any, name: str, struc
     return jnp.floor(jnp.clip(out, 0, 1) * 255 + 1e-4) / 255  # 1e-4: a level that rounding left just below itself
 
 
+@single
 def measure(
     apply: Apply,
     params: Tree,

@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Shaped
 
+from jaxreg.arithmetic import standard
 from jaxreg.checks import check_attack_inputs, check_attacked_labels, check_radii, check_raw_logits
 from jaxreg.rng import own_key
 from jaxreg.robustness import attacks, loop, minimal, trial
@@ -28,6 +29,7 @@ Shared = tuple[Array, AttackNumbers, Array]  # radii [E], the numbers of the att
 AXES = Attacked(1, 1, 0, 1, parallel.SUM)  # of examples, in the result of an attack
 
 
+@standard
 def run_attack(
     logits_fn: Logits,
     images: AnyArray,
@@ -72,6 +74,7 @@ class Ensemble(NamedTuple):
         return f"Ensemble({len(self.robust)} examples: robust {np.mean(self.robust):.3f}; {each})"
 
 
+@standard
 def run_suite(
     logits_fn: Logits,
     images: AnyArray,
@@ -105,6 +108,7 @@ def run_suite(
     return Ensemble(adversarial, robust, masks)
 
 
+@standard
 def minimal_eps(
     logits_fn: Logits,
     images: AnyArray,
