@@ -55,8 +55,8 @@ def measure_network(
     Raises: ValueError: if shapes disagree, there is no example, a label is no class, or a number is not finite.
     """
     features, head, labels = _checked(features_ND, kernel_DK, bias_K, labels_N)
-    if not (math.isfinite(radius) and radius >= 0):
-        raise ValueError(f"radius must be finite and at least 0, got {radius}: 0 is the mean length of the features.")
+    if not (isinstance(radius, int | float | np.number) and math.isfinite(radius) and radius >= 0):
+        raise ValueError(f"radius must be finite and at least 0, got {radius!r}: 0 is the mean length of the features.")
     if not 0 <= smoothing < 1:
         raise ValueError(f"smoothing must be in [0, 1), got {smoothing}: 0 is no label smoothing.")
     given = ({KEPT: features}, head, np.float32(smoothing)), ({KEPT: labels}, np.float32(radius))

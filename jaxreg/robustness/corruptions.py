@@ -18,6 +18,7 @@ from jax import Array
 from jaxtyping import Shaped
 
 from jaxreg.arithmetic import single, standard
+from jaxreg.checks import check_attack_inputs
 from jaxreg.measured import Measured, Row, share_row
 from jaxreg.names import MetricName, named
 from jaxreg.rng import Stream, example_keys, key_of, own_key
@@ -148,14 +149,15 @@ def corrupt(
 
     Draws are a function of `key` and an example's id (default: its place) alone, and the same at every severity.
 
-    Raises: ValueError: for an unknown name, or a severity outside 1 to 5.
+    Raises: ValueError: for an unknown name, a severity outside 1 to 5, images that are not float32 in [0, 1].
     """
     if name not in CORRUPTIONS:
         raise ValueError(f"Unknown corruption {name!r}; known: {sorted(CORRUPTIONS)} (not here: {list(LEFT_OUT)}).")
-    if severity not in range(1, SEVERITIES + 1):
+    if not isinstance(severity, int | np.integer) or severity not in range(1, SEVERITIES + 1):
         raise ValueError(f"severity must be 1 to {SEVERITIES}, got {severity}.")
     images = jnp.asarray(images)
     ids = jnp.arange(len(images), dtype=jnp.uint32) if ids is None else jnp.asarray(ids, jnp.uint32)
+    check_attack_inputs(images, None, ids)
     chosen = CORRUPTIONS[name]
     keys = example_keys(jax.random.fold_in(own_key(key), chosen.number), ids)
     level = chosen.levels[severity - 1]
