@@ -51,7 +51,8 @@ def measure_network(
       them `center_residual`, the KKT residual of the centers, and collapse, a matter of un-augmented training features.
       `examples`: `norm`, `center_cosine`, `weight_cosine`, `mean_cosine`, `cone_fraction` (bool), `cone_breakpoint`,
       `angular_margin`, `label_margin` and so on. `classes`: `center`, `weight`, `mean`, `soft_center`.
-      NaN: what needs the mean of every class where one has no example, and numbers of directions of zero features.
+      NaN: what needs the mean of every class where one has no example, and numbers of directions of zero features
+      (or shorter than 1e-19: their squares are no float32).
     Raises: ValueError: if shapes disagree, there is no example, a label is no class, or a number is not finite.
     """
     features, head, labels = _checked(features_ND, kernel_DK, bias_K, labels_N)
