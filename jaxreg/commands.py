@@ -16,7 +16,7 @@ from jaxreg.jobs import directory as jobs
 from jaxreg.jobs import launching
 from jaxreg.jobs.launching import overview
 from jaxreg.robustness import export
-from jaxreg.runtime import BAD_USE, hosts, parallel
+from jaxreg.runtime import BAD_USE, compiling, hosts, parallel
 from jaxreg.runtime.files import explained
 from jaxreg.runtime.preemption import Preempted, Preemption
 from jaxreg.runtime.workdir import Workdir
@@ -62,6 +62,7 @@ def run(argv: Sequence[str]) -> int:
         raise SpecError(f"{command} takes no argument {others[0]!r}; settings are flags, such as --config.seeds=8.")
     asked = request(values, launched=False)
     hosts.join(asked.spec.execution.distributed, asked.spec.execution.heartbeat_seconds)
+    compiling.keep(asked.spec.execution.compilation_cache, remote="://" in str(asked.workdir))
     if command == "plan":
         return _plan(asked)
     if not asked.workdir:

@@ -162,6 +162,7 @@ class ExecutionSpec:
     keep_checkpoints: int = 2
     eval_batch_size: int = 256
     distributed: str = ""  # one process; "auto", "slurm" or "HOST:PORT,PROCESSES,INDEX": one of a job's
+    compilation_cache: str = ""  # a directory, or "off"; "" is a private one below the user's cache directory
     heartbeat_seconds: int = 60  # of silence after which a process counts as dead, and the job ends
 
     def __post_init__(self) -> None:

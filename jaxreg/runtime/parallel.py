@@ -22,6 +22,7 @@ from jax import Array, lax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxreg.runtime.compiling import Effort, options
 from jaxreg.spec import require
 
 Tree = Any
@@ -108,13 +109,15 @@ def split_batch(mesh: Mesh) -> Callable[[Tree], Tree]:
     return lambda tree: jax.tree.map(lambda a: lax.with_sharding_constraint(a, P("data")), tree)
 
 
-def per_trial(fn: Callable[..., Tree], mesh: Mesh, local: Local = "map", donate: bool = False) -> Callable[..., Tree]:
+def per_trial(
+    fn: Callable[..., Tree], mesh: Mesh, local: Local = "map", donate: bool = False, effort: Effort = "full"
+) -> Callable[..., Tree]:
     """Lifts `fn(one, shared)` to `(stacked, shared)`: stacks [T, ...] over the mesh, compiled once.
 
     Trials on one device run one after another (`map`) or batched (`vmap`, where a measurement says so: a vmapped
     convolution is a grouped one, slow on CPU and GPU). By `place` they run one after another too, but `fn` is given all
     stacks of its device and which trial is meant, `fn((stacks, t), shared)`: a trial's own stack would be a copy of it.
-    With `donate` the stacks' memory is reused for the results.
+    With `donate` the stacks' memory is reused for the results. `effort` of compiling: "cheap" for what runs once.
     """
 
     def body(stacked: Tree, shared: Tree) -> Tree:
@@ -129,7 +132,8 @@ def per_trial(fn: Callable[..., Tree], mesh: Mesh, local: Local = "map", donate:
 
     specs = (P("trial"), P())
     mapped = jax.shard_map(body, mesh=mesh, in_specs=specs, out_specs=P("trial"), axis_names={"trial"})
-    compiled = jax.jit(mapped, donate_argnums=(0,) if donate else ())
+    kind = mesh.devices.flat[0].platform if isinstance(mesh, Mesh) else jax.default_backend()
+    compiled = jax.jit(mapped, donate_argnums=(0,) if donate else (), compiler_options=options(effort, kind))
 
     def place(tree: Tree, spec: P) -> Tree:
         sharding = NamedSharding(mesh, spec)

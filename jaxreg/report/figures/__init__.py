@@ -25,7 +25,7 @@ from jaxreg.report.figures import (
     within,
 )
 from jaxreg.report.figures.maker import Maker
-from jaxreg.report.figures.printer import Printer, uncollected
+from jaxreg.report.figures.printer import Printers, uncollected
 from jaxreg.report.palette import STYLE
 
 FIGURES: Mapping[str, Maker] = {
@@ -64,12 +64,12 @@ class Drawn(NamedTuple):
 def drawing(data: StudyData, folder: epath.Path) -> Iterator[list[Drawn]]:
     """Draws every figure whose data are there; leaving it waits until all are saved, as PNG and PDF under `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context(dict(STYLE)), uncollected(), Printer(str(folder), STYLE) as printer:
+    with matplotlib.rc_context(dict(STYLE)), uncollected(), Printers(str(folder), STYLE) as printers:
         drawn = []
         for name, maker in FIGURES.items():
             figure = maker.make(data)
             if figure is not None:
-                printer.save(figure, name)
+                printers.save(figure, name)
                 caption = f"{maker.caption} {maker.told(data)}"
                 drawn.append(Drawn(name, maker.section, caption, folder / f"{name}.png"))
         yield drawn
