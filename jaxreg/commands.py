@@ -1,7 +1,6 @@
 """What the commands do with their flags: a config file becomes a study, the study runs in its workdir."""
 
 import contextlib
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,8 +14,7 @@ from jaxreg.jobs import directory as jobs
 from jaxreg.jobs import launching
 from jaxreg.jobs.launching import overview
 from jaxreg.robustness import export
-from jaxreg.runtime import BAD_USE, hosts, parallel
-from jaxreg.runtime.files import explained
+from jaxreg.runtime import BAD_USE, INTERRUPTED, files, hosts, parallel
 from jaxreg.runtime.preemption import Preempted, Preemption
 from jaxreg.runtime.workdir import Workdir
 from jaxreg.spec import SpecError, StudySpec, require
@@ -39,6 +37,11 @@ __all__ = [
 
 EXPECTED = (SpecError, hosts.Elsewhere)  # of use, or of another process: one line, no trace
 abandon = hosts.abandon
+
+
+def explained(error: BaseException) -> str | None:
+    """One line about what is wrong with the disk or the devices of this machine; None for any other error."""
+    return files.explained(error) or parallel.explained(error)
 
 
 class Request(NamedTuple):
@@ -124,11 +127,15 @@ def launch_request(values: flags.FlagValues, argv: Sequence[str]) -> Request:
 def launched(launch: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
     """The exit code of a launcher: 2, after one line, for what the same command cannot do either when it is repeated.
 
+    130 after Ctrl-C before its jobs had started.
     A full or read-only disk is told as any command tells it.
     """
     try:
         return launch(argv)
-    except (SpecError, OSError) as error:
+    except KeyboardInterrupt:
+        print("stopped: what was saved before is kept; the same command goes on from there.", file=sys.stderr)
+        return INTERRUPTED
+    except (SpecError, OSError, RuntimeError) as error:
         told = str(error) if isinstance(error, SpecError) else explained(error)
         if told is None:
             raise
@@ -208,9 +215,11 @@ def _results(words: list[str]) -> int:
     directories = [absolute(word) for word in words if word not in filters]
     if not directories:
         raise SpecError("results needs a workdir: python -m jaxreg results DIR metric=accuracy split=test.")
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` may close the pipe
     workdirs = [w for directory in directories for w in study.with_results(directory)]
-    results.select(workdirs, results.condition(filters)).to_csv(sys.stdout, index=False)
+    found = results.select(workdirs, results.condition(filters))
+    if found.empty and filters:
+        results.check_known(workdirs, filters)
+    found.to_csv(sys.stdout, index=False)
     return 0
 
 

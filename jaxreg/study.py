@@ -19,7 +19,7 @@ from jaxreg.config import Plain
 from jaxreg.jobs import directory as jobs
 from jaxreg.jobs import preflight, record
 from jaxreg.measured import Measured
-from jaxreg.probes import PROBES, check, check_data, chosen, settings_of
+from jaxreg.probes import PROBES, check, check_data, chosen, fewer, settings_of
 from jaxreg.probes.geometry import splits_of
 from jaxreg.runtime import hosts, parallel
 from jaxreg.runtime.files import read_json, write_arrays, write_json
@@ -175,7 +175,10 @@ def run(
 
 def _check(study: StudySpec, programs: list[Program], workdir: Workdir) -> None:
     for program in programs:
-        check(study.probes, preflight.check(program))
+        about = preflight.check(program)
+        check(study.probes, about)
+        for line in fewer(study.probes, about) if hosts.is_first() else ():
+            print(f"note: {line}", file=sys.stderr, flush=True)
     own = workdir.config.exists() or not jobs.of_jobs(workdir)
     require(own, f"{workdir} holds a study of jobs: go on with launch/local.py, or choose another --workdir.")
 

@@ -50,6 +50,16 @@ def use_cpu_devices(count: int) -> None:
         jax.config.update("jax_num_cpu_devices", devices)
 
 
+def explained(error: BaseException) -> str | None:
+    """One line about a backend that is not there; None for any other error."""
+    if not isinstance(error, RuntimeError) or "nable to initialize backend" not in str(error):
+        return None
+    asked = os.environ.get("JAX_PLATFORMS")
+    told = f"JAX_PLATFORMS={asked} names a backend that is not there" if asked else "a backend does not start"
+    cure = "unset it to take what there is, or install the one it names, such as jax[cuda13]"
+    return f"{told} ({' '.join(str(error).split())[:200]}): {cure}."
+
+
 def make_mesh(data: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """A mesh ("trial", "data") over `devices` (default: all), `data` of them to each trial.
 
