@@ -68,7 +68,7 @@ def _main(argv: Sequence[str]) -> int:
         print("stopped: all finished work is saved; the same command goes on from here.", file=sys.stderr)
         return START_AGAIN
     except Exception as error:
-        if told := commands.explained(error):  # a full or read-only disk, a backend that is not there
+        if told := commands.explained(error):  # a full or read-only disk
             print(f"error: {told}", file=sys.stderr)
             return BAD_USE
         commands.abandon(error)  # one of several processes ends here: the others must not wait for it

@@ -1,6 +1,7 @@
 """What the commands do with their flags: a config file becomes a study, the study runs in its workdir."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,8 @@ from jaxreg.jobs import directory as jobs
 from jaxreg.jobs import launching
 from jaxreg.jobs.launching import overview
 from jaxreg.robustness import export
-from jaxreg.runtime import BAD_USE, INTERRUPTED, files, hosts, parallel
+from jaxreg.runtime import BAD_USE, INTERRUPTED, hosts, parallel
+from jaxreg.runtime.files import explained
 from jaxreg.runtime.preemption import Preempted, Preemption
 from jaxreg.runtime.workdir import Workdir
 from jaxreg.spec import SpecError, StudySpec, require
@@ -39,11 +41,6 @@ EXPECTED = (SpecError, hosts.Elsewhere)  # of use, or of another process: one li
 abandon = hosts.abandon
 
 
-def explained(error: BaseException) -> str | None:
-    """One line about what is wrong with the disk or the devices of this machine; None for any other error."""
-    return files.explained(error) or parallel.explained(error)
-
-
 class Request(NamedTuple):
     """What a command line asks for."""
 
@@ -56,6 +53,7 @@ class Request(NamedTuple):
 
 def run(argv: Sequence[str]) -> int:
     """Runs the command argv[1]."""
+    os.environ["MPLBACKEND"] = "agg"  # that of a notebook need not be there
     values = define(argv)
     command, *others = parse(values, argv)[1:]
     if command in ON_DIRECTORIES:
@@ -64,6 +62,7 @@ def run(argv: Sequence[str]) -> int:
         raise SpecError(f"{command} takes no argument {others[0]!r}; settings are flags, such as --config.seeds=8.")
     asked = request(values, launched=False)
     hosts.join(asked.spec.execution.distributed, asked.spec.execution.heartbeat_seconds)
+    parallel.found_devices()
     if command == "plan":
         return _plan(asked)
     if not asked.workdir:
@@ -130,12 +129,13 @@ def launched(launch: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int
     130 after Ctrl-C before its jobs had started.
     A full or read-only disk is told as any command tells it.
     """
+    os.environ["MPLBACKEND"] = "agg"
     try:
         return launch(argv)
     except KeyboardInterrupt:
         print("stopped: what was saved before is kept; the same command goes on from there.", file=sys.stderr)
         return INTERRUPTED
-    except (SpecError, OSError, RuntimeError) as error:
+    except (SpecError, OSError) as error:
         told = str(error) if isinstance(error, SpecError) else explained(error)
         if told is None:
             raise
