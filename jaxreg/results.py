@@ -143,7 +143,9 @@ def check_known(workdirs: Sequence[Workdir], filters: Iterable[str]) -> None:
     for text in filters:
         column, _, value = text.partition("=")
         if all(dataset.count_rows(filter=condition([text])) == 0 for dataset in scan(workdirs)):
-            tables = [dataset.to_table(columns=[column]).cast(SCHEMA.select([column])) for dataset in scan(workdirs)]
+            tables = [
+                dataset.to_table(columns=[column]).cast(pa.schema([SCHEMA.field(column)])) for dataset in scan(workdirs)
+            ]
             known = sorted(pc.unique(pa.concat_tables(tables)[column]).to_pylist(), key=str)
             near = difflib.get_close_matches(value, list(map(str, known)), 3) or list(map(str, known))
             some = ", ".join(near[:SHOWN]) + (f", and {len(near) - SHOWN} more" if len(near) > SHOWN else "")
