@@ -1,6 +1,5 @@
 """The commands: `python -m jaxreg study|plan|train|predict|probe|report|status|results --config=FILE --workdir=DIR`."""
 
-import contextlib
 import io
 import logging
 import os
@@ -32,7 +31,10 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # what a terminal without UTF-8 cannot show ends no study
-    sys.exit(main(sys.argv))
+    code = main(sys.argv)
+    if code == UNREAD:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes when it ends
+    sys.exit(code)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -45,8 +47,6 @@ def main(argv: Sequence[str]) -> int:
         print("stopped at once: what was saved before is kept; the same command goes on from there.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # of `| head`
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes when it ends
         return UNREAD
 
 

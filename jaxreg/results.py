@@ -143,11 +143,8 @@ def check_known(workdirs: Sequence[Workdir], filters: Iterable[str]) -> None:
     for text in filters:
         column, _, value = text.partition("=")
         if all(dataset.count_rows(filter=condition([text])) == 0 for dataset in scan(workdirs)):
-            tables = [
-                dataset.to_table(columns=[column]).cast(pa.schema([SCHEMA.field(column)])) for dataset in scan(workdirs)
-            ]
-            known = sorted(pc.unique(pa.concat_tables(tables)[column]).to_pylist(), key=str)
-            near = difflib.get_close_matches(value, list(map(str, known)), 3) or list(map(str, known))
+            known = sorted(str(held) for held in select(workdirs)[column].unique())
+            near = difflib.get_close_matches(value, known, 3) or known
             some = ", ".join(near[:SHOWN]) + (f", and {len(near) - SHOWN} more" if len(near) > SHOWN else "")
             raise SpecError(f"no row has {text}; {column} is one of {some}.")
     raise SpecError(f"no row fits all of {' '.join(filters)}, though each alone is there: leave one out.")

@@ -118,7 +118,6 @@ def test_report_after_train_alone_in_an_odd_environment(trained):
     done = subprocess.run(words, env=checkout.environment(**odd), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert list((place / "report" / "figures").iterdir())  # of the training curves
-    assert "was measured" in (place / "report" / "index.html").read_text()
 
 
 @pytest.mark.parametrize("raised", [RuntimeError("Unable to initialize backend 'cuda'"), AssertionError()])

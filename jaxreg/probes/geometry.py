@@ -74,11 +74,8 @@ def check_train(probe: str, key: str, dataset: data.Dataset, examples: int) -> N
     try:
         norms.check_classes(labels[: examples or len(labels)], len(dataset.classes))
     except ValueError as error:
-        more = (
-            f"raise it from {examples}"
-            if 0 < examples < len(labels)
-            else "add examples of it, or take it out of the classes"
-        )
+        is_part = 0 < examples < len(labels)
+        more = f"raise it from {examples}" if is_part else "add examples of it, or take it out of the classes"
         cure = f"{more}, or leave {probe} out of probes.only"
         raise ValueError(f"probes.geometry.{key}: {error}: {cure}.") from None
 
