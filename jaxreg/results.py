@@ -4,6 +4,7 @@
 which a model that is never fooled is fooled) and are stored as they are.
 """
 
+import difflib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -43,6 +44,7 @@ TEXTS = [field.name for field in SCHEMA if field.type == pa.string()]  # few tex
 CODED = pa.schema([f.with_type(pa.dictionary(pa.int32(), pa.string())) if f.name in TEXTS else f for f in SCHEMA])
 SETTING = ["study", "regularizer", "hyperparameters"]
 MEASURED = ["study", "trial", "probe"]  # what a probe leaves at once
+SHOWN = 20  # known values in a message
 NUMBER = ["study", "trial", "split", "probe", "metric"]  # what names one number
 
 
@@ -134,6 +136,18 @@ def condition(filters: Iterable[str]) -> ds.Expression | None:
         one = _holds(column, value)
         both = one if both is None else both & one
     return both
+
+
+def check_known(workdirs: Sequence[Workdir], filters: Iterable[str]) -> None:
+    """Raises SpecError where no row fits, naming the filter that none fits alone, and what its column holds."""
+    for text in filters:
+        column, _, value = text.partition("=")
+        if all(dataset.count_rows(filter=condition([text])) == 0 for dataset in scan(workdirs)):
+            known = sorted(str(held) for held in select(workdirs)[column].unique())
+            near = difflib.get_close_matches(value, known, 3) or known
+            some = ", ".join(near[:SHOWN]) + (f", and {len(near) - SHOWN} more" if len(near) > SHOWN else "")
+            raise SpecError(f"no row has {text}; {column} is one of {some}.")
+    raise SpecError(f"no row fits all of {' '.join(filters)}, though each alone is there: leave one out.")
 
 
 def gather(workdir: epath.PathLike) -> epath.Path:

@@ -19,7 +19,7 @@ from jaxreg.config import Plain
 from jaxreg.jobs import directory as jobs
 from jaxreg.jobs import preflight, record
 from jaxreg.measured import Measured
-from jaxreg.probes import PROBES, check, check_data, chosen, settings_of
+from jaxreg.probes import PROBES, check, check_data, chosen, fewer, settings_of
 from jaxreg.probes.geometry import splits_of
 from jaxreg.runtime import hosts, parallel
 from jaxreg.runtime.files import read_json, write_arrays, write_json
@@ -175,7 +175,10 @@ def run(
 
 def _check(study: StudySpec, programs: list[Program], workdir: Workdir) -> None:
     for program in programs:
-        check(study.probes, preflight.check(program))
+        about = preflight.check(program)
+        check(study.probes, about)
+        for line in fewer(study.probes, about) if hosts.is_first() else ():
+            print(f"note: {line}", file=sys.stderr, flush=True)
     own = workdir.config.exists() or not jobs.of_jobs(workdir)
     require(own, f"{workdir} holds a study of jobs: go on with launch/local.py, or choose another --workdir.")
 
@@ -206,6 +209,7 @@ def report(directories: Sequence[epath.PathLike]) -> int:
             gather(study)
     found = reported.load(studies)
     _name_unfinished(studies)
+    _name_equal(studies)
     tested = claims.evaluate(found.frame)
     claims.save(tested, studies[0].report / "tables")
     path = page.build(studies, claims=claims.with_tests(tested), data=found)
@@ -238,6 +242,24 @@ def _name_unfinished(studies: Sequence[Workdir]) -> None:
         if lacking:
             some = ", ".join(lacking[:5]) + (", ..." if len(lacking) > 5 else "")
             print(f"{study}: {len(lacking)} jobs are not finished ({some}).", file=sys.stderr, flush=True)
+
+
+def _name_equal(studies: Sequence[Workdir]) -> None:
+    """Says which of several workdirs hold trials that an earlier one answers for, and whose report shows all."""
+    if len(studies) < 2:
+        return
+    seen: dict[str, Workdir] = {}
+    for study in studies:
+        own = {trial for _, trial, _ in results.join(with_results(study))[1]}
+        equal = sorted(own & seen.keys())
+        if equal:
+            of = " and ".join(sorted({str(seen[trial]) for trial in equal}))
+            told = f"note: {len(equal)} of {len(own)} trials of {study} are in {of} too, whose numbers count"
+            print(f"{told}: {study} adds what is not measured there.", file=sys.stderr, flush=True)
+        seen |= dict.fromkeys(own - seen.keys(), study)
+    first = studies[0]
+    alone = f"note: {first.report} shows all {len(studies)}; `python -m jaxreg report {first}` makes that of it alone"
+    print(f"{alone}.", file=sys.stderr, flush=True)
 
 
 def _precision(study: StudySpec) -> str:

@@ -17,7 +17,20 @@ PATTERNS = re.compile(r"\.r?glob\(|\biglob\b|\bfnmatch\b")
 ORDER = [
     *("rng", "setting", "spec", "sweeps", "names", "measured", "runtime", "data", "models", "regularizers", "checks"),
     *("statistics", "training", "results", "conditions", "calibration", "robustness", "geometry", "trained"),
-    *("claims", "probes", "config", "jobs", "report", "study", "commands", "__main__"),
+    *(
+        "claims",
+        "probes",
+        "fields",
+        "schema",
+        "config",
+        "config_file",
+        "overrides",
+        "jobs",
+        "report",
+        "study",
+        "commands",
+        "__main__",
+    ),
 ]
 
 

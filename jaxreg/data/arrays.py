@@ -51,6 +51,7 @@ def source(argument: str, data_dir: str | None = None) -> Source:
         validation=VALIDATION,
         annotations=lambda split: _annotations(where, read, split, images[split][0][0]),
         images=lambda split, positions: _images(where, read, split, positions, shape),
+        labels_alone=True,
     )
 
 

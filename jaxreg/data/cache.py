@@ -5,6 +5,7 @@ holds dataset, version and fingerprint of the source files; `cache.json`, writte
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -38,6 +39,7 @@ def fingerprint(files: Sequence[epath.Path]) -> str:
     return hashlib.blake2b(joined.encode(), digest_size=16).hexdigest()
 
 
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 _FORMAT = 1
 _CHECKED = 2**30  # bytes up to which an array's checksum is read again at every start
 _ABANDONED = 24 * 3600  # seconds after which an unfinished folder belongs to nobody
@@ -49,12 +51,30 @@ def splits(source: Source, cache_dir: str | None) -> dict[str, Split]:
         return {split: _decode(source, split) for split in source.counts}
     folder = folder_of(source, cache_dir)
     found = _open(folder, source)
+    if found is None and not _can_write(folder.parent):
+        return {split: _decode(source, split) for split in source.counts}
     if found is None:
         _publish(_write(source, folder), folder, source)
         found = _open(folder, source)
     if found is None:
         raise OSError(f"the data cache {folder} cannot be read back after writing it: check the disk, or delete it.")
     return found
+
+
+def _can_write(cache: epath.Path) -> bool:
+    """Whether the folder of the cache takes files; says so where it does not: the data are decoded at every start."""
+    probe = cache / f".{uuid.uuid4().hex[:8]}"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        if error.errno not in _FORBIDDEN:
+            raise
+        cure = "data are decoded into memory at every start; mend its rights to decode once"
+        logging.warning("The data cache %s cannot be written (%s): %s.", cache, error.strerror, cure)
+        return False
+    return True
 
 
 def folder_of(source: Source, cache_dir: str) -> epath.Path:

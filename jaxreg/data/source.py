@@ -50,6 +50,7 @@ class Source(NamedTuple):
     validation: int | float  # held out of train unless asked otherwise
     annotations: Callable[[str], tuple[np.ndarray, np.ndarray]]  # split -> labels [N], ids [N]
     images: Callable[[str, np.ndarray], np.ndarray]  # split, positions [B] -> [B, H, W, C]
+    labels_alone: bool = False  # whether annotations are read without decoding images
 
 
 class Annotations(NamedTuple):

@@ -102,8 +102,13 @@ def _versions() -> dict[str, str]:
 
 
 def _git(*words: str) -> str | None:
-    """What git says of the checkout that this package runs from; None where it runs from no checkout."""
+    """What git says of the checkout that this package runs from; None where it runs from no checkout.
+
+    An installation may lie under another project's repository, whose commit says nothing of it.
+    """
     folder = Path(__file__).parent
+    if words[0] != "ls-files" and not _git("ls-files", Path(__file__).name):
+        return None
     try:
         told = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -23,7 +23,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxreg.runtime.compiling import Effort, options
-from jaxreg.spec import require
+from jaxreg.spec import SpecError, require
 
 Tree = Any
 ACCELERATORS = ("jax_cuda13_plugin", "jax_cuda12_plugin", "jax_rocm7_plugin", "libtpu")
@@ -51,12 +51,26 @@ def use_cpu_devices(count: int) -> None:
         jax.config.update("jax_num_cpu_devices", devices)
 
 
+def found_devices() -> list[jax.Device]:
+    """The devices of this machine, and of the job's others.
+
+    Raises: SpecError: if JAX is told to take a backend that is not there.
+    """
+    try:
+        return jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter for a backend whose plugin is not installed
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        told = f"JAX_PLATFORMS={asked} names a backend that is not there" if asked else "no backend starts"
+        said = f" ({' '.join(str(error).split())[:200]})" if str(error) else ""
+        raise SpecError(f"{told}{said}: unset it, or install the backend, such as jax[cuda13].") from error
+
+
 def make_mesh(data: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """A mesh ("trial", "data") over `devices` (default: all), `data` of them to each trial.
 
     Raises: SpecError: if `data` does not divide the number of devices.
     """
-    devices = jax.devices() if devices is None else devices
+    devices = found_devices() if devices is None else devices
     require(len(devices) % data == 0, f"execution.data_devices must divide the {len(devices)} devices, got {data}.")
     shape = (len(devices) // data, data)
     return jax.make_mesh(shape, ("trial", "data"), axis_types=(AxisType.Auto,) * 2, devices=devices)

@@ -284,8 +284,8 @@ def test_results_are_filtered_by_column(tmp_path, capsys):
     assert main(["jaxreg", "results", str(study), "metric=acc*", "trial=b"]) == 0
     (line,) = capsys.readouterr().out.splitlines()[1:]
     assert line.startswith("made-up,program-0,b,none,{},1,test,calibration,accuracy,0.5,10")
-    assert main(["jaxreg", "results", str(study), "seed=2", "metric=e_e"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 1  # an underscore is itself
+    assert main(["jaxreg", "results", str(study), "seed=2", "metric=e_e"]) == 2
+    assert "no row has metric=e_e; metric is one of ece" in capsys.readouterr().err  # an underscore is itself
     for words, message in ((["sed=2"], "no column 'sed'"), (["seed=two"], "seed is a number, got 'two'")):
         assert main(["jaxreg", "results", str(study), *words]) == 2
         assert message in capsys.readouterr().err
