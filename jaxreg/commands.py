@@ -1,6 +1,7 @@
 """What the commands do with their flags: a config file becomes a study, the study runs in its workdir."""
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import flags
+from etils import epath
 from ml_collections import ConfigDict, config_flags
 
 from jaxreg import config as configs
@@ -18,6 +20,7 @@ from jaxreg.jobs.launching import overview
 from jaxreg.robustness import export
 from jaxreg.runtime import BAD_USE, hosts, parallel
 from jaxreg.runtime.files import explained
+from jaxreg.runtime.paths import check_name
 from jaxreg.runtime.preemption import Preempted, Preemption
 from jaxreg.runtime.workdir import Workdir
 from jaxreg.spec import SpecError, StudySpec, require
@@ -57,7 +60,8 @@ def run(argv: Sequence[str]) -> int:
     values = define(argv, launched=False)
     command, *others = parse(values, argv)[1:]
     if command in ON_DIRECTORIES:
-        return ON_DIRECTORIES[command]([*([values.workdir] if values.workdir else []), *others])
+        named = [str(absolute(values.workdir))] if values.workdir else []
+        return ON_DIRECTORIES[command]([*named, *others])
     if others:
         raise SpecError(f"{command} takes no argument {others[0]!r}; settings are flags, such as --config.seeds=8.")
     asked = request(values, launched=False)
@@ -103,6 +107,8 @@ def request(values: flags.FlagValues, launched: bool = True) -> Request:
     workdir = absolute(values.workdir) if values.workdir else None
     if values.config is None:
         raise SpecError("--config is missing: name a config file, such as --config=configs/digits.py.")
+    if workdir:
+        check_name(workdir)
     held = jobs.saved(workdir, launched) if workdir else None
     filename: Any = getattr(values["config"], "config_filename", None)  # no text where the config is the workdir's own
     sweep = configs.load_sweep(filename) if isinstance(filename, str) else held["sweep"] if held else [{}]
@@ -158,7 +164,7 @@ def _plan(asked: Request) -> int:
 
 def absolute(path: str) -> Workdir:
     """A local path in full, as Orbax wants it; `gs://` paths are that already."""
-    return Workdir(path if "://" in path else Path(path).expanduser().absolute())
+    return Workdir(path if "://" in path else Path(epath.Path(path).expanduser()).absolute())
 
 
 def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
@@ -210,14 +216,21 @@ def _export(workdirs: list[str]) -> int:
 
 def _results(words: list[str]) -> int:
     """Prints the rows of the named studies that fit every COLUMN=VALUE, as CSV."""
-    filters = [word for word in words if "=" in word]
-    directories = [absolute(word) for word in words if word not in filters]
+    filters = [word for word in words if _is_filter(word)]
+    directories = [absolute(word) for word in words if not _is_filter(word)]
     if not directories:
         raise SpecError("results needs a workdir: python -m jaxreg results DIR metric=accuracy split=test.")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` may close the pipe
     workdirs = [w for directory in directories for w in study.with_results(directory)]
     results.select(workdirs, results.condition(filters)).to_csv(sys.stdout, index=False)
     return 0
+
+
+def _is_filter(word: str) -> bool:
+    """Whether a word is COLUMN=VALUE, and no path: a folder of such a name is written ./COLUMN=VALUE."""
+    column, sign, _ = word.partition("=")
+    known = column in results.SCHEMA.names
+    return bool(sign) and os.sep not in column and (known or not Path(word).exists())
 
 
 ON_DIRECTORIES: dict[str, Callable[[list[str]], int]] = {

@@ -95,7 +95,8 @@ def probe_stage(work: StudyProgram) -> None:
         work.run.preemption.check()
         settings = settings_of(name, work.study.probes)
         marker = work.run.workdir.marker(name, work.program.id)
-        if not hosts.on_first(functools.partial(_is_measured, marker, settings)):
+        rows = work.run.workdir.rows(name, work.program.id)
+        if not hosts.on_first(functools.partial(_is_measured, marker, rows, settings)):
             _measure(work, name, settings)
             # Last: a probe with a marker is whole.
             said = {"settings": _as_json(settings), "conditions": _conditions(work, settings)}
@@ -111,8 +112,8 @@ def _measure(work: StudyProgram, name: str, settings: Sequence[Any]) -> None:
         hosts.on_first(functools.partial(_save, work, name, measured, failed))
 
 
-def _is_measured(marker: epath.Path, settings: Sequence[Any]) -> bool:
-    return marker.exists() and read_json(marker).get("settings") == _as_json(settings)
+def _is_measured(marker: epath.Path, rows: epath.Path, settings: Sequence[Any]) -> bool:
+    return marker.exists() and rows.exists() and read_json(marker).get("settings") == _as_json(settings)
 
 
 def _as_json(settings: Sequence[Any]) -> Any:
