@@ -4,6 +4,7 @@
 which a model that is never fooled is fooled) and are stored as they are.
 """
 
+import contextlib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -161,8 +162,10 @@ def _refuse_loss(own: Workdir, table: pa.Table) -> None:
 
 
 def _rows_in(path: epath.Path) -> int:
-    """The rows of a results file, 0 where there is none."""
-    return pq.read_metadata(pa.BufferReader(path.read_bytes())).num_rows if path.exists() else 0
+    """The rows of a results file, 0 where there is none that can be read."""
+    with contextlib.suppress(FileNotFoundError, pa.ArrowInvalid):
+        return pq.read_metadata(pa.BufferReader(path.read_bytes())).num_rows
+    return 0
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:

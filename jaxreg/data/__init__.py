@@ -78,11 +78,11 @@ def load(
     """
     source = open_source(name, data_dir)
     count = _held_out(source, validation)
-    stored = cache.splits(source, cache_dir)
+    stored, contents = cache.splits(source, cache_dir)
     validation_split = stored["train"][:count] if count else stored["validation"]
     train = stored["train"][count:]
     splits = {"train": train, "validation": validation_split, "test": stored["test"]}
-    return Dataset(name, source.classes, source.scale, splits, *moments(train.images, source.scale))
+    return Dataset(name, source.classes, source.scale, splits, *moments(train.images, source.scale), contents)
 
 
 def _held_out(source: Source, validation: int | float | None) -> int:

@@ -63,6 +63,11 @@ class Workdir(os.PathLike[str]):
         return self.root / PROVENANCE
 
     @property
+    def data(self) -> epath.Path:
+        """What examples are trained and measured on: a fingerprint of each split of each dataset."""
+        return self.root / "data.json"
+
+    @property
     def done(self) -> epath.Path:
         """Written last, by a run that finished everything: the probes that it measured."""
         return self.root / "done.json"
