@@ -38,7 +38,7 @@ class DatasetSpec:
     """A dataset by name, its held-out validation split, and the augmentation of training images."""
 
     name: str
-    validation: int | float  # examples, or a share of train below 1
+    validation: int | float | None = None  # examples, or a share of train below 1; none: the dataset's own split
     data_dir: str = ""  # of TFDS datasets; empty means TFDS_DATA_DIR
     augment: tuple[str, ...] = ()
     padding: int = 4  # pixels added on each side by pad_crop
@@ -46,11 +46,10 @@ class DatasetSpec:
     residency: Literal["device", "stream"] = "device"
 
     def __post_init__(self) -> None:
-        number = isinstance(self.validation, int | float) and not isinstance(self.validation, bool)
-        require(number, f"dataset.validation must be a number, got {self.validation!r}.")
-        require(
-            self.validation > 0, f"dataset.validation must be above 0, got {self.validation}: temperature needs it."
-        )
+        held = 1 if self.validation is None else self.validation
+        number = isinstance(held, int | float) and not isinstance(held, bool)
+        require(number, f"dataset.validation must be a number, got {held!r}.")
+        require(held > 0, f"dataset.validation must be above 0, got {held}: temperature needs it.")
         check_choice("dataset.residency", self.residency, ("device", "stream"))
         require(self.padding >= 0, f"dataset.padding must be 0 or more pixels, got {self.padding}.")
         require(self.cutout_size >= 0, f"dataset.cutout_size must be 0 or more pixels, got {self.cutout_size}.")

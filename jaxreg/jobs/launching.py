@@ -41,8 +41,13 @@ def _about(program: Program, mesh: parallel.Mesh, study: StudySpec) -> str:
         f"  model  {program.model.name} {program.model.dtype}, batch {program.batch_size}",
         f"  memory a device: state {_mib(needs.state)}, activations {_mib(needs.activations)}, data {_mib(needs.data)}",
     ]
+    if about.unused:
+        lines.insert(2, f"  note   the dataset's own {about.unused} validation examples are not used: {_OWN}")
     lines += [f"  {count} x {setting.label}" for setting, count in settings.items()]
     return "\n".join(lines)
+
+
+_OWN = "leave out dataset.validation to use them"
 
 
 def _mib(count: int) -> str:

@@ -39,6 +39,7 @@ def test_a_dry_run_prints_script_and_jobs_and_makes_none(tmp_path):
         ("--config.launch.slurm.memory=4", "only keys that the config file has can be overridden"),
         ("--config.seeds=0", "config.seeds must be at least 1"),
         ("--workdir=gs://bucket/study", "--workdir=gs://bucket/study has no locks"),
+        ("--workdir=runs/100%t", "must have no % and no line break"),
     ],
 )
 def test_bad_use_is_one_line(tmp_path, words, error, capsys):
