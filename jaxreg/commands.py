@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from absl import flags
+from etils import epath
 
 from jaxreg import config as configs
 from jaxreg import config_file, overrides, results, study
@@ -17,6 +18,7 @@ from jaxreg.jobs.launching import overview
 from jaxreg.robustness import export
 from jaxreg.runtime import BAD_USE, INTERRUPTED, compiling, hosts, parallel
 from jaxreg.runtime.files import explained
+from jaxreg.runtime.paths import check_name
 from jaxreg.runtime.preemption import Preempted, Preemption
 from jaxreg.runtime.workdir import Workdir
 from jaxreg.spec import SpecError, StudySpec, require
@@ -57,7 +59,8 @@ def run(argv: Sequence[str]) -> int:
     values = define(argv)
     command, *others = parse(values, argv)[1:]
     if command in ON_DIRECTORIES:
-        return ON_DIRECTORIES[command]([*([values.workdir] if values.workdir else []), *others])
+        named = [str(absolute(values.workdir))] if values.workdir else []
+        return ON_DIRECTORIES[command]([*named, *others])
     if others:
         raise SpecError(f"{command} takes no argument {others[0]!r}; settings are flags, such as --config.seeds=8.")
     asked = request(values, launched=False)
@@ -86,6 +89,8 @@ def define(argv: Sequence[str]) -> flags.FlagValues:
 def request(values: flags.FlagValues, launched: bool = True) -> Request:
     """The study that the parsed flags describe, on the devices that it asks for."""
     workdir = absolute(values.workdir) if values.workdir else None
+    if workdir:
+        check_name(workdir)
     plain, sweep = settings(values, workdir, launched)
     spec = configs.resolve(plain, sweep)
     parallel.use_cpu_devices(spec.execution.cpu_devices)
@@ -162,7 +167,7 @@ def _plan(asked: Request) -> int:
 
 def absolute(path: str) -> Workdir:
     """A local path in full, as Orbax wants it; `gs://` paths are that already."""
-    return Workdir(path if "://" in path else Path(path).expanduser().absolute())
+    return Workdir(path if "://" in path else Path(epath.Path(path).expanduser()).absolute())
 
 
 def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
@@ -212,8 +217,8 @@ def _export(workdirs: list[str]) -> int:
 
 def _results(words: list[str]) -> int:
     """Prints the rows of the named studies that fit every COLUMN=VALUE, as CSV."""
-    filters = [word for word in words if "=" in word]
-    directories = [absolute(word) for word in words if word not in filters]
+    filters = [word for word in words if _is_filter(word)]
+    directories = [absolute(word) for word in words if not _is_filter(word)]
     if not directories:
         raise SpecError("results needs a workdir: python -m jaxreg results DIR metric=accuracy split=test.")
     workdirs = [w for directory in directories for w in study.with_results(directory)]
@@ -222,6 +227,13 @@ def _results(words: list[str]) -> int:
         results.check_known(workdirs, filters)
     found.to_csv(sys.stdout, index=False)
     return 0
+
+
+def _is_filter(word: str) -> bool:
+    """Whether a word is COLUMN=VALUE, and no path: a folder of such a name is written ./COLUMN=VALUE."""
+    column, sign, _ = word.partition("=")
+    known = column in results.SCHEMA.names
+    return bool(sign) and os.sep not in column and (known or not Path(word).exists())
 
 
 ON_DIRECTORIES: dict[str, Callable[[list[str]], int]] = {

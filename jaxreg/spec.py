@@ -52,8 +52,10 @@ class DatasetSpec:
     residency: Literal["device", "stream"] = "device"
 
     def __post_init__(self) -> None:
-        held_out = self.validation is None or self.validation > 0
-        require(held_out, f"dataset.validation must be above 0, got {self.validation}: temperature needs it.")
+        held = 1 if self.validation is None else self.validation
+        number = isinstance(held, int | float) and not isinstance(held, bool)
+        require(number, f"dataset.validation must be a number, got {held!r}.")
+        require(held > 0, f"dataset.validation must be above 0, got {held}: temperature needs it.")
         check_choice("dataset.residency", self.residency, ("device", "stream"))
         require(self.padding >= 0, f"dataset.padding must be 0 or more pixels, got {self.padding}.")
         require(self.cutout_size >= 0, f"dataset.cutout_size must be 0 or more pixels, got {self.cutout_size}.")

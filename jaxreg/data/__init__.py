@@ -26,6 +26,7 @@ class Description(NamedTuple):
     dtype: np.dtype
     num_classes: int
     counts: Mapping[str, int]  # train, validation, test after the hold-out
+    unused: int  # examples of a validation split of its own, where another one is held out of train
 
 
 def open_source(name: str, data_dir: str | None = None) -> Source:
@@ -53,13 +54,18 @@ def _cure(kind: str, source: Source) -> str:
 
 
 def describe(name: str, *, data_dir: str | None = None, validation: int | float | None = None) -> Description:
-    """Returns shape, classes and examples a split without decoding an image; raises as `load` does."""
+    """Returns shape, classes and examples a split without decoding an image; raises as `load` does.
+
+    Arrays are looked at whole.
+    """
     source = open_source(name, data_dir)
+    source.examine()
     count = _held_out(source, validation)
     counts = {"train": source.counts["train"] - count, "validation": count, "test": source.counts["test"]}
+    own = source.counts.get("validation", 0)
     if count == 0:
-        counts["validation"] = source.counts["validation"]
-    return Description(name, source.image_shape, source.dtype, len(source.classes), counts)
+        counts["validation"] = own
+    return Description(name, source.image_shape, source.dtype, len(source.classes), counts, own if count else 0)
 
 
 def load(
@@ -78,8 +84,9 @@ def load(
     """
     source = open_source(name, data_dir)
     count = _held_out(source, validation)
-    splits = _with_hold_out(cache.splits(source, cache_dir), count)
-    return Dataset(name, source.classes, source.scale, splits, *moments(splits["train"].images, source.scale))
+    stored, contents = cache.splits(source, cache_dir)
+    splits = _with_hold_out(stored, count)
+    return Dataset(name, source.classes, source.scale, splits, *moments(splits["train"].images, source.scale), contents)
 
 
 def annotated(name: str, *, data_dir: str | None = None, validation: int | float | None = None) -> Dataset | None:

@@ -46,9 +46,14 @@ def _about(program: Program, mesh: parallel.Mesh, study: StudySpec) -> str:
         f"  layers {preflight.layers(program, about)}",
         f"  memory a device: state {_mib(needs.state)}, activations {_mib(needs.activations)}, data {_mib(needs.data)}",
     ]
+    if about.unused:
+        lines.insert(2, f"  note   the dataset's own {about.unused} validation examples are not used: {_OWN}")
     lines += [f"  {count} x {setting.label}" for setting, count in settings.items()]
     lines += [f"  note: {line}" for line in probes.fewer(study.probes, about)]
     return "\n".join(lines)
+
+
+_OWN = "leave out dataset.validation to use them"
 
 
 def _mib(count: int) -> str:

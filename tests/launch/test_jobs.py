@@ -21,6 +21,7 @@ from jaxreg.runtime.workdir import Workdir, claim, is_claimed
 from jaxreg.spec import SpecError
 from support import finished_jobs
 from support.checkout import ROOT
+from support.odd_names import ALL_AT_ONCE
 from support.small_study import small_config
 
 SWEEP = [{}, {"optimizer.learning_rate": 0.2}]
@@ -61,6 +62,13 @@ def test_every_job_is_a_study_of_its_own(tmp_path):
         (t.id, t.setting.hyperparameters) for t in study.trials
     }
     assert len(found) == 8
+
+
+def test_a_study_in_a_folder_of_any_name_finds_its_jobs(tmp_path):
+    for beside in ("w", "w[2]", ALL_AT_ONCE, "a*b", "axb"):
+        _, workdirs = prepare(tmp_path / beside)
+        assert jobs.workdirs(tmp_path / beside) == workdirs
+        assert "2 jobs: 2 waiting" in jobs.status(tmp_path / beside)
 
 
 def test_a_job_holds_only_the_settings_that_it_needs(tmp_path):

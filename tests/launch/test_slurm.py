@@ -44,6 +44,7 @@ def test_an_option_that_submitit_does_not_know_is_one_line(tmp_path):
     [
         ("--config.seeds=0", "config.seeds must be at least 1"),
         ("--workdir=gs://bucket/study", "--workdir=gs://bucket/study has no locks"),
+        ("--workdir=runs/100%t", "must have no % and no line break"),
     ],
 )
 def test_bad_use_is_one_line(tmp_path, words, error, capsys):
