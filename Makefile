@@ -5,7 +5,7 @@ CONFIG ?= configs/digits.py
 WORKDIR ?= runs/digits
 
 .DEFAULT_GOAL := study
-.PHONY: help study test test-cluster lint format lock clean
+.PHONY: help study test test-slow test-cluster lint format lock clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -14,7 +14,10 @@ study: $(VENV)/.ready  ## Train, measure and report the digits study.
 	$(BIN)/python -m jaxreg study --config=$(CONFIG) --workdir=$(WORKDIR)
 
 test: $(VENV)/.ready  ## Run the test suite.
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not cluster" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not cluster and not slow" $(ARGS)
+
+test-slow: $(VENV)/.ready  ## Run small studies that meet every value of every option.
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(ARGS)
 
 test-cluster: $(VENV)/.ready  ## Kill processes, run jobs of many, and on a real Slurm where one is installed.
 	$(BIN)/python -m pytest -m cluster -rs $(ARGS)

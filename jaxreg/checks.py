@@ -1,5 +1,6 @@
 """What must hold of arrays before anything is measured: one error in one line, with place, value, rule and cure."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,21 @@ def check_count(name: str, value: Any, least: int) -> None:
         raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r}.")
 
 
+def plain(what: str, values: Any) -> np.ndarray:
+    """An array on the host in the byte order of the machine.
+
+    Raises: ValueError: for a traced one, for masked entries and for complex numbers: NumPy would drop mask and phase.
+    """
+    if _is_traced(values):
+        raise ValueError(f"{what} are traced (jit, grad, vmap), but are measured on the host: call it outside.")
+    if np.ma.is_masked(values):
+        raise ValueError(f"{what} have {np.ma.count_masked(values)} masked entries: leave those examples out.")
+    found = np.asarray(values)
+    if found.dtype.kind == "c":
+        raise ValueError(f"{what} must be real numbers, got {found.dtype}: give their real part, or their size.")
+    return found.astype(found.dtype.newbyteorder("="), copy=False)
+
+
 def check_labels(
     place: str, labels_N: Arrays, classes: int, ids_N: np.ndarray | None = None, count: int | None = None
 ) -> np.ndarray:
@@ -26,7 +42,7 @@ def check_labels(
 
     `ids_N` name examples in messages; by default their numbers do.
     """
-    labels = np.asarray(labels_N)
+    labels = plain("labels", labels_N)
     if labels.ndim != 1 or labels.dtype.kind not in "iubf" or count not in (None, len(labels)):
         rule = "labels must be numbers of classes [N]" + ("" if count is None else f" = ({count},)")
         cure = "give each example its class, of one-hot rows the argmax"
@@ -78,7 +94,7 @@ def checked_logits(
 
     Raises: ValueError: for another shape, for probabilities, or naming the first example not finite in float32.
     """
-    given = np.asarray(logits_NK)
+    given = plain("logits", logits_NK)
     _check_shape(place, "logits [N, K]", given, shape)
     if np.all(are_probabilities(given)):
         rule = "logits must be raw, got probabilities (rows are at least 0 and sum to 1)"
@@ -94,7 +110,7 @@ def checked_logits(
 
 def checked_features(place: str, features_ND: Arrays, shape: tuple[int, ...]) -> np.ndarray:
     """The features as float32. Raises ValueError: for another shape, or naming the first that has no length in it."""
-    given = np.asarray(features_ND)
+    given = plain("features", features_ND)
     _check_shape(place, "features [N, D]", given, shape)
     return _with_lengths(place, "example", "feature", given)
 
@@ -112,7 +128,7 @@ def check_heads(kernels: Arrays, biases: Arrays, lead: tuple[int, ...], width: i
 
     Raises: ValueError: if shapes disagree, or naming the first class whose row has no length in float32.
     """
-    kernel, bias = np.asarray(kernels), np.asarray(biases)
+    kernel, bias = plain("kernels", kernels), plain("biases", biases)
     if kernel.ndim != len(lead) + 2 or kernel.shape[:-1] != (*lead, width) or kernel.shape[-1] < 2:
         rule = f"kernel must be [{', '.join(map(str, (*lead, width)))}, K] with at least 2 classes"
         cure = "stack one [D, K] a trial" if lead else "is it transposed, as PyTorch keeps it?"
@@ -176,16 +192,39 @@ def check_radii(eps: Any, norm: str) -> None:
     radii = np.asarray(eps)
     if radii.dtype.kind not in "iuf" or radii.ndim > 1 or not radii.size:
         raise ValueError(f"eps must be a number or a list of numbers, got {eps!r}: give 8 / 255, not text.")
-    if not np.all(radii >= 0):
-        raise ValueError(f"eps must be 0 or more, got {np.min(radii)}: it is the length of the largest change.")
+    if not np.all((radii >= 0) & np.isfinite(radii)):
+        raise ValueError(f"eps must be 0 or more and finite, got {eps}: it is the length of the largest change.")
     if norm == "linf" and np.max(radii) > 1:
         raise ValueError(f"eps must be at most 1 in linf, as images are, got {np.max(radii)}: give 8 / 255, not 8.")
 
 
-def check_attack_inputs(images: Array | np.ndarray, labels: Array | np.ndarray, ids: Array | np.ndarray | None) -> None:
+def check_one_radius(eps: Any) -> None:
+    """Raises ValueError for several radii where one is meant."""
+    if np.ndim(eps):
+        raise ValueError(f"eps must be one number, got {eps}: call it once for each, or run_attack with all of them.")
+
+
+def check_reach(eps: Any, norm: str, shape: tuple[int, ...]) -> None:
+    """Raises ValueError for an L2 radius beyond the diagonal of images [H, W, C]: its steps would be too long."""
+    diagonal = math.sqrt(math.prod(shape))
+    if norm == "l2" and not _is_traced(eps) and np.max(eps) > diagonal:
+        rule = f"eps must be at most {diagonal:.4g} in l2, the diagonal of images {shape} in [0, 1]"
+        raise ValueError(f"{rule}, got {np.max(eps):g}: divide a radius for images of 0 to 255 by 255.")
+
+
+def check_devices(devices: Sequence[Any]) -> None:
+    """Raises ValueError unless all are devices of JAX."""
+    for device in devices:
+        if not isinstance(device, jax.Device):
+            raise ValueError(f"devices must be devices of JAX, got {device!r}: give jax.devices(), or some of them.")
+
+
+def check_attack_inputs(
+    images: Array | np.ndarray, labels: Array | np.ndarray | None, ids: Array | np.ndarray | None
+) -> None:
     """Raises ValueError unless images are floats [N, H, W, C] in [0, 1], and each has its label and id.
 
-    Labels and ids (None: no ids) are integers [N].
+    Labels and ids (None: there are none) are integers [N].
     """
     if images.dtype not in (jnp.float32, jnp.float64):
         cure = "divide by 255 as float32" if jnp.issubdtype(images.dtype, jnp.integer) else "cast within the model"

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from absl import flags
 from etils import epath
 
+from jaxreg import arithmetic, config_file, overrides, results, study
 from jaxreg import config as configs
-from jaxreg import config_file, overrides, results, study
 from jaxreg.jobs import directory as jobs
 from jaxreg.jobs import launching
 from jaxreg.jobs.launching import overview
@@ -56,6 +56,7 @@ class Request(NamedTuple):
 def run(argv: Sequence[str]) -> int:
     """Runs the command argv[1]."""
     os.environ["MPLBACKEND"] = "agg"  # that of a notebook need not be there
+    arithmetic.use_own()
     values = define(argv)
     command, *others = parse(values, argv)[1:]
     if command in ON_DIRECTORIES:

@@ -31,6 +31,11 @@ def key(seed: Array | int) -> Array:
     return jax.random.key(seed, impl=IMPLEMENTATION)
 
 
+def key_from(bits: Array) -> Array:
+    """Returns the key of `IMPLEMENTATION` whose words are `bits`."""
+    return jax.random.wrap_key_data(bits, impl=IMPLEMENTATION)
+
+
 def own_key(given: Array) -> Array:
     """Returns a user's key as one of `IMPLEMENTATION`, made of its first two words where it is of another.
 
@@ -40,7 +45,7 @@ def own_key(given: Array) -> Array:
         raise ValueError(f"key must be one typed key, got {given!r}: give jax.random.key(0).")
     if jax.random.key_impl(given) == IMPLEMENTATION:
         return given
-    return jax.random.wrap_key_data(jax.random.key_data(given)[:2], impl=IMPLEMENTATION)
+    return key_from(jax.random.key_data(given)[:2])
 
 
 def key_of(seed: Array | int, stream: Stream, step: Array | int = 0) -> Array:

@@ -15,6 +15,7 @@ from support.checkout import ROOT
 PACKAGE, TESTS = ROOT / "jaxreg", ROOT / "tests"
 PATTERNS = re.compile(r"\.r?glob\(|\biglob\b|\bfnmatch\b")
 ORDER = [
+    "arithmetic",
     *("rng", "setting", "spec", "sweeps", "names", "measured", "runtime", "data", "models", "regularizers", "checks"),
     *("statistics", "training", "results", "conditions", "calibration", "robustness", "geometry", "trained"),
     *(

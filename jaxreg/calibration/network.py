@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Shaped
 
+from jaxreg.arithmetic import single
 from jaxreg.calibration import bins as binning
 from jaxreg.calibration import metrics, posthoc, selective, smooth_error, temperature
 from jaxreg.calibration.bins import BINS
@@ -27,21 +28,25 @@ _sums: Callable[..., Any] = cheaply(metrics.sums_of, static_argnums=3)
 _each: Callable[..., Any] = cheaply(metrics.examples)
 
 
+@single
 def accuracy(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"]) -> float:
     """Share of examples whose largest logit is that of the label; of equal ones the first counts. In [0, 1]."""
     return _summary(logits_NK, labels_N)["accuracy"]
 
 
+@single
 def nll(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"]) -> float:
     """Mean of -log p of the label, in nats."""
     return _summary(logits_NK, labels_N)["nll"]
 
 
+@single
 def brier(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"]) -> float:
     """Mean of sum_k (p_k - y_k)^2, in [0, 2]: the sum over classes, twice the two-class score of scikit-learn."""
     return _summary(logits_NK, labels_N)["brier"]
 
 
+@single
 def brier_parts(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"], bins: int = BINS) -> dict[str, float]:
     """Brier = reliability - resolution + uncertainty + within, over bins of every class: by these four names.
 
@@ -52,11 +57,13 @@ def brier_parts(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"]
     return {name: found[f"brier_{name}"] for name in names}
 
 
+@single
 def confidence_gap(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"]) -> float:
     """Mean confidence - accuracy, in [-1, 1]: above 0 over-confident."""
     return _summary(logits_NK, labels_N)["confidence_gap"]
 
 
+@single
 def ece(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"], bins: int = BINS) -> float:
     """Expected calibration error, sum_m n_m/N |acc_m - conf_m|, in [0, 1], over bins (l, u] of equal width.
 
@@ -65,6 +72,7 @@ def ece(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"], bins: 
     return _summary(logits_NK, labels_N, bins)["ece"]
 
 
+@single
 def ece_adaptive(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"], bins: int = BINS) -> float:
     """ECE over bins that hold equally many examples; ties are shared in proportion, so their order means nothing.
 
@@ -74,6 +82,7 @@ def ece_adaptive(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"
     return float(_of_top(logits_NK, labels_N, _adaptive, bins))
 
 
+@single
 def ece_classwise(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"], bins: int = BINS) -> float:
     """Mean over classes of the ECE of p_k against 1[label = k]; every bin counts, also that of small p.
 
@@ -82,6 +91,7 @@ def ece_classwise(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N
     return _summary(logits_NK, labels_N, bins)["ece_classwise"]
 
 
+@single
 def ece_debiased(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"], bins: int = BINS) -> float:
     """L2 calibration error less what the noise of each bin adds to it; see `bins.debiased`.
 
@@ -90,11 +100,13 @@ def ece_debiased(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"
     return _summary(logits_NK, labels_N, bins)["ece_debiased"]
 
 
+@single
 def mce(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"], bins: int = BINS) -> float:
     """Maximum calibration error: the largest |acc_m - conf_m| of a bin that is not empty, however few it holds."""
     return _summary(logits_NK, labels_N, bins)["mce"]
 
 
+@single
 def smece(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"]) -> float:
     """Smooth ECE: no bins, and a bandwidth chosen by the data.
 
@@ -103,6 +115,7 @@ def smece(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"]) -> f
     return float(_of_top(logits_NK, labels_N, smooth_error.smece))
 
 
+@single
 def aurc(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"]) -> float:
     """Mean error rate among the n most confident, over all n: area under the risk-coverage curve, in [0, 1].
 
@@ -111,6 +124,7 @@ def aurc(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"]) -> fl
     return float(_of_top(logits_NK, labels_N, selective.aurc))
 
 
+@single
 def auroc(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"]) -> float:
     """P(a correct prediction is more confident than a wrong one), ties half; NaN where all are right or all wrong."""
     return float(_of_top(logits_NK, labels_N, selective.auroc))
@@ -150,6 +164,7 @@ _temperature: Callable[..., Any] = cheaply(temperature.fit)
 _vector: Callable[..., Any] = cheaply(posthoc.fit_vector)
 
 
+@single
 def fit_temperature(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"]) -> Temperature:
     """T in [0.01, 100] with the least NLL of z / T, its 95 % interval, and whether the search ended at its bracket.
 
@@ -160,6 +175,7 @@ def fit_temperature(logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, "
     return jax.tree.map(float, _temperature(*_checked(logits_NK, labels_N)))
 
 
+@single
 def fit_vector_scaling(
     logits_NK: Shaped[Arrays, "N K"], labels_N: Shaped[Arrays, " N"]
 ) -> tuple[np.ndarray, np.ndarray]:

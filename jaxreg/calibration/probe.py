@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jax import Array
 
+from jaxreg.arithmetic import single
 from jaxreg.calibration import human as people
 from jaxreg.calibration import posthoc, rows, trial
 from jaxreg.calibration.bins import BINS
@@ -34,6 +35,7 @@ class Logits(NamedTuple):
     ids: Arrays | None = None
 
 
+@single
 def measure(
     splits: Mapping[str, Logits],
     *,
@@ -72,6 +74,7 @@ def measure(
     return measured
 
 
+@single
 def evaluate(
     splits: Mapping[str, Logits],
     *,

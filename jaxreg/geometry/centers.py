@@ -15,6 +15,7 @@ import optax
 from jax import Array, lax
 from jaxtyping import Shaped
 
+from jaxreg.arithmetic import standard
 from jaxreg.geometry import newton
 from jaxreg.geometry.newton import Descent, accelerate, project, residual
 
@@ -23,6 +24,7 @@ LEAST = 1e-6  # of a target: a start needs a finite logarithm
 MAX_STEPS = 500  # of projected gradients; Newton's method takes what they leave
 
 
+@standard
 def minimal_loss_points(
     kernel_DK: Shaped[Array, "D K"],
     bias_K: Shaped[Array, " K"],
@@ -71,13 +73,14 @@ def three_minimal_loss_points(
     """
     with jax.default_matmul_precision("highest"):
         itself = jnp.eye(len(bias_K), dtype=bool)
-        targets, head = soft_targets(len(bias_K), epsilon), (kernel_DK, bias_K, radius)
+        targets, head = soft_targets(len(bias_K), epsilon).astype(kernel_DK.dtype), (kernel_DK, bias_K, radius)
         free = _solve(itself, itself, False, *head)
         inside = _solve(itself, itself, True, *head)
         soft = lax.cond(epsilon > 0, lambda: _solve(itself & False, targets, False, *head), lambda: free)
         return TrialCenters(free, inside, soft)
 
 
+@standard
 def max_margin_directions(
     kernel_DK: Shaped[Array, "D K"], *, nonnegative: bool = False, tolerance: float = 1e-6, max_steps: int = 4000
 ) -> Descent:
@@ -136,7 +139,7 @@ def _solve(
     basis, matrix = _reduce(kernel_DK, nonnegative)
     spread = _spread(matrix)
     matrix, scale = matrix / spread, jnp.maximum(radius * spread, 1e-6)  # of a radius of 0 too the direction is defined
-    problems = newton.Problem(without_PK, targets_PK.astype(jnp.float32), jnp.full(len(targets_PK), nonnegative))
+    problems = newton.Problem(without_PK, targets_PK.astype(matrix.dtype), jnp.full(len(targets_PK), nonnegative))
 
     def gradient(points_PD: Array) -> Array:
         logits_PK = jnp.where(without_PK, -jnp.inf, scale * (points_PD @ matrix) + bias_K[None])

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Shaped
 
+from jaxreg.arithmetic import standard
+
 
 class Cone(NamedTuple):
     """Per example [N]: the last breakpoint t*, its distance t* |h| from the origin, the class that wins beyond it."""
@@ -20,6 +22,7 @@ class Cone(NamedTuple):
         return self.breakpoint < 1
 
 
+@standard
 def cone(features_ND: Shaped[Array, "N D"], kernel_DK: Shaped[Array, "D K"], bias_K: Shaped[Array, " K"]) -> Cone:
     """Follows the prediction along the ray t h, t > 0, to the point where it changes for the last time.
 

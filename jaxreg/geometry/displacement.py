@@ -11,6 +11,7 @@ from jax import Array
 from jaxtyping import Shaped
 
 from jaxreg import statistics
+from jaxreg.arithmetic import single
 from jaxreg.calibration.metrics import predicted
 from jaxreg.checks import Arrays, check_heads, check_labels, stacked_features
 from jaxreg.geometry import cosines
@@ -21,6 +22,7 @@ from jaxreg.runtime.compiling import Effort
 from jaxreg.runtime.passes import Placed, Tree, each, trial_groups
 
 
+@single
 def measure_displacement(
     clean_TND: Arrays | Sequence[Arrays],
     attacked_TND: Arrays | Sequence[Arrays],

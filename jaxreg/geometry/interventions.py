@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Shaped
 
+from jaxreg.arithmetic import standard
 from jaxreg.geometry import cosines, margins, scaling
 from jaxreg.models.functional import Head
 from jaxreg.runtime.passes import Placed, Rows, Tree, total
@@ -22,6 +23,7 @@ class Change(NamedTuple):
     turn: Array
 
 
+@standard
 def turn_toward(
     features_ND: Shaped[Array, "N D"], centers_ND: Shaped[Array, "N D"], turn: Array | float
 ) -> Shaped[Array, "N D"]:

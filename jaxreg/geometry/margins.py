@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Shaped
 
+from jaxreg.arithmetic import standard
 from jaxreg.geometry import cosines
 
 PARALLEL = 0.99  # of a cosine, from which on its sine has lost digits
@@ -16,6 +17,7 @@ def distances(kernel_DK: Shaped[Array, "D K"]) -> Array:
     return lax.map(lambda row_D: jnp.linalg.norm(rows_KD - row_D[None], axis=1), rows_KD)
 
 
+@standard
 def rival_angles(
     features_ND: Shaped[Array, "N D"],
     kernel_DK: Shaped[Array, "D K"],
@@ -34,6 +36,7 @@ def rival_angles(
     return _angle(_turns(*_cosines(features_ND, kernel_DK, bias_K, classes_N, distances(kernel_DK))))
 
 
+@standard
 def angular_margin(
     features_ND: Shaped[Array, "N D"],
     kernel_DK: Shaped[Array, "D K"],

@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Shaped
 
+from jaxreg.arithmetic import single
 from jaxreg.calibration.metrics import predicted
 from jaxreg.checks import Arrays, check_heads, check_labels, checked_features
 from jaxreg.geometry import collapse, norms, rows
@@ -32,6 +33,7 @@ class Network(NamedTuple):
     classes: dict[str, np.ndarray]
 
 
+@single
 def measure_network(
     features_ND: Shaped[Arrays, "N D"],
     kernel_DK: Shaped[Arrays, "D K"],
@@ -54,8 +56,8 @@ def measure_network(
     Raises: ValueError: if shapes disagree, there is no example, a label is no class, or a number is not finite.
     """
     features, head, labels = _checked(features_ND, kernel_DK, bias_K, labels_N)
-    if not (math.isfinite(radius) and radius >= 0):
-        raise ValueError(f"radius must be finite and at least 0, got {radius}: 0 is the mean length of the features.")
+    if not (isinstance(radius, int | float | np.number) and math.isfinite(radius) and radius >= 0):
+        raise ValueError(f"radius must be finite and at least 0, got {radius!r}: 0 is the mean length of the features.")
     if not 0 <= smoothing < 1:
         raise ValueError(f"smoothing must be in [0, 1), got {smoothing}: 0 is no label smoothing.")
     given = ({KEPT: features}, head, np.float32(smoothing)), ({KEPT: labels}, np.float32(radius))
@@ -65,6 +67,7 @@ def measure_network(
     return _without_missing(Network(numbers, examples, classes), labels)
 
 
+@single
 def neural_collapse(
     features_ND: Shaped[Arrays, "N D"],
     kernel_DK: Shaped[Arrays, "D K"],

@@ -176,7 +176,7 @@ def _step(
         loss = _Loss(problem, matrix_DK, state.sharpness * bias_K, state.sharpness * scale)
         logits_K = loss.logits(state.point)
         push_D = loss.push(state.point, logits_K)
-        ends_AD = project(state.point[None] + jnp.asarray(HALVINGS)[:, None] * push_D[None], nonnegative)
+        ends_AD = project(state.point[None] + jnp.asarray(HALVINGS, push_D.dtype)[:, None] * push_D[None], nonnegative)
         slopes_AD = loss.slopes(loss.logits(ends_AD))
         # Of a convex function: not uphill at the end of a step means lower there than at its start.
         lower_A = jnp.sum(slopes_AD * (ends_AD - state.point[None]), 1) <= 0
@@ -211,7 +211,7 @@ def _within_ball(hessian_DD: Array, slope_D: Array, point_D: Array) -> Array:
 
     References: More and Sorensen, 1983, doi:10.1137/0904038.
     """
-    eye_DD = jnp.eye(len(slope_D))
+    eye_DD = jnp.eye(len(slope_D), dtype=slope_D.dtype)
     ridge = 1e-6 * jnp.max(jnp.diagonal(hessian_DD)) + 1e-12
 
     def solve(multiplier: Array) -> tuple[Array, Array]:

@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Shaped
 
+from jaxreg.arithmetic import standard
 from jaxreg.runtime.passes import Rows, total
 
 
@@ -40,6 +41,7 @@ def moments(features_ND: Rows) -> Moments:
         return jax.tree.map(lambda a: a / len(features_ND), total(sums, features_ND))
 
 
+@standard
 def common_mode(features_ND: Rows) -> Array:
     """|mean h|^2 / mean |h|^2 in [0, 1]: the share of the second moment that all examples have in common.
 
@@ -58,6 +60,7 @@ def check_classes(labels_N: Shaped[np.ndarray, " N"], num_classes: int) -> None:
         raise ValueError(f"class means need every class, got {len(labels_N)} train examples without class {some}")
 
 
+@standard
 def class_means(features_ND: Rows, labels_N: Shaped[Array, " N"], num_classes: int) -> Shaped[Array, "K D"]:
     """Mean feature of each class: [K, D]. A class without examples gets zeros."""
 

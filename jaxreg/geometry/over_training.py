@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Shaped
 
+from jaxreg.arithmetic import single
 from jaxreg.checks import Arrays, check_heads, check_labels, stacked_features
 from jaxreg.geometry import centers, collapse, cosines, norms
 from jaxreg.geometry.maps import Space
@@ -29,6 +30,7 @@ UNTURNED = (*PLAIN, "accuracy", "cone_by_construction")  # what zero features ha
 PARTS = ("features", "kernel", "bias", "center")
 
 
+@single
 def measure_snapshots(
     features_TSND: Arrays | Sequence[Arrays],
     labels_N: Shaped[Arrays, " N"],

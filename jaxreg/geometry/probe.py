@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Shaped
 
+from jaxreg.arithmetic import single
 from jaxreg.checks import Arrays, check_heads, check_labels, stacked_features
 from jaxreg.geometry import interventions, norms, rows
 from jaxreg.geometry.trial import KEPT, measure_placed
@@ -30,6 +31,7 @@ class Features(NamedTuple):
     labels: Arrays
 
 
+@single
 def measure(
     splits: Mapping[str, Features],
     kernel_TDK: Shaped[Arrays, "T D K"],

@@ -1,11 +1,13 @@
 """A suite of attacks on the test split at every radius, and how far to trust it."""
 
 import dataclasses
+import math
 from typing import Literal
 
 import numpy as np
 
 from jaxreg import data
+from jaxreg.checks import check_reach
 from jaxreg.measured import Measured
 from jaxreg.probes.probe import Probe, Section
 from jaxreg.robustness import probe as robustness
@@ -34,7 +36,7 @@ class RobustnessSettings:
         require(bool(self.epsilons), "probes.robustness.epsilons is empty: name at least one radius.")
         check_distinct("probes.robustness.epsilons", self.epsilons)
         for epsilon in self.epsilons:
-            require(epsilon >= 0, f"probes.robustness.epsilons must be 0 or more, got {epsilon}.")
+            require(0 <= epsilon < math.inf, f"probes.robustness.epsilons must be 0 or more, got {epsilon}.")
             inside = self.norm == "l2" or epsilon <= 1
             require(inside, f"an linf radius must be in [0, 1], as the images are, got {epsilon}: 8/255, not 8?")
         require(self.examples >= 0, f"probes.robustness.examples must be 0 (all) or more, got {self.examples}.")
@@ -83,8 +85,9 @@ class _AttackProgress(Progress):
 
 
 def check(settings: RobustnessSettings, about: data.Description) -> None:
-    """Raises ValueError for an unknown suite, or an attack that cannot run on so many classes."""
+    """Raises ValueError for an unknown suite, an attack that cannot run on so many classes, or a radius too large."""
     try:
+        check_reach(settings.epsilons, settings.norm, about.image_shape)
         for attack in suite(settings.suite, about.num_classes).attacks.values():
             check_attack(attack, settings.norm, about.num_classes)
     except ValueError as error:

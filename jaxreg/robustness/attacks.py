@@ -1,5 +1,6 @@
 """The table of attacks: what tells one from another, and which settings cannot run."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -54,8 +55,10 @@ def check(attack: Attack, norm: str, classes: int) -> None:
         raise ValueError(f"norm must be one of {list(NORMS)}, got {norm!r}.")
     for name, least in {"steps": 1, "restarts": 1, "targets": 0}.items():
         check_count(name, getattr(attack, name), least)
-    if attack.step_size <= 0:
-        raise ValueError(f"step_size must be above 0 radii, got {attack.step_size}.")
+    if attack.method not in METHODS:
+        raise ValueError(f"Unknown method {attack.method!r}; known: {sorted(METHODS)}.")
+    if not 0 < attack.step_size < math.inf:
+        raise ValueError(f"step_size must be above 0 radii and finite, got {attack.step_size}.")
     if not 0 <= attack.targets < classes:
         raise ValueError(f"targets must be in [0, {classes}) for {classes} classes, got {attack.targets}.")
     if attack.highest and attack.method != "gradient":

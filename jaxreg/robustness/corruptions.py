@@ -17,6 +17,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import Shaped
 
+from jaxreg.arithmetic import single, standard
+from jaxreg.checks import check_attack_inputs
 from jaxreg.measured import Measured, Row, share_row
 from jaxreg.names import MetricName, named
 from jaxreg.rng import Stream, example_keys, key_of, own_key
@@ -55,7 +57,7 @@ def shot_noise(key: Array, x_HWC: Shaped[Array, "H W C"], photons: float) -> Arr
 
 def impulse_noise(key: Array, x_HWC: Shaped[Array, "H W C"], amount: float) -> Array:
     """A share of the values becomes 0 or 1, each half the time."""
-    hit, salt = jax.random.uniform(key, (2, *x_HWC.shape))
+    hit, salt = jax.random.uniform(key, (2, *x_HWC.shape), x_HWC.dtype)
     return jnp.where(hit <= amount, (salt <= 0.5).astype(x_HWC.dtype), x_HWC)
 
 
@@ -139,6 +141,7 @@ CORRUPTIONS: dict[str, Corruption] = {
 LEFT_OUT = ("glass_blur", "motion_blur", "snow", "frost", "jpeg_compression")
 
 
+@standard
 def corrupt(
     images: Array | np.ndarray, name: str, severity: int, *, key: Array, ids: Array | np.ndarray | None = None
 ) -> Array:
@@ -146,14 +149,15 @@ def corrupt(
 
     Draws are a function of `key` and an example's id (default: its place) alone, and the same at every severity.
 
-    Raises: ValueError: for an unknown name, or a severity outside 1 to 5.
+    Raises: ValueError: for an unknown name, a severity outside 1 to 5, images that are not float32 in [0, 1].
     """
     if name not in CORRUPTIONS:
         raise ValueError(f"Unknown corruption {name!r}; known: {sorted(CORRUPTIONS)} (not here: {list(LEFT_OUT)}).")
-    if severity not in range(1, SEVERITIES + 1):
+    if not isinstance(severity, int | np.integer) or severity not in range(1, SEVERITIES + 1):
         raise ValueError(f"severity must be 1 to {SEVERITIES}, got {severity}.")
     images = jnp.asarray(images)
     ids = jnp.arange(len(images), dtype=jnp.uint32) if ids is None else jnp.asarray(ids, jnp.uint32)
+    check_attack_inputs(images, None, ids)
     chosen = CORRUPTIONS[name]
     keys = example_keys(jax.random.fold_in(own_key(key), chosen.number), ids)
     level = chosen.levels[severity - 1]
@@ -169,6 +173,7 @@ def _corrupted(images_NHWC: Array, keys_N: Array, numbers: Any, name: str, struc
     return jnp.floor(jnp.clip(out, 0, 1) * 255 + 1e-4) / 255  # 1e-4: a level that rounding left just below itself
 
 
+@single
 def measure(
     apply: Apply,
     params: Tree,

@@ -98,7 +98,7 @@ def opened(queue: Queue) -> Book:
     return Book(
         cursor=zero,
         broken_N=queue.broken_N,
-        first_EN=jnp.full(queue.eps_EN.shape, queue.passes) + zero,
+        first_EN=jnp.full(queue.eps_EN.shape, queue.passes, zero.dtype) + zero,
         x_ENHWC=jnp.broadcast_to(images, (len(queue.eps_EN), *images.shape)) + zero,
         evaluations=zero,
     )
@@ -169,13 +169,13 @@ def refill(method: Method, queue: Queue, numbers: AttackNumbers, work: Slots, bo
 
 def _deal(idle_B: Array, open_B: Array) -> tuple[Array, Array, Array]:
     """Deals open rows to idle slots in order: which slots got one, which row, and the first row left over."""
-    slots = len(idle_B)
-    before_BB = jnp.arange(slots)[:, None] > jnp.arange(slots)[None]
+    slots, place_B = len(idle_B), jnp.arange(len(idle_B), dtype=jnp.int32)
+    before_BB = place_B[:, None] > place_B[None]
     slot_rank_B, row_rank_B = jnp.sum(before_BB & idle_B[None], axis=1), jnp.sum(before_BB & open_B[None], axis=1)
     match_BB = (slot_rank_B[:, None] == row_rank_B[None]) & idle_B[:, None] & open_B[None]
     left_B = open_B & (row_rank_B >= jnp.sum(idle_B))
-    left = jnp.min(jnp.where(left_B, jnp.arange(slots), slots))
-    from_B = jnp.min(jnp.where(match_BB, jnp.arange(slots), slots), axis=1)
+    left = jnp.min(jnp.where(left_B, place_B, slots))
+    from_B = jnp.min(jnp.where(match_BB, place_B, slots), axis=1)
     return from_B < slots, jnp.minimum(from_B, slots - 1), left
 
 

@@ -10,7 +10,18 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Shaped
 
-from jaxreg.checks import check_attack_inputs, check_attacked_labels, check_radii, check_raw_logits
+from jaxreg.arithmetic import standard
+from jaxreg.checks import (
+    check_attack_inputs,
+    check_attacked_labels,
+    check_count,
+    check_devices,
+    check_one_radius,
+    check_radii,
+    check_raw_logits,
+    check_reach,
+    plain,
+)
 from jaxreg.rng import own_key
 from jaxreg.robustness import attacks, loop, minimal, trial
 from jaxreg.robustness.attacks import ATTACKS, Attack, Suite, check, named, numbers_of, passes_of
@@ -28,6 +39,7 @@ Shared = tuple[Array, AttackNumbers, Array]  # radii [E], the numbers of the att
 AXES = Attacked(1, 1, 0, 1, parallel.SUM)  # of examples, in the result of an attack
 
 
+@standard
 def run_attack(
     logits_fn: Logits,
     images: AnyArray,
@@ -72,6 +84,7 @@ class Ensemble(NamedTuple):
         return f"Ensemble({len(self.robust)} examples: robust {np.mean(self.robust):.3f}; {each})"
 
 
+@standard
 def run_suite(
     logits_fn: Logits,
     images: AnyArray,
@@ -92,9 +105,10 @@ def run_suite(
 
     Raises: ValueError: as `run_attack` does, and for an unknown suite.
     """
+    check_one_radius(eps)
     prepared, radii_E, key = _prepared(logits_fn, images, labels, ids, eps, key, norm, slots, devices)
     chosen = attacks.suite(suite, prepared.classes) if isinstance(suite, str) else suite
-    robust, adversarial, masks = ~np.asarray(prepared.wrong), np.array(images), {}
+    robust, adversarial, masks = ~np.asarray(prepared.wrong), np.array(prepared.examples.images[: prepared.real]), {}
     for name, attack in chosen.attacks.items():
         left = prepared.only(robust) if chosen.cascade else prepared
         result = _at_radii(_attacked(left, attack, norm, radii_E, key), 0)
@@ -105,6 +119,7 @@ def run_suite(
     return Ensemble(adversarial, robust, masks)
 
 
+@standard
 def minimal_eps(
     logits_fn: Logits,
     images: AnyArray,
@@ -127,6 +142,7 @@ def minimal_eps(
 
     Raises: ValueError: as `run_attack` does.
     """
+    check_one_radius(eps)
     prepared, limit_1, key = _prepared(logits_fn, images, labels, ids, eps, key, norm, slots, devices)
     targets = min(targets, prepared.classes - 1)
     attack = ATTACKS["minimal"]._replace(loss="targeted_margin", targets=targets, steps=steps)
@@ -139,8 +155,11 @@ def robustness_curve(min_eps_N: Shaped[np.ndarray, " N"]) -> tuple[np.ndarray, n
     """Robust accuracy as a step function of the radius: ascending radii [M], and the share that survives each [M].
 
     An example is robust at eps if its minimal radius lies above eps. Starts at radius 0 with the clean accuracy.
+    Raises: ValueError: for no radius, and for NaN.
     """
     radii_N = np.asarray(min_eps_N, np.float64)
+    if not radii_N.size or np.isnan(radii_N).any():
+        raise ValueError(f"min_eps must be radii [N], inf where there is none, got {radii_N.size}, or NaN among them.")
     radii = np.unique(np.concatenate([[0.0], radii_N[np.isfinite(radii_N)]]))
     return radii, np.mean(radii_N[:, None] > radii[None], axis=0)
 
@@ -198,12 +217,16 @@ def _prepared(
 ) -> tuple[Prepared, Array, Array]:
     """The checked and padded network, its radii [E] and the key."""
     key = own_key(key)
+    on = tuple(devices or ())
     check_radii(eps, norm)
-    images, labels, on = jnp.asarray(images), jnp.asarray(labels), tuple(devices or ())
+    check_count("slots", slots, 1)
+    check_devices(on)
+    images, labels = (jnp.asarray(_native(name, a)) for name, a in {"images": images, "labels": labels}.items())
     parts, count = max(1, len(on)), len(images)
     radii_E = jnp.atleast_1d(jnp.asarray(eps, jnp.promote_types(images.dtype, jnp.float32)))
     ids = jnp.arange(len(images), dtype=jnp.uint32) if ids is None else jnp.asarray(ids)
     check_attack_inputs(images, labels, ids)
+    check_reach(eps, norm, images.shape[1:])
     examples = AttackedExamples(images, labels.astype(jnp.int32), ids.astype(jnp.uint32))
     inside_jit = any(isinstance(value, jax.core.Tracer) for value in (images, labels, radii_E, key))
     if inside_jit and on:
@@ -216,6 +239,11 @@ def _prepared(
     check_raw_logits(clean_NK[:count])
     check_attacked_labels(labels, clean_NK.shape[1])
     return Prepared(logits_fn, examples, clean_NK, count, each, on, program), radii_E, key
+
+
+def _native(name: str, values: Any) -> Any:
+    """What JAX holds as it is, traced or not; all else as a plain array."""
+    return values if isinstance(values, Array) else plain(name, values)
 
 
 def _clean(program: Callable[[Array], Array], images: Array) -> Array:
@@ -264,7 +292,24 @@ def capacity(count: int) -> int:
 
 def _clean_logits(logits_fn: Logits, batch_size: int, images: Array) -> Array:
     """Logits [N, K], a batch at a time."""
-    return lax.map(lambda x_HWC: logits_fn(x_HWC[None])[0], images, batch_size=min(batch_size, len(images)))
+    whole = precise(logits_fn)
+    return lax.map(lambda x_HWC: whole(x_HWC[None])[0], images, batch_size=min(batch_size, len(images)))
+
+
+def precise(logits_fn: Logits) -> Logits:
+    """The same in the precision of the images: a loss of bfloat16 has no room for small steps.
+
+    Raises: ValueError: when called, for a function that returns no array.
+    """
+
+    def logits(x_BHWC: Array) -> Array:
+        found = logits_fn(x_BHWC)
+        if not isinstance(found, Array):
+            kind = type(found).__name__
+            raise ValueError(f"logits_fn must return logits [B, K], got a {kind}: return the array of logits alone.")
+        return found.astype(x_BHWC.dtype)
+
+    return logits
 
 
 def _attacked(
@@ -295,7 +340,7 @@ def _at_shared_radii(shape: Shape, logits_fn: Logits, rows: Rows, shared: Shared
     rank_E = jnp.sum(before_EE, axis=1)
     ascending_E = jnp.zeros_like(radii_E).at[rank_E].set(radii_E)
     prior = Prior(clean_NK, jnp.broadcast_to(ascending_E[:, None], (len(radii_E), len(clean_NK))))
-    return _at_radii(trial.attack(shape, logits_fn, (examples, prior), numbers, key), rank_E)
+    return _at_radii(trial.attack(shape, precise(logits_fn), (examples, prior), numbers, key), rank_E)
 
 
 def _nearest(shape: Shape, logits_fn: Logits, rows: Rows, shared: Shared) -> tuple[Array, Array]:
@@ -308,7 +353,7 @@ def _nearest(shape: Shape, logits_fn: Logits, rows: Rows, shared: Shared) -> tup
         radius_N, best_NHWC = best
         aimed_N1 = lax.dynamic_slice_in_dim(queue.targets_NP, rank, 1, axis=1)
         aimed = queue._replace(targets_NP=aimed_N1, eps_EN=jnp.minimum(radius_N[None], limit_1[:, None]))
-        result = loop.run(method, logits_fn, aimed, numbers, slots=shape.slots, devices=shape.devices)
+        result = loop.run(method, precise(logits_fn), aimed, numbers, slots=shape.slots, devices=shape.devices)
         x_NHWC = result.adversarial[0]
         nearer_N = jnp.where(result.robust[0], jnp.inf, size(x_NHWC - examples.images, shape.norm))
         better_N = (nearer_N < radius_N) & right_N

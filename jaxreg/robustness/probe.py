@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from jaxreg.arithmetic import single
 from jaxreg.checks import check_attack_inputs, check_attacked_labels, check_radii, check_raw_logits
 from jaxreg.measured import Measured
 from jaxreg.robustness import controls, finished_calls, rows, verdict_checks
@@ -37,6 +38,7 @@ Show = Callable[[SuiteProgress], None]
 Report = Callable[[str, slice, np.ndarray], None]  # (attack, examples of a finished call, smallest radii [T, n])
 
 
+@single
 def measure(
     apply: Apply,
     params: Tree,

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Shaped
 
-from jaxreg.rng import Stream, example_keys, key_of
+from jaxreg.rng import Stream, example_keys, key_from, key_of
 from jaxreg.robustness import loop
 from jaxreg.robustness.attacks import METHODS
 from jaxreg.robustness.balls import Norm, uniform
@@ -98,7 +98,7 @@ Shared = tuple[AttackedExamples, AttackNumbers, Array]
 def attack_trial(shape: Shape, apply: Apply, one: tuple[Models, Prior], shared: Shared) -> Attacked:
     """`attack` of one trial; `shared` ends with the bits of the key: to derive it here would compile once more."""
     (models, prior), (examples, numbers, bits) = one, shared
-    return attack(shape, logits_of(apply, models), (examples, prior), numbers, jax.random.wrap_key_data(bits))
+    return attack(shape, logits_of(apply, models), (examples, prior), numbers, key_from(bits))
 
 
 def logits_of(apply: Apply, models: Models) -> Logits:

@@ -67,8 +67,8 @@ def boxes(side: int, small: int) -> np.ndarray:
 
 def plasma(key: Array, side: int, decay: float) -> Array:
     """A fractal landscape in [0, 1] by the diamond-square algorithm on a torus; `side` a power of two: [side, side]."""
-    draws = jax.random.uniform(key, (side.bit_length(), 3, side, side), minval=-1, maxval=1)
-    land, step, wobble, turn = jnp.zeros((side, side)), side, jnp.asarray(100.0), 0
+    draws = jax.random.uniform(key, (side.bit_length(), 3, side, side), jnp.float32, -1, 1)
+    land, step, wobble, turn = jnp.zeros((side, side), jnp.float32), side, jnp.float32(100), 0
     while step >= 2:
         half, cells = step // 2, side // step
         rough = wobble**2 * draws[turn, :, :cells, :cells]
@@ -98,8 +98,8 @@ def affine(key: Array, x_HWC: Shaped[Array, "H W C"], reach: float) -> Array:
     middle, arm = jnp.array([h // 2, w // 2], jnp.float32), min(h, w) // 3
     offsets = jnp.array([[arm, arm], [arm, -arm], [-arm, -arm]], jnp.float32)
     before = middle[None] + offsets  # (column, row), as drawn by the original
-    after = before + jax.random.uniform(key, (3, 2), minval=-reach, maxval=reach)
-    ones = jnp.ones((3, 1))
+    after = before + jax.random.uniform(key, (3, 2), jnp.float32, -reach, reach)
+    ones = jnp.ones((3, 1), jnp.float32)
     back = jnp.linalg.solve(jnp.concatenate([after, ones], 1), before)  # [after, 1] @ back = before
     rows, columns = jnp.meshgrid(jnp.arange(h, dtype=jnp.float32), jnp.arange(w, dtype=jnp.float32), indexing="ij")
     source_columns, source_rows = (columns * back[0, i] + rows * back[1, i] + back[2, i] for i in (0, 1))
@@ -118,7 +118,7 @@ def displaced(key: Array, x_HWC: Shaped[Array, "H W C"], strength: float, sd: fl
     """Moves every pixel by smoothed uniform noise times `strength` pixels; borders reflected."""
     h, w, _ = x_HWC.shape
     down, across = smoothing(h, sd), smoothing(w, sd)
-    draw = jax.random.uniform(key, (2, h, w), minval=-1, maxval=1)
+    draw = jax.random.uniform(key, (2, h, w), jnp.float32, -1, 1)
     move = strength * jnp.einsum("ij,djk,lk->dil", down, draw, across, precision="highest")
     rows, columns = jnp.meshgrid(jnp.arange(h, dtype=jnp.float32), jnp.arange(w, dtype=jnp.float32), indexing="ij")
     return sampled(x_HWC, rows + move[0], columns + move[1], "reflect")
