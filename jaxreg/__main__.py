@@ -1,11 +1,12 @@
 """The commands: `python -m jaxreg study|plan|train|predict|probe|report|status|results --config=FILE --workdir=DIR`."""
 
+import io
 import logging
 import os
 import sys
 from collections.abc import Sequence
 
-from jaxreg.runtime import BAD_USE, START_AGAIN
+from jaxreg.runtime import BAD_USE, INTERRUPTED, START_AGAIN, UNREAD
 
 COMMANDS = {
     "study": "plan, train, predict, probe and report; goes on where an earlier run stopped",
@@ -22,12 +23,34 @@ USAGE = "python -m jaxreg COMMAND --config=configs/FILE.py[:ARGUMENT] --workdir=
 
 
 def run() -> None:
-    """Runs one command; exit code 0 done, 2 bad use, 75 stopped from outside: start the same command again."""
-    sys.exit(main(sys.argv))
+    """Runs one command and leaves with its exit code.
+
+    0 done, 2 bad use, 75 stopped from outside with all work saved, 130 stopped at once by Ctrl-C, 141 nobody reads what
+    it prints. After 75 and 130 the same command goes on.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what a terminal without UTF-8 cannot show ends no study
+    code = main(sys.argv)
+    if code == UNREAD:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes when it ends
+    sys.exit(code)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parses the command line and runs its command."""
+    """Parses the command line and runs its command; whoever stops it or stops listening gets no trace."""
+    try:
+        code = _main(argv)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("stopped at once: what was saved before is kept; the same command goes on from there.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # of `| head`
+        return UNREAD
+
+
+def _main(argv: Sequence[str]) -> int:
     words = [word for word in argv[1:] if not word.startswith("-")]
     if not words or words[0] not in COMMANDS or {"--help", "-h"} & set(argv):
         return _help(words)

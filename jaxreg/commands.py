@@ -1,23 +1,24 @@
 """What the commands do with their flags: a config file becomes a study, the study runs in its workdir."""
 
 import contextlib
-import signal
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from etils import epath
 
-from jaxreg import arithmetic, results, study
+from jaxreg import arithmetic, config_file, overrides, results, study
 from jaxreg import config as configs
 from jaxreg.jobs import directory as jobs
 from jaxreg.jobs import launching
 from jaxreg.jobs.launching import overview
 from jaxreg.robustness import export
-from jaxreg.runtime import BAD_USE, hosts, parallel
+from jaxreg.runtime import BAD_USE, INTERRUPTED, compiling, hosts, parallel
 from jaxreg.runtime.files import explained
+from jaxreg.runtime.paths import check_name
 from jaxreg.runtime.preemption import Preempted, Preemption
 from jaxreg.runtime.workdir import Workdir
 from jaxreg.spec import SpecError, StudySpec, require
@@ -54,15 +55,19 @@ class Request(NamedTuple):
 
 def run(argv: Sequence[str]) -> int:
     """Runs the command argv[1]."""
+    os.environ["MPLBACKEND"] = "agg"  # that of a notebook need not be there
     arithmetic.use_own()
-    values = define(argv, launched=False)
+    values = define(argv)
     command, *others = parse(values, argv)[1:]
     if command in ON_DIRECTORIES:
-        return ON_DIRECTORIES[command]([*([values.workdir] if values.workdir else []), *others])
+        named = [str(absolute(values.workdir))] if values.workdir else []
+        return ON_DIRECTORIES[command]([*named, *others])
     if others:
         raise SpecError(f"{command} takes no argument {others[0]!r}; settings are flags, such as --config.seeds=8.")
     asked = request(values, launched=False)
     hosts.join(asked.spec.execution.distributed, asked.spec.execution.heartbeat_seconds)
+    compiling.keep(asked.spec.execution.compilation_cache, remote="://" in str(asked.workdir))
+    parallel.found_devices()
     if command == "plan":
         return _plan(asked)
     if not asked.workdir:
@@ -72,44 +77,43 @@ def run(argv: Sequence[str]) -> int:
     return study.run(command, asked.spec, asked.config, asked.sweep, asked.workdir, preemption)
 
 
-def define(argv: Sequence[str], launched: bool = True) -> flags.FlagValues:
-    """The flags of every command; without --config the config is that of the workdir, or `launched` there last."""
+def define(argv: Sequence[str]) -> flags.FlagValues:
+    """The flags of every command, with those of `argv` that set a key of the config."""
     values = flags.FlagValues()
+    flags.DEFINE_string("config", None, "The study's config file; by default that of the workdir.", flag_values=values)
     flags.DEFINE_string("workdir", None, "Where the study lives.", flag_values=values)
     flags.DEFINE_bool("measure", False, "Train a few real steps of each program, for hours.", flag_values=values)
-    about = "The study's config file."
-    saved = _saved(argv, launched)
-    if saved is None:
-        config_flags.DEFINE_config_file("config", None, about, flag_values=values, sys_argv=list(argv))
-    else:
-        with _one_line():
-            config_flags.DEFINE_config_dict("config", ConfigDict(saved), about, flag_values=values, sys_argv=list(argv))
+    overrides.define(values, argv)
     return values
-
-
-def _saved(argv: Sequence[str], launched: bool) -> configs.Plain | None:
-    """The config of the workdir that the command line names, None if it names a config file or no such workdir."""
-    if any(word.lstrip("-").split("=")[0] == "config" for word in argv if word.startswith("-")):
-        return None
-    values = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "", flag_values=values)
-    values(list(argv), known_only=True)
-    with _one_line():  # of a bucket that cannot be read, too
-        held = jobs.saved(absolute(values.workdir), launched) if values.workdir else None
-    return held["config"] if held else None
 
 
 def request(values: flags.FlagValues, launched: bool = True) -> Request:
     """The study that the parsed flags describe, on the devices that it asks for."""
     workdir = absolute(values.workdir) if values.workdir else None
-    if values.config is None:
-        raise SpecError("--config is missing: name a config file, such as --config=configs/digits.py.")
-    held = jobs.saved(workdir, launched) if workdir else None
-    filename: Any = getattr(values["config"], "config_filename", None)  # no text where the config is the workdir's own
-    sweep = configs.load_sweep(filename) if isinstance(filename, str) else held["sweep"] if held else [{}]
-    spec, plain = configs.resolve(values.config, sweep), configs.as_plain(values.config)
+    if workdir:
+        check_name(workdir)
+    plain, sweep = settings(values, workdir, launched)
+    spec = configs.resolve(plain, sweep)
     parallel.use_cpu_devices(spec.execution.cpu_devices)
     return Request(spec, plain, sweep, workdir, values)
+
+
+def settings(
+    values: flags.FlagValues, workdir: Workdir | None = None, launched: bool = True
+) -> tuple[configs.Plain, list[configs.Plain]]:
+    """The config with its overrides, and the sweep: of the file, else of the workdir or what was `launched` there last.
+
+    Raises: SpecError: if there is neither, or a file or an override fails.
+    """
+    if values.config is not None:
+        plain, sweep = config_file.load(values.config)
+    else:
+        with _one_line():  # of a bucket that cannot be read, too
+            held = jobs.saved(workdir, launched) if workdir else None
+        if held is None:
+            raise SpecError("--config is missing: name a config file, such as --config=configs/digits.py.")
+        plain, sweep = held["config"], held["sweep"]
+    return overrides.applied(configs.complete(plain), overrides.given(values)), sweep
 
 
 def launch_request(values: flags.FlagValues, argv: Sequence[str]) -> Request:
@@ -129,10 +133,15 @@ def launch_request(values: flags.FlagValues, argv: Sequence[str]) -> Request:
 def launched(launch: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
     """The exit code of a launcher: 2, after one line, for what the same command cannot do either when it is repeated.
 
+    130 after Ctrl-C before its jobs had started.
     A full or read-only disk is told as any command tells it.
     """
+    os.environ["MPLBACKEND"] = "agg"
     try:
         return launch(argv)
+    except KeyboardInterrupt:
+        print("stopped: what was saved before is kept; the same command goes on from there.", file=sys.stderr)
+        return INTERRUPTED
     except (SpecError, OSError) as error:
         told = str(error) if isinstance(error, SpecError) else explained(error)
         if told is None:
@@ -159,13 +168,13 @@ def _plan(asked: Request) -> int:
 
 def absolute(path: str) -> Workdir:
     """A local path in full, as Orbax wants it; `gs://` paths are that already."""
-    return Workdir(path if "://" in path else Path(path).expanduser().absolute())
+    return Workdir(path if "://" in path else Path(epath.Path(path).expanduser()).absolute())
 
 
 def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     """The words of the command line that are no flags.
 
-    Raises: SpecError: for a flag that is unknown, or a config file that fails.
+    Raises: SpecError: for a flag that is unknown.
     """
     with _one_line():
         return values(list(argv))
@@ -173,14 +182,12 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def _one_line() -> Iterator[None]:
-    """Whatever a flag or a config file raises, as one line."""
+    """Whatever a flag or a file of the workdir raises, as one line."""
     try:
         yield
     except SpecError:
         raise
-    except (KeyError, AttributeError) as error:
-        raise SpecError(f"{str(error).strip()}: only keys that the config file has can be overridden.") from error
-    except Exception as error:  # a config file may raise anything
+    except Exception as error:
         raise SpecError(f"{str(error).strip() or type(error).__name__}".replace("\n", " ")) from error
 
 
@@ -211,14 +218,23 @@ def _export(workdirs: list[str]) -> int:
 
 def _results(words: list[str]) -> int:
     """Prints the rows of the named studies that fit every COLUMN=VALUE, as CSV."""
-    filters = [word for word in words if "=" in word]
-    directories = [absolute(word) for word in words if word not in filters]
+    filters = [word for word in words if _is_filter(word)]
+    directories = [absolute(word) for word in words if not _is_filter(word)]
     if not directories:
         raise SpecError("results needs a workdir: python -m jaxreg results DIR metric=accuracy split=test.")
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` may close the pipe
     workdirs = [w for directory in directories for w in study.with_results(directory)]
-    results.select(workdirs, results.condition(filters)).to_csv(sys.stdout, index=False)
+    found = results.select(workdirs, results.condition(filters))
+    if found.empty and filters:
+        results.check_known(workdirs, filters)
+    found.to_csv(sys.stdout, index=False)
     return 0
+
+
+def _is_filter(word: str) -> bool:
+    """Whether a word is COLUMN=VALUE, and no path: a folder of such a name is written ./COLUMN=VALUE."""
+    column, sign, _ = word.partition("=")
+    known = column in results.SCHEMA.names
+    return bool(sign) and os.sep not in column and (known or not Path(word).exists())
 
 
 ON_DIRECTORIES: dict[str, Callable[[list[str]], int]] = {

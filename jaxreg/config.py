@@ -1,17 +1,11 @@
 """A config file's ConfigDict, resolved once to a frozen `StudySpec`; whatever does not fit is one clear error."""
 
-import dataclasses
-import difflib
-import functools
-import importlib.util
-import inspect
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
-from jaxreg import regularizers
+from jaxreg import fields, models, regularizers, schema
 from jaxreg.probes import PROBES
 from jaxreg.spec import (
     DatasetSpec,
@@ -30,9 +24,7 @@ from jaxreg.spec import (
 Plain = dict[str, Any]
 S = TypeVar("S")
 
-_TOP = ("study", "dataset", "model", "regularizers", "seeds", "batch_size", "steps", "optimizer", "probes", "execution")
-_MAY = ("launch", "trials")  # what a config may leave out
-_FIXED = ("study", "probes", "execution", *_MAY)  # what a sweep cannot override: it is no part of a trial
+_FIXED = ("study", "probes", "execution", "launch", "trials")  # what no sweep overrides: it is no part of a trial
 _OWN = ("seeds", "regularizers")  # overrides that a trial's own seed and regularizer tell already
 
 
@@ -41,8 +33,8 @@ def resolve(config: ConfigDict | Mapping[str, Any], sweep: Iterable[Mapping[str,
 
     Raises: SpecError: for a missing or unknown key, an unknown name, a value out of range, or a trial twice.
     """
-    plain = as_plain(config)
-    _check_keys("config", plain, (*_TOP, *_MAY), _TOP)
+    plain = complete(as_plain(config))
+    _check_keys(plain)
     trials: dict[str, TrialSpec] = {}
     for overrides in sweep:
         for trial in trials_of(plain, overrides):
@@ -52,17 +44,21 @@ def resolve(config: ConfigDict | Mapping[str, Any], sweep: Iterable[Mapping[str,
     probes = _probes(plain["probes"])
     execution = build("config.execution", ExecutionSpec, plain["execution"])
     launch = build("config.launch", LaunchSpec, _launch(plain.get("launch", {})))
-    return StudySpec(
-        name=plain["study"], trials=tuple(trials.values()), probes=probes, execution=execution, launch=launch
-    )
+    name = fields.typed("config.study", str, plain["study"])
+    return StudySpec(name=name, trials=tuple(trials.values()), probes=probes, execution=execution, launch=launch)
 
 
 def _probes(given: Plain) -> ProbesSpec:
     """The settings of every probe that has any; a section whose settings all have defaults may be left out."""
     kinds = {name: probe.settings for name, probe in PROBES.items() if probe.settings}
-    _check_keys("config.probes", given, (*kinds, "only"), ())
     settings: Plain = {name: build(f"config.probes.{name}", kind, given.get(name, {})) for name, kind in kinds.items()}
-    return ProbesSpec(settings=settings, only=tuple(given.get("only", ())))
+    only = fields.typed("config.probes.only", tuple[str, ...], given.get("only", ()))
+    return ProbesSpec(settings=settings, only=only)
+
+
+def complete(plain: Plain) -> Plain:
+    """The config with every section that it leaves out, empty: what stands in none has its default."""
+    return {**{name: {} for name in schema.GROUPS}, **plain}
 
 
 def as_plain(config: ConfigDict | Mapping[str, Any]) -> Plain:
@@ -81,6 +77,7 @@ def trials_of(plain: Plain, overrides: Mapping[str, Any]) -> list[TrialSpec]:
 
     Raises: SpecError: if it names one of them twice.
     """
+    plain = complete(plain)
     own, plain = plain, override(plain, overrides)
     # What the config says itself is left out: a trial is called the same, whether a sweep names its value or not.
     shown = {k: _plain(v) for k, v in overrides.items() if k not in _OWN and _plain(v) != _at(own, k)}
@@ -88,11 +85,13 @@ def trials_of(plain: Plain, overrides: Mapping[str, Any]) -> list[TrialSpec]:
         "dataset": build("config.dataset", DatasetSpec, plain["dataset"]),
         "model": _model(plain["model"]),
         "optimizer": build("config.optimizer", OptimizerSpec, plain["optimizer"]),
-        "batch_size": _typed("config.batch_size", int, plain["batch_size"]),
-        "steps": _typed("config.steps", int, plain["steps"]),
+        "batch_size": fields.typed("config.batch_size", int, plain["batch_size"]),
+        "steps": fields.typed("config.steps", int, plain["steps"]),
         "overrides": tuple(sorted(shown.items())),
     }
-    chosen = [_regularizer(entry) for entry in plain["regularizers"]]
+    listed = plain["regularizers"]
+    require(isinstance(listed, list), f"config.regularizers must be a list of (name, hyperparameters), got {listed!r}.")
+    chosen = [_regularizer(entry) for entry in listed]
     trials = [TrialSpec(regularizer=r, seed=s, **common) for r in chosen for s in _seeds(plain["seeds"])]
     _check_unique(trials)
     return trials
@@ -116,46 +115,40 @@ def _launch(given: Any) -> Any:
 
 
 def override(plain: Plain, overrides: Mapping[str, Any]) -> Plain:
-    """A copy of `plain` with dotted keys replaced; a key that is not there is an error, as a misspelt one should be."""
+    """A copy of `plain` with dotted keys replaced; a misspelt key, which no config has, is an error."""
     for key, value in overrides.items():
-        head, *rest = key.split(".", 1)
-        known = [k for k in plain if k not in _FIXED]
-        require(head in known, f"a sweep cannot override {key!r}: {_known(head, known)}")
-        value = override(plain[head], {rest[0]: value}) if rest else _plain(value)
-        plain = {**plain, head: value}
+        known = [k for k in schema.kinds() if k.split(".")[0] not in _FIXED]
+        if key not in known:
+            raise schema.unknown(key, "a sweep cannot override ", known)
+        head, _, last = key.partition(".")
+        plain = {**plain, head: {**plain[head], last: _plain(value)} if last else _plain(value)}
     return plain
 
 
 def _at(plain: Plain, key: str) -> Any:
-    return functools.reduce(lambda tree, part: tree[part], key.split("."), plain)
+    """The value of a key that a sweep may override, or its default."""
+    head, _, last = key.partition(".")
+    return plain[head].get(last, _plain(schema.default(key))) if last else plain[head]
 
 
 def build(owner: str, cls: type[S], given: Any) -> S:
     """The dataclass `cls` from a dict of its fields, lists as tuples, integers as floats where it wants floats."""
-    require(isinstance(given, dict), f"{owner} must be a dict of settings, got {given!r}.")
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    needed = [name for name, f in fields.items() if f.default is dataclasses.MISSING]
-    _check_keys(owner, given, tuple(fields), tuple(needed))
-    return cls(**{name: _typed(f"{owner}.{name}", fields[name].type, value) for name, value in given.items()})
+    _check_section(owner, given)
+    kinds = fields.types_of(cls)
+    return cls(**{name: fields.typed(f"{owner}.{name}", kinds[name], value) for name, value in given.items()})
 
 
-_SCALARS: dict[Any, tuple[type, ...]] = {int: (int,), float: (int, float), bool: (bool,), str: (str,)}
-
-
-def _typed(name: str, wanted: Any, value: Any) -> Any:
-    value = tuple(value) if isinstance(value, list) else value
-    if wanted not in _SCALARS:
-        return value
-    fits = isinstance(value, _SCALARS[wanted]) and (wanted is bool or not isinstance(value, bool))
-    require(fits, f"{name} must be {wanted.__name__}, got {value!r}.")
-    return wanted(value)
-
-
-def _model(given: Any) -> ModelSpec:
-    require(isinstance(given, dict) and "name" in given, "config.model must be a dict with a name.")
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if k not in ("name", "dtype")}
-    common = {k: v for k, v in given.items() if k in ("name", "dtype")}
-    return build("config.model", ModelSpec, {**common, "options": sorted(options.items())})
+def _model(given: Plain) -> ModelSpec:
+    """The network with its options, of the types that its maker takes; unknown ones are its maker's to refuse."""
+    name = fields.typed("config.model.name", str, given["name"])
+    kinds = schema.options_of(models.MODELS[name]) if name in models.MODELS else {}
+    options = {
+        key: fields.typed(f"config.model.{key}", kinds.get(key, Any), value)
+        for key, value in sorted(given.items())
+        if key not in ("name", "dtype")
+    }
+    common = {key: value for key, value in given.items() if key in ("name", "dtype")}
+    return build("config.model", ModelSpec, {**common, "options": list(options.items())})
 
 
 def _regularizer(entry: Any) -> RegularizerSpec:
@@ -170,8 +163,8 @@ def _regularizer(entry: Any) -> RegularizerSpec:
 
 def _seeds(seeds: Any) -> list[int]:
     listed = list(range(seeds)) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
-    fits = isinstance(listed, list) and all(isinstance(s, int) for s in listed)
-    require(fits, f"config.seeds must be a count or a list of integers, got {seeds!r}.")
+    fits = isinstance(listed, list) and all(isinstance(s, int) and not isinstance(s, bool) for s in listed)
+    require(fits, f"config.seeds must be a count or a list of integers such as (0, 1, 2), got {seeds!r}.")
     require(bool(listed), f"config.seeds must be at least 1, got {seeds!r}: a study without seeds has no trials.")
     return listed
 
@@ -185,27 +178,32 @@ def _check_unique(trials: list[TrialSpec]) -> None:
         seen[trial.id] = trial
 
 
-def _check_keys(owner: str, given: Plain, known: tuple[str, ...], needed: tuple[str, ...]) -> None:
-    for key in given:
-        require(key in known, f"{owner} has an unknown key {key!r}: {_known(key, known)}")
-    for key in needed:
-        require(key in given, f"{owner} lacks the key {key!r}: set it in the config file.")
+def _check_keys(plain: Plain) -> None:
+    """Raises SpecError for the first key that no config has, else with all keys that this one lacks."""
+    there = _dotted(plain)
+    for key in there:
+        if not (schema.is_known(key) or key in schema.SECTIONS or key.startswith("model.")):
+            raise schema.unknown(key)
+    lacking = [f"config.{key}" for key in schema.needed() if key not in there]
+    some = f"the key{'s' * (len(lacking) > 1)} {', '.join(lacking)}"
+    require(not lacking, f"the config lacks {some}: set them in the config file, or as --config.KEY=VALUE.")
 
 
-def _known(key: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(key, list(known), 1)
-    return f"did you mean {close[0]!r}?" if close else f"known are {sorted(known)}."
+def _dotted(plain: Plain) -> list[str]:
+    """The keys of a config, in full."""
+    found = []
+    for key, value in plain.items():
+        if key in (*schema.GROUPS, "launch"):
+            _check_section(f"config.{key}", value)
+            found += [f"{key}.{name}" for name in value]
+        else:
+            found.append(key)
+    for probe, settings in plain["probes"].items():
+        if f"probes.{probe}" in schema.SECTIONS:
+            _check_section(f"config.probes.{probe}", settings)
+            found += [f"probes.{probe}.{name}" for name in settings]
+    return found
 
 
-def load_sweep(filename: str) -> list[Plain]:
-    """What `sweep()` of a config file yields, `[{}]` where there is none; `file.py:argument` passes the argument on."""
-    path, _, argument = filename.partition(":")
-    require(Path(path).is_file(), f"there is no config file {path}: name one, such as configs/digits.py.")
-    module_spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    require(module_spec is not None and module_spec.loader is not None, f"config file {path} must end in .py.")
-    module = importlib.util.module_from_spec(module_spec)  # type: ignore[arg-type]
-    module_spec.loader.exec_module(module)  # type: ignore[union-attr]
-    if not hasattr(module, "sweep"):
-        return [{}]
-    takes_argument = bool(inspect.signature(module.sweep).parameters)
-    return [dict(overrides) for overrides in (module.sweep(argument) if takes_argument else module.sweep())]
+def _check_section(owner: str, given: Any) -> None:
+    require(isinstance(given, dict), f"{owner} must be a dict of settings, got {given!r}.")

@@ -4,6 +4,8 @@
 which a model that is never fooled is fooled) and are stored as they are.
 """
 
+import contextlib
+import difflib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -43,6 +45,7 @@ TEXTS = [field.name for field in SCHEMA if field.type == pa.string()]  # few tex
 CODED = pa.schema([f.with_type(pa.dictionary(pa.int32(), pa.string())) if f.name in TEXTS else f for f in SCHEMA])
 SETTING = ["study", "regularizer", "hyperparameters"]
 MEASURED = ["study", "trial", "probe"]  # what a probe leaves at once
+SHOWN = 20  # known values in a message
 NUMBER = ["study", "trial", "split", "probe", "metric"]  # what names one number
 
 
@@ -136,12 +139,47 @@ def condition(filters: Iterable[str]) -> ds.Expression | None:
     return both
 
 
+def check_known(workdirs: Sequence[Workdir], filters: Iterable[str]) -> None:
+    """Raises SpecError where no row fits, naming the filter that none fits alone, and what its column holds."""
+    for text in filters:
+        column, _, value = text.partition("=")
+        if all(dataset.count_rows(filter=condition([text])) == 0 for dataset in scan(workdirs)):
+            known = sorted(str(held) for held in select(workdirs)[column].unique())
+            near = difflib.get_close_matches(value, known, 3) or known
+            some = ", ".join(near[:SHOWN]) + (f", and {len(near) - SHOWN} more" if len(near) > SHOWN else "")
+            raise SpecError(f"no row has {text}; {column} is one of {some}.")
+    raise SpecError(f"no row fits all of {' '.join(filters)}, though each alone is there: leave one out.")
+
+
 def gather(workdir: epath.PathLike) -> epath.Path:
-    """Joins probes/PROBE/*.parquet of `workdir`, by probe and file name, into results.parquet; returns its path."""
+    """Joins probes/PROBE/*.parquet of `workdir`, by probe and file name, into results.parquet; returns its path.
+
+    Raises: SpecError: if numbers would be lost without a word: rows are missing beside what else was measured.
+    """
     own = Workdir(workdir)
     paths = sorted(own.probed(".parquet"), key=lambda path: (path.parent.name, _natural(path.name)))
-    write(own.results, pa.concat_tables([SCHEMA.empty_table(), *map(_read_table, paths)]))
+    table = pa.concat_tables([SCHEMA.empty_table(), *map(_read_table, paths)])
+    _refuse_loss(own, table)
+    write(own.results, table)
     return own.results
+
+
+def _refuse_loss(own: Workdir, table: pa.Table) -> None:
+    """Checks that every finished probe has its rows, and that nothing is replaced by an empty table."""
+    lacking = [path for path in own.probed(".json") if not path.with_suffix(".parquet").exists()]
+    rows, arrays = _rows_in(own.results), len(own.probed(".npz"))
+    empty = not len(table) and bool(rows or arrays)
+    lost = f"{lacking[0].with_suffix('.parquet')} is missing" if lacking else f"{arrays} files of arrays have none"
+    rule = f"{own}: the rows of a probe must lie beside what else it left, but {lost}"
+    cure = "put them back, or start the same study again, which measures them anew"
+    require(not (lacking or empty), f"{rule}; results.parquet stays as it is ({rows} rows): {cure}.")
+
+
+def _rows_in(path: epath.Path) -> int:
+    """The rows of a results file, 0 where there is none that can be read."""
+    with contextlib.suppress(FileNotFoundError, pa.ArrowInvalid):
+        return pq.read_metadata(pa.BufferReader(path.read_bytes())).num_rows
+    return 0
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from jaxreg.setting import Setting
@@ -28,6 +28,12 @@ def check_positive(owner: str, spec: Any, *names: str) -> None:
         require(value > 0, f"{owner}{name} must be above 0, got {value}.")
 
 
+def check_distinct(name: str, values: Sequence[Any]) -> None:
+    """Raises SpecError if a value stands in a list twice: its numbers would have one name."""
+    twice = next((value for value in values if values.count(value) > 1), None)
+    require(twice is None, f"{name} has {twice!r} twice: name each once.")
+
+
 def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
     """Raises SpecError unless `value` is one of the known ones."""
     require(value in known, f"Unknown {name} {value!r}; known: {sorted(known)}.")
@@ -38,7 +44,7 @@ class DatasetSpec:
     """A dataset by name, its held-out validation split, and the augmentation of training images."""
 
     name: str
-    validation: int | float  # examples, or a share of train below 1
+    validation: int | float | None = None  # examples, or a share of train; None: the dataset's own, or a tenth
     data_dir: str = ""  # of TFDS datasets; empty means TFDS_DATA_DIR
     augment: tuple[str, ...] = ()
     padding: int = 4  # pixels added on each side by pad_crop
@@ -46,11 +52,10 @@ class DatasetSpec:
     residency: Literal["device", "stream"] = "device"
 
     def __post_init__(self) -> None:
-        number = isinstance(self.validation, int | float) and not isinstance(self.validation, bool)
-        require(number, f"dataset.validation must be a number, got {self.validation!r}.")
-        require(
-            self.validation > 0, f"dataset.validation must be above 0, got {self.validation}: temperature needs it."
-        )
+        held = 1 if self.validation is None else self.validation
+        number = isinstance(held, int | float) and not isinstance(held, bool)
+        require(number, f"dataset.validation must be a number, got {held!r}.")
+        require(held > 0, f"dataset.validation must be above 0, got {held}: temperature needs it.")
         check_choice("dataset.residency", self.residency, ("device", "stream"))
         require(self.padding >= 0, f"dataset.padding must be 0 or more pixels, got {self.padding}.")
         require(self.cutout_size >= 0, f"dataset.cutout_size must be 0 or more pixels, got {self.cutout_size}.")
@@ -72,9 +77,9 @@ class ModelSpec:
 class OptimizerSpec:
     """An optimizer and its schedule. Numbers are traced values of the trial; names and `nesterov` are structure."""
 
-    name: Literal["sgd", "adamw", "nadamw"]
     learning_rate: float
-    weight_decay: float
+    name: Literal["sgd", "adamw", "nadamw"] = "sgd"
+    weight_decay: float = 5e-4
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     warmup_steps: int = 0
     momentum: float = 0.9
@@ -162,6 +167,7 @@ class ExecutionSpec:
     keep_checkpoints: int = 2
     eval_batch_size: int = 256
     distributed: str = ""  # one process; "auto", "slurm" or "HOST:PORT,PROCESSES,INDEX": one of a job's
+    compilation_cache: str = ""  # a directory, or "off"; "" is a private one below the user's cache directory
     heartbeat_seconds: int = 60  # of silence after which a process counts as dead, and the job ends
 
     def __post_init__(self) -> None:

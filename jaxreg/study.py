@@ -19,13 +19,13 @@ from jaxreg.config import Plain
 from jaxreg.jobs import directory as jobs
 from jaxreg.jobs import preflight, record
 from jaxreg.measured import Measured
-from jaxreg.probes import PROBES, check, check_data, chosen, settings_of
+from jaxreg.probes import PROBES, check, check_data, chosen, fewer, settings_of
 from jaxreg.probes.geometry import splits_of
 from jaxreg.runtime import hosts, parallel
 from jaxreg.runtime.files import read_json, write_arrays, write_json
 from jaxreg.runtime.preemption import Preemption
 from jaxreg.runtime.workdir import Workdir, claim
-from jaxreg.spec import StudySpec, require
+from jaxreg.spec import SpecError, StudySpec, require
 from jaxreg.trained import Trained
 from jaxreg.training import predictions
 from jaxreg.training.loop import train
@@ -48,10 +48,11 @@ class StudyProgram:
         """The program's dataset, decoded or read from the cache beside the workdir."""
         spec, cache = self.program.dataset, self.run.workdir.data_cache
         where = {"data_dir": spec.data_dir or None, "cache_dir": str(cache)}
-        load = functools.partial(data.load, spec.name, validation=spec.validation, **where)
+        load = functools.partial(_loaded, spec.name, validation=spec.validation, **where)
         if hosts.is_first():
             print(f"data: {spec.name} (decoded once into {cache})", file=sys.stderr, flush=True)
         found = hosts.one_first(load)  # process 0 decodes; the others then read what it left
+        hosts.on_first(functools.partial(record.settle_data, self.run.workdir, spec.name, found.contents))
         check_data(self.study.probes, found)
         return found
 
@@ -72,6 +73,14 @@ class StudyProgram:
         with self.provenance.stage("train"):
             state = train(self.program, self.dataset, fixed, self.run)
         return Trained(self.program, self.dataset, fixed, state, self.run)
+
+
+def _loaded(name: str, **how: Any) -> data.Dataset:
+    """A dataset; what is wrong with it is said in one line."""
+    try:
+        return data.load(name, **how)
+    except ValueError as error:
+        raise SpecError(str(error)) from None
 
 
 def train_stage(work: StudyProgram) -> None:
@@ -95,7 +104,8 @@ def probe_stage(work: StudyProgram) -> None:
         work.run.preemption.check()
         settings = settings_of(name, work.study.probes)
         marker = work.run.workdir.marker(name, work.program.id)
-        if not hosts.on_first(functools.partial(_is_measured, marker, settings)):
+        rows = work.run.workdir.rows(name, work.program.id)
+        if not hosts.on_first(functools.partial(_is_measured, marker, rows, settings)):
             _measure(work, name, settings)
             # Last: a probe with a marker is whole.
             said = {"settings": _as_json(settings), "conditions": _conditions(work, settings)}
@@ -111,8 +121,8 @@ def _measure(work: StudyProgram, name: str, settings: Sequence[Any]) -> None:
         hosts.on_first(functools.partial(_save, work, name, measured, failed))
 
 
-def _is_measured(marker: epath.Path, settings: Sequence[Any]) -> bool:
-    return marker.exists() and read_json(marker).get("settings") == _as_json(settings)
+def _is_measured(marker: epath.Path, rows: epath.Path, settings: Sequence[Any]) -> bool:
+    return marker.exists() and rows.exists() and read_json(marker).get("settings") == _as_json(settings)
 
 
 def _as_json(settings: Sequence[Any]) -> Any:
@@ -175,7 +185,10 @@ def run(
 
 def _check(study: StudySpec, programs: list[Program], workdir: Workdir) -> None:
     for program in programs:
-        check(study.probes, preflight.check(program))
+        about = preflight.check(program)
+        check(study.probes, about)
+        for line in fewer(study.probes, about) if hosts.is_first() else ():
+            print(f"note: {line}", file=sys.stderr, flush=True)
     own = workdir.config.exists() or not jobs.of_jobs(workdir)
     require(own, f"{workdir} holds a study of jobs: go on with launch/local.py, or choose another --workdir.")
 
@@ -206,6 +219,7 @@ def report(directories: Sequence[epath.PathLike]) -> int:
             gather(study)
     found = reported.load(studies)
     _name_unfinished(studies)
+    _name_equal(studies)
     tested = claims.evaluate(found.frame)
     claims.save(tested, studies[0].report / "tables")
     path = page.build(studies, claims=claims.with_tests(tested), data=found)
@@ -238,6 +252,24 @@ def _name_unfinished(studies: Sequence[Workdir]) -> None:
         if lacking:
             some = ", ".join(lacking[:5]) + (", ..." if len(lacking) > 5 else "")
             print(f"{study}: {len(lacking)} jobs are not finished ({some}).", file=sys.stderr, flush=True)
+
+
+def _name_equal(studies: Sequence[Workdir]) -> None:
+    """Says which of several workdirs hold trials that an earlier one answers for, and whose report shows all."""
+    if len(studies) < 2:
+        return
+    seen: dict[str, Workdir] = {}
+    for study in studies:
+        own = {trial for _, trial, _ in results.join(with_results(study))[1]}
+        equal = sorted(own & seen.keys())
+        if equal:
+            of = " and ".join(sorted({str(seen[trial]) for trial in equal}))
+            told = f"note: {len(equal)} of {len(own)} trials of {study} are in {of} too, whose numbers count"
+            print(f"{told}: {study} adds what is not measured there.", file=sys.stderr, flush=True)
+        seen |= dict.fromkeys(own - seen.keys(), study)
+    first = studies[0]
+    alone = f"note: {first.report} shows all {len(studies)}; `python -m jaxreg report {first}` makes that of it alone"
+    print(f"{alone}.", file=sys.stderr, flush=True)
 
 
 def _precision(study: StudySpec) -> str:

@@ -50,17 +50,15 @@ def asked(values: flags.FlagValues, argv: Sequence[str]) -> Asked:
     given = [word for word in argv[1:] if word.startswith(CONFIG)]
     spaced = [word for word in given if "=" not in word and not word.lstrip("-").startswith("no")]
     require(not spaced, f"{spaced[:1]} must hold its value, as --config.seeds=8 does.")
-    file = values["config"].config_filename
+    file = values.config
     inside = not file.startswith(("/", "..")) and (ROOT / file.partition(":")[0]).is_file()
     require(inside, f"--config={file} must be a path below the checkout, without {ROOT}: hosts have a copy of it.")
-    known = "distributed" in values.config.execution
-    require(known, f"{file} must have execution.distributed, which tells hosts of each other: add it, empty.")
     workdir = values.workdir or ""
     require(
         bool(re.fullmatch(r"gs://[^/]+/.+", workdir)),
         f"--workdir={workdir!r} must be gs://BUCKET/PATH: every host of the job, also of the next one, has to see it.",
     )
-    study = configs.resolve(values.config, configs.load_sweep(file))
+    study = configs.resolve(*commands.settings(values))
     name = values.name or re.sub(r"[^a-z0-9]+", "-", study.name.lower()).strip("-")
     require(bool(re.fullmatch(NAME, name)), f"--name={name!r} must be lower case letters, digits and -, at most 39.")
     command = ["-m", "jaxreg", "study", *given, f"--workdir={workdir}", "--config.execution.distributed=auto"]

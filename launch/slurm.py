@@ -41,6 +41,9 @@ def launch(argv: Sequence[str]) -> int:
     flags.DEFINE_integer("retries", 2, "How often a job that died is put back into the queue.", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "Print the batch script, and submit nothing.", flag_values=values)
     asked = commands.launch_request(values, argv)
+    rule = "a workdir for Slurm must have no % and no line break in its path, which sbatch takes for more than a name"
+    good = not {"%", "\n"} & set(str(asked.workdir))
+    require(good, f"{rule}, got {str(asked.workdir)!r}: rename the folder, or choose another --workdir.")
     if values.dry_run:
         print(script(asked.spec, asked.workdir))
         return commands.dry_run(asked)

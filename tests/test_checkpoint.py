@@ -9,6 +9,7 @@ import pytest
 
 from jaxreg.runtime import parallel
 from jaxreg.training.checkpoint import Checkpoints, digest
+from support.odd_names import NAMES
 
 ONE = {"w": jax.ShapeDtypeStruct((6, 5), jnp.float32), "step": jax.ShapeDtypeStruct((), jnp.int32)}
 
@@ -39,6 +40,20 @@ def test_the_last_ones_are_kept_and_the_newest_is_read(saved):
         step, restored = checkpoints.restore(ONE)
         assert step == 30
         same(restored, 30)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_directory_may_have_any_name(tmp_path, name, caplog):
+    """No pattern that a name makes finds too little, or what lies beside it."""
+    folder, beside = tmp_path / name / "program", tmp_path / name.replace("*", "+") / "other"
+    for directory, step in ((beside, 30), (folder, 10)):
+        with Checkpoints(directory, keep=2) as checkpoints:
+            checkpoints.save(step, state(step))
+    with Checkpoints(folder, keep=2) as checkpoints:
+        step, restored = checkpoints.restore(ONE)
+    assert step == 10
+    same(restored, 10)
+    assert "broken" not in caplog.text.replace(name, "")
 
 
 def test_saving_reads_the_state_before_the_next_step_overwrites_it(tmp_path):

@@ -3,14 +3,20 @@
 import pytest
 
 from jaxreg import config as configs
+from jaxreg import config_file
 from jaxreg.jobs import preflight
 from jaxreg.spec import SpecError
 from jaxreg.training.program import programs_of
 from support.small_study import small_config
 
 # dotted key -> value, and what the message must say
+TWICE = {
+    "probes.robustness.epsilons": (0.1, 0.1),
+    "probes.geometry.snapshots": (0, 12, 12),
+    "probes.corruptions": {"severities": (1, 1)},
+}
 BAD = {
-    "dataset.nam": ("digits", "unknown key 'nam': did you mean 'name'"),
+    "dataset.nam": ("digits", "unknown key config.dataset.nam: did you mean config.dataset.name"),
     "dataset.validation": (0, "dataset.validation must be above 0, got 0"),
     "dataset.residency": ("disk", "Unknown dataset.residency 'disk'; known"),
     "model.dtype": ("float16", "Unknown model.dtype 'float16'; known"),
@@ -27,10 +33,21 @@ BAD = {
     "optimizer.nesterov": (1, "config.optimizer.nesterov must be bool, got 1"),
     "probes.robustness.epsilons": ((8.0,), r"must be in \[0, 1\], as the images are, got 8.0"),
     "probes.robustness.norm": ("l1", "Unknown probes.robustness.norm 'l1'; known"),
-    "probes.calibraton": ({}, "unknown key 'calibraton': did you mean 'calibration'"),
+    "probes.calibraton": ({}, "unknown key config.probes.calibraton: did you mean config.probes.calibration"),
     "execution.local_trials": ("pmap", "Unknown execution.local_trials 'pmap'; known"),
     "execution.steps_per_dispatch": (0, "execution.steps_per_dispatch must be above 0, got 0"),
-    "sed": (1, "unknown key 'sed': did you mean 'seeds'"),
+    "study": (3, "config.study must be str, got 3"),
+    "model.widths": ((4.5,), r"config.model.widths must be a list of int such as \(8,\), got \[4.5\]"),
+    "model.name": (3, "config.model.name must be str, got 3"),
+    "optimizer.weight_decay": (float("inf"), "config.optimizer.weight_decay must be float, got inf"),
+    "dataset.augment": ("flip", r"config.dataset.augment must be a list of str such as \(a,\), got 'flip'"),
+    "probes.only": ("calibration", "config.probes.only must be a list of str"),
+    "probes.calibration.bootstrap": (1, "bootstrap must be 2 or more resamples, got 1"),
+    "probes.corruptions": ({"severities": (1.5,)}, r"severities must be a list of int such as \(8,\), got \[1.5\]"),
+    "probes.robustness.suite": (("pgd",), "config.probes.robustness.suite must be str"),
+    "probes.geometry.snapshots": (2.5, r"snapshots must be int or a list of int such as \(8,\), got 2.5"),
+    "execution": (3, "config.execution must be a dict of settings, got 3"),
+    "sed": (1, "unknown key config.sed: did you mean config.seeds"),
 }
 
 
@@ -52,12 +69,49 @@ def test_bad_value(key):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("key", ["study", "model", "seeds", "steps", "probes"])
-def test_missing_key(key):
+@pytest.mark.parametrize("value", ["many", (0.1, "many"), 8.0, (float("nan"),), True, None, {}])
+def test_radii_are_numbers(value):
+    with pytest.raises(SpecError, match=r"radius|must be a list of float"):
+        configs.resolve(changed("probes.robustness.epsilons", value))
+
+
+@pytest.mark.parametrize("key", TWICE)
+def test_what_stands_twice_would_have_one_name(key):
+    with pytest.raises(SpecError, match="twice: name each once"):
+        configs.resolve(changed(key, TWICE[key]))
+
+
+def test_all_missing_keys_are_told_at_once():
     plain = configs.as_plain(small_config())
-    del plain[key]
-    with pytest.raises(SpecError, match=f"config lacks the key '{key}'"):
+    del plain["study"], plain["model"], plain["optimizer"]["learning_rate"], plain["seeds"], plain["probes"]
+    with pytest.raises(SpecError) as error:
         configs.resolve(plain)
+    lacking = "config.study, config.model.name, config.seeds, config.optimizer.learning_rate"
+    assert str(error.value).startswith(f"the config lacks the keys {lacking}: ")
+
+
+SHORT = {
+    "study": "short",
+    "dataset": {"name": "digits"},
+    "model": {"name": "cnn"},
+    "regularizers": (("none", {}),),
+    "seeds": 1,
+    "batch_size": 32,
+    "steps": 8,
+    "optimizer": {"learning_rate": 0.1},
+}
+
+
+def test_what_a_config_leaves_out_has_its_default():
+    (trial,) = configs.resolve(SHORT).trials
+    assert (trial.optimizer.name, trial.dataset.validation) == ("sgd", None)
+    assert preflight.check(programs_of(configs.resolve(SHORT))[0]).counts["validation"] == 145
+
+
+def test_a_sweep_may_set_what_the_config_leaves_out():
+    momenta = [{"optimizer.momentum": momentum} for momentum in (0.9, 0.5)]
+    first, second = configs.resolve(SHORT, momenta).trials
+    assert (first.overrides, second.overrides) == ((), (("optimizer.momentum", 0.5),))  # 0.9 is the default
 
 
 @pytest.mark.parametrize(
@@ -100,9 +154,13 @@ def test_a_trial_of_two_settings_is_trained_once():
 
 
 def test_a_sweep_cannot_override_what_is_not_there():
-    with pytest.raises(SpecError, match=r"cannot override 'optimiser\.learning_rate': did you mean 'optimizer'"):
+    with pytest.raises(
+        SpecError, match=r"cannot override optimiser\.learning_rate: did you mean optimizer\.learning_rate"
+    ):
         configs.resolve(small_config(), [{"optimiser.learning_rate": 0.1}])
-    with pytest.raises(SpecError, match="cannot override 'learning_rat': did you mean 'learning_rate'"):
+    with pytest.raises(
+        SpecError, match=r"cannot override optimizer\.learning_rat: did you mean optimizer\.learning_rate"
+    ):
         configs.resolve(small_config(), [{"optimizer.learning_rat": 0.1}])
 
 
@@ -126,10 +184,11 @@ def test_an_id_is_the_hash_of_what_determines_a_trial():
 )
 def test_sweep_of_a_config_file(tmp_path, text):
     path = tmp_path / "study.py"
-    path.write_text(text)
-    assert configs.load_sweep(f"{path}:seventy") == [{"steps": 7}]
-    path.write_text("")
-    assert configs.load_sweep(str(path)) == [{}]
+    config = "def get_config(name=''):\n    return {'study': name}\n"
+    path.write_text(config + text)
+    assert config_file.load(f"{path}:seventy") == ({"study": "seventy"}, [{"steps": 7}])
+    path.write_text(config)
+    assert config_file.load(str(path)) == ({"study": ""}, [{}])
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def mixed(name, seed=0, **given):
 
 
 def draw(function, count, seed=1, side=SIDE, key=None, **hyper):
-    numbers = {"alpha": 1.0, "cutmix_alpha": 1.0, "probability": 1.0, "per_batch": 0.0, **hyper}
+    numbers = {"alpha": 1.0, "cutmix_alpha": 1.0, "probability": 1.0, "odd_sides": 0.0, "per_batch": 0.0, **hyper}
     key = jax.random.key(seed) if key is None else key
     return function(key, (count, side, side), {k: jnp.float32(v) for k, v in numbers.items()})
 
@@ -127,20 +127,21 @@ def test_lambda_follows_its_beta_law(alpha):
     assert stats.kstest(np.asarray(weights, np.float64), stats.beta(alpha, alpha).cdf).pvalue > 1e-3
 
 
-def expected_area(side: int, alpha: float) -> tuple[float, float]:
+def expected_area(side: int, alpha: float, odd: bool) -> tuple[float, float]:
     """Mean and variance of the pasted share, from the rule itself: every center, lambda on a fine grid of quantiles."""
     lam = stats.beta(alpha, alpha).ppf((np.arange(4000) + 0.5) / 4000)
-    half = (np.sqrt(1 - lam) * side / 2).astype(int)
-    center = np.arange(side)
-    spans = np.minimum(center + half[:, None], side) - np.maximum(center - half[:, None], 0)
+    whole = (np.sqrt(1 - lam) * side).astype(int)[:, None]
+    center, half = np.arange(side), whole // 2
+    spans = np.minimum(center + half + odd * (whole % 2), side) - np.maximum(center - half, 0)
     share = spans[:, :, None] * spans[:, None, :] / side**2
     return share.mean(), share.var()
 
 
+@pytest.mark.parametrize("odd", [False, True])
 @pytest.mark.parametrize(("alpha", "side"), [(1.0, 8), (1.0, 7), (0.3, 32)])
-def test_box_area_follows_the_rule(alpha, side):
-    weights = np.asarray(draw(cutmix.paste_box, 20_000, side=side, alpha=alpha).weight_B, np.float64)
-    mean, variance = expected_area(side, alpha)
+def test_box_area_follows_the_rule(alpha, side, odd):
+    weights = np.asarray(draw(cutmix.paste_box, 20_000, side=side, alpha=alpha, odd_sides=odd).weight_B, np.float64)
+    mean, variance = expected_area(side, alpha, odd)
     assert abs((1 - weights).mean() - mean) < 4 * np.sqrt(variance / len(weights))
     np.testing.assert_allclose(weights.var(), variance, rtol=0.06)
 

@@ -15,6 +15,7 @@ from jaxreg import results
 from jaxreg.__main__ import main
 from jaxreg.report.tables import calibration
 from support import checkout
+from support.odd_names import ALL_AT_ONCE
 
 CONFIG = """
 from support.small_study import small_config as get_config
@@ -23,7 +24,8 @@ from support.small_study import small_config as get_config
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("studies")
+    folder = tmp_path_factory.mktemp("studies") / ALL_AT_ONCE
+    folder.mkdir()
     (folder / "small.py").write_text(CONFIG)
     return folder
 
@@ -162,6 +164,41 @@ def test_doing_it_again_does_nothing_again(place, whole):
     assert again.stdout == whole.stdout
 
 
+def test_what_lies_in_a_folder_of_any_name_is_found_again(place, whole, caplog):
+    """Weights from the checkpoints, files by name, rows by the command that a name with `=` could be a filter of."""
+    again = place / "lr=0.1 [2]"
+    shutil.copytree(place / "whole", again)
+    shutil.rmtree(again / "predictions")
+    assert main(command(place, again.name, do="predict")[2:]) == 0
+    assert "broken" not in caplog.text
+    for path in sorted((place / "whole" / "predictions").rglob("*.npz")):
+        with np.load(path) as one, np.load(again / path.relative_to(place / "whole")) as other:
+            np.testing.assert_allclose(one[one.files[0]], other[one.files[0]], rtol=1e-3, atol=1e-3)
+
+
+def test_rows_of_a_folder_that_looks_like_a_filter(place, whole, capsys, monkeypatch):
+    monkeypatch.chdir(place)
+    shutil.copytree(place / "whole", place / "rate=0.1")
+    for words in (["rate=0.1"], ["./rate=0.1"], [str(place / "rate=0.1")], ["--workdir=rate=0.1"]):
+        assert main(["jaxreg", "results", *words, "metric=accuracy", "split=test"]) == 0
+        assert capsys.readouterr().out.count(",accuracy,") == 4
+
+
+def test_a_table_is_not_replaced_by_an_empty_one(place, whole, capsys):
+    lost = place / "lost"
+    shutil.copytree(place / "whole", lost)
+    before = results.read(lost / "results.parquet")
+    for path in (lost / "probes").rglob("*.parquet"):
+        path.unlink()
+    assert main(["jaxreg", "report", str(lost)]) == 2
+    told = capsys.readouterr().err
+    assert "start the same study again" in told
+    assert told.count("\n") == 1
+    pd.testing.assert_frame_equal(results.read(lost / "results.parquet"), before)
+    finish(place, "lost")  # the cure
+    assert len(results.read(lost / "results.parquet")) == len(before)
+
+
 def test_another_number_of_devices_gives_the_numbers_to_rounding(place, whole):
     finish(place, "one_device", "--config.execution.cpu_devices=1", do="train")
     finish(place, "one_device", "--config.execution.cpu_devices=3", do="predict")  # 4 trials padded to 6
@@ -172,7 +209,7 @@ def test_another_number_of_devices_gives_the_numbers_to_rounding(place, whole):
 
 def test_adversarial_examples_are_exported_with_their_ids(place, whole, capsys):
     assert main(["jaxreg", "export", f"--workdir={place / 'whole'}"]) == 0
-    written = capsys.readouterr().out.split()
+    written = capsys.readouterr().out.splitlines()
     assert len(written) == 4 * 2  # trials, radii
     for path in written:
         with (
@@ -269,6 +306,10 @@ def test_provenance_tells_code_versions_devices_and_times(place, whole):
         (["plan", "--config={config}", "seeds=3"], "takes no argument 'seeds=3'"),
         (["report"], "report needs a workdir"),
         (["report", "nowhere"], "nowhere holds no study"),
+        (["results", "nowhere/lr=0.1"], "nowhere/lr=0.1 holds no results"),
+        (["results", "w", "metrik=ece"], "w holds no results"),
+        (["study", "--config={config}", "--workdir=a\\b"], "without backslashes"),
+        (["study", "--config={config}", "--workdir=\udcff"], "must be UTF-8"),
         (["study", "--config={config}", "--workdir=w", "--config.probes.robustness.suite=pdg"], "Unknown suite 'pdg'"),
         (
             ["study", "--config={config}", "--workdir=w", "--config.probes.calibration.human_labels=nowhere.npz"],

@@ -1,17 +1,20 @@
 """A trial among others is the trial alone; many settings are one compilation; one failure is nobody else's."""
 
 import functools
+from types import SimpleNamespace
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxreg import config as configs
 from jaxreg import data
+from jaxreg.rng import Stream, key_of
 from jaxreg.runtime import parallel
 from jaxreg.training.program import Program, fixed_parts, programs_of, settings_of
-from jaxreg.training.step import Batch, init_state, resident_steps, streamed_steps
+from jaxreg.training.step import Batch, init_state, orders, resident_steps, streamed_steps
 from support.compiled_collectives import groups
 from support.small_study import small_config
 
@@ -143,3 +146,14 @@ def test_streamed_batches_train_as_resident_ones_do():
     (state, _), metrics = run(carry, parallel.put_shared(chunk, mesh))
     assert state.step.tolist() == [20, 20]
     assert (np.asarray(metrics.loss)[:, -5:].mean(1) < np.asarray(metrics.loss)[:, 0]).all()
+
+
+@pytest.mark.parametrize("steps", [1, 3, 7, 12])
+def test_orders_are_those_of_the_epochs_that_steps_touch(steps):
+    """Of 10 examples in batches of 3, three steps an epoch, from any step on."""
+    for start in range(7):
+        state, settings = SimpleNamespace(step=jnp.asarray(start)), SimpleNamespace(seed=jnp.asarray(5))
+        drawn = np.asarray(orders(state, settings, 10, 3, steps))
+        for epoch in range(start // 3, (start + steps - 1) // 3 + 1):
+            expected = jax.random.permutation(key_of(5, Stream.ORDER, epoch), 10)
+            np.testing.assert_array_equal(drawn[epoch - start // 3], expected)

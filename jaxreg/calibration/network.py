@@ -22,9 +22,10 @@ from jaxreg.calibration.bins import BINS
 from jaxreg.calibration.ranking import ascend
 from jaxreg.calibration.temperature import Temperature
 from jaxreg.checks import Arrays, check_count, check_labels, checked_logits
+from jaxreg.runtime.compiling import cheaply
 
-_sums: Callable[..., Any] = jax.jit(metrics.sums_of, static_argnums=3)
-_each: Callable[..., Any] = jax.jit(metrics.examples)
+_sums: Callable[..., Any] = cheaply(metrics.sums_of, static_argnums=3)
+_each: Callable[..., Any] = cheaply(metrics.examples)
 
 
 @single
@@ -156,11 +157,11 @@ def _adaptive(confidence_N: Array, correct_N: Array, mask_N: Array, bins: int) -
 
 @functools.cache
 def _jitted(metric: Callable[..., Any]) -> Callable[..., Any]:
-    return jax.jit(metric, static_argnums=() if metric is not _adaptive else 3)
+    return cheaply(metric, static_argnums=() if metric is not _adaptive else 3)
 
 
-_temperature: Callable[..., Any] = jax.jit(temperature.fit)
-_vector: Callable[..., Any] = jax.jit(posthoc.fit_vector)
+_temperature: Callable[..., Any] = cheaply(temperature.fit)
+_vector: Callable[..., Any] = cheaply(posthoc.fit_vector)
 
 
 @single

@@ -19,6 +19,7 @@ from jaxreg.checks import Arrays, check_apart, check_count, check_ids, check_lab
 from jaxreg.data.dataset import key_ids
 from jaxreg.measured import Measured
 from jaxreg.runtime import parallel
+from jaxreg.runtime.compiling import Effort
 from jaxreg.runtime.passes import Tree, TrialGroups, fetch_trials, trial_groups
 
 
@@ -63,7 +64,7 @@ def measure(
     given = checked(splits, trials)
     asked = {} if human is None else people.asked(human, given.ids, replicates, seed)
     groups = given.groups(mesh)
-    of_logits, of_columns = _programs(bins, replicates, groups.mesh)
+    of_logits, of_columns = _programs(bins, replicates, groups.mesh, groups.effort)
     shared = parallel.put_shared((given.shared(), np.uint32(seed)), groups.mesh)
     measured: list[Measured] = []
     for group, found in groups.run(of_logits, given.read, shared):
@@ -97,7 +98,7 @@ def evaluate(
     given = checked({name: splits[name] for name in dict.fromkeys(["validation", *of]) if name in splits}, trials)
     groups, places = given.groups(mesh), tuple(list(given.ids).index(name) for name in of)
     shared = parallel.put_shared(given.shared(drawn=False), groups.mesh)
-    each = groups.results(_numbers(places, bins, groups.mesh), given.read, shared)
+    each = groups.results(_numbers(places, bins, groups.mesh, groups.effort), given.read, shared)
     whole = {key: np.stack([one[key] for one in each]) for key in each[0]}
     return {name: {key: values[:, i] for key, values in whole.items()} for i, name in enumerate(of)}
 
@@ -206,14 +207,20 @@ def _votes(human: people.Votes, given: CheckedLogits, name: str, t: int, tempera
 
 
 @functools.cache
-def _programs(bins: int, replicates: int, mesh: parallel.Mesh) -> tuple[Callable[..., Tree], Callable[..., Tree]]:
+def _programs(
+    bins: int, replicates: int, mesh: parallel.Mesh, effort: Effort
+) -> tuple[Callable[..., Tree], Callable[..., Tree]]:
     """The compiled programs, from logits and from columns, however often `measure` is called with the same shapes."""
     bodies = (trial.measure_logits, trial.measure_columns)
     of_logits, of_columns = (functools.partial(body, bins=bins, replicates=replicates) for body in bodies)
-    return parallel.per_trial(of_logits, mesh, "place"), parallel.per_trial(of_columns, mesh)
+    return parallel.per_trial(of_logits, mesh, "place", effort=effort), parallel.per_trial(
+        of_columns, mesh, effort=effort
+    )
 
 
 @functools.cache
-def _numbers(places: tuple[int, ...], bins: int, mesh: parallel.Mesh) -> Callable[..., Tree]:
+def _numbers(places: tuple[int, ...], bins: int, mesh: parallel.Mesh, effort: Effort) -> Callable[..., Tree]:
     """The compiled program of `evaluate`."""
-    return parallel.per_trial(functools.partial(trial.evaluate_logits, places=places, bins=bins), mesh, "place")
+    return parallel.per_trial(
+        functools.partial(trial.evaluate_logits, places=places, bins=bins), mesh, "place", effort=effort
+    )

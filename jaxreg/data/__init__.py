@@ -10,12 +10,12 @@ import numpy as np
 
 from jaxreg.data import arrays, cache, digits, tfds_source
 from jaxreg.data.dataset import Dataset, Split, moments
-from jaxreg.data.source import Source, held_out
+from jaxreg.data.source import Source, annotations, held_out
 
 SPLITS = ("train", "validation", "test")  # what a study uses; other stored splits are never read
 DATASETS = {"digits": digits.source, "arrays": arrays.source, "tfds": tfds_source.source}
 
-__all__ = ["DATASETS", "Dataset", "Description", "Split", "describe", "load", "open_source"]
+__all__ = ["DATASETS", "Dataset", "Description", "Split", "annotated", "describe", "load", "open_source"]
 
 
 class Description(NamedTuple):
@@ -26,6 +26,7 @@ class Description(NamedTuple):
     dtype: np.dtype
     num_classes: int
     counts: Mapping[str, int]  # train, validation, test after the hold-out
+    unused: int  # examples of a validation split of its own, where another one is held out of train
 
 
 def open_source(name: str, data_dir: str | None = None) -> Source:
@@ -53,13 +54,18 @@ def _cure(kind: str, source: Source) -> str:
 
 
 def describe(name: str, *, data_dir: str | None = None, validation: int | float | None = None) -> Description:
-    """Returns shape, classes and examples a split without decoding an image; raises as `load` does."""
+    """Returns shape, classes and examples a split without decoding an image; raises as `load` does.
+
+    Arrays are looked at whole.
+    """
     source = open_source(name, data_dir)
+    source.examine()
     count = _held_out(source, validation)
     counts = {"train": source.counts["train"] - count, "validation": count, "test": source.counts["test"]}
+    own = source.counts.get("validation", 0)
     if count == 0:
-        counts["validation"] = source.counts["validation"]
-    return Description(name, source.image_shape, source.dtype, len(source.classes), counts)
+        counts["validation"] = own
+    return Description(name, source.image_shape, source.dtype, len(source.classes), counts, own if count else 0)
 
 
 def load(
@@ -78,11 +84,34 @@ def load(
     """
     source = open_source(name, data_dir)
     count = _held_out(source, validation)
-    stored = cache.splits(source, cache_dir)
-    validation_split = stored["train"][:count] if count else stored["validation"]
-    train = stored["train"][count:]
-    splits = {"train": train, "validation": validation_split, "test": stored["test"]}
-    return Dataset(name, source.classes, source.scale, splits, *moments(train.images, source.scale))
+    stored, contents = cache.splits(source, cache_dir)
+    splits = _with_hold_out(stored, count)
+    return Dataset(name, source.classes, source.scale, splits, *moments(splits["train"].images, source.scale), contents)
+
+
+def annotated(name: str, *, data_dir: str | None = None, validation: int | float | None = None) -> Dataset | None:
+    """The dataset with its labels and ids and black images; None where labels cannot be read without the images.
+
+    Raises: ValueError: as `load` does for labels and ids.
+    """
+    source = open_source(name, data_dir)
+    if not source.labels_alone:
+        return None
+    black = np.zeros((), source.dtype)
+    read = {split: annotations(source, split) for split in source.counts}
+    stored = {
+        split: Split(np.broadcast_to(black, (len(own.labels), *source.image_shape)), own.labels, own.ids)
+        for split, own in read.items()
+    }
+    zero = np.zeros(source.image_shape[-1:], np.float32)
+    splits = _with_hold_out(stored, _held_out(source, validation))
+    return Dataset(name, source.classes, source.scale, splits, zero, zero + 1)
+
+
+def _with_hold_out(stored: Mapping[str, Split], count: int) -> dict[str, Split]:
+    """Train, validation and test; `count` examples of train are validation, or 0 where there is one."""
+    validation = stored["train"][:count] if count else stored["validation"]
+    return {"train": stored["train"][count:], "validation": validation, "test": stored["test"]}
 
 
 def _held_out(source: Source, validation: int | float | None) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 from etils import epath
 
 from jaxreg.data.cache import fingerprint
-from jaxreg.data.source import Source
+from jaxreg.data.source import CHUNK, Source, check_ids
 from jaxreg.runtime.files import open_bytes
 
 VALIDATION = 0.1
@@ -38,19 +38,26 @@ def source(argument: str, data_dir: str | None = None) -> Source:
         raise ValueError(f"dataset 'arrays:{folder}': {rule}, got {names}: write them, or correct the path.")
     images = {split: _header(folder, split) for split in found}
     shape, dtype = _check_images(folder, images)
+    counts = {split: rows[0] for split, (rows, _) in images.items()}
+    _check_filled(folder, counts)
     where, read = f"dataset 'arrays:{folder}'", functools.cache(functools.partial(_array, folder))
+    labels, marks = functools.partial(_labels, where, read), fingerprint(files)
+    classes = _classes(folder, labels("train", counts["train"]))
+    annotations = functools.partial(_annotations, where, read, labels, counts, len(classes))
     return Source(
         name=f"arrays_{os.fspath(folder)}",
         version="0",
-        classes=_classes(folder, read("train", "labels")),
+        classes=classes,
         scale=255.0 if dtype == np.uint8 else 1.0,
         image_shape=shape,
         dtype=dtype,
-        counts={split: rows[0] for split, (rows, _) in images.items()},
-        fingerprint=fingerprint(files),
+        counts=counts,
+        fingerprint=marks,
         validation=VALIDATION,
-        annotations=lambda split: _annotations(where, read, split, images[split][0][0]),
+        annotations=annotations,
         images=lambda split, positions: _images(where, read, split, positions, shape),
+        labels_alone=True,
+        examine=lambda: _examine(where, marks, annotations, read, dtype, tuple(counts)),
     )
 
 
@@ -121,15 +128,18 @@ def _check_images(folder: epath.Path, images: dict[str, Any]) -> tuple[tuple[int
     return shape, dtype if dtype == np.uint8 else np.dtype(np.float32)
 
 
-def _classes(folder: epath.Path, labels: np.ndarray | None) -> tuple[str, ...]:
+def _check_filled(folder: epath.Path, counts: dict[str, int]) -> None:
+    empty = [split for split, count in counts.items() if not count]
+    if empty:
+        cure = "save its images and labels" + ("" if empty[0] in ("train", "test") else ", or remove its files")
+        raise ValueError(f"dataset 'arrays:{folder}': split {empty[0]!r} must hold examples, got none: {cure}.")
+
+
+def _classes(folder: epath.Path, labels: np.ndarray) -> tuple[str, ...]:
     """Returns the lines of classes.txt, or the labels of train as text: then each class needs an example."""
     if (folder / "classes.txt").exists():
         return tuple(filter(None, map(str.strip, (folder / "classes.txt").read_text().splitlines())))
     where = f"dataset 'arrays:{folder}'"
-    if labels is None or labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"{where}: train labels must be whole numbers [N], got {labels if labels is None else labels.dtype}."
-        )
     seen = np.unique(labels)
     if not np.array_equal(seen, np.arange(len(seen))) or len(seen) < 2:
         rule = "train labels must be 0, 1, ... without a gap, two classes or more"
@@ -139,11 +149,34 @@ def _classes(folder: epath.Path, labels: np.ndarray | None) -> tuple[str, ...]:
     return tuple(map(str, seen))
 
 
-def _annotations(where: str, read: Any, split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
-    labels, ids = read(split, "labels"), read(split, "ids")
-    if labels is None or labels.dtype.kind not in "iu" or labels.shape != (count,):
-        got = None if labels is None else f"{labels.dtype} {labels.shape}"
-        raise ValueError(f"{where}: {split} labels must be whole numbers of shape ({count},), got {got}: save them so.")
+def _labels(where: str, read: Any, split: str, count: int) -> np.ndarray:
+    """The labels of a split: whole numbers, one an image."""
+    labels = read(split, "labels")
+    if labels is not None and labels.dtype.kind in "iu" and labels.shape == (count,):
+        return labels
+    got = "none" if labels is None else f"{labels.dtype} {labels.shape}"
+    rule = f"{split} labels must be whole numbers of shape ({count},), got {got}"
+    raise ValueError(f"{where}: {rule}: {_label_cure(labels, count)}.")
+
+
+def _label_cure(labels: np.ndarray | None, count: int) -> str:
+    if labels is not None and labels.size == count and labels.dtype.kind in "iu":
+        return "save labels.reshape(-1)"
+    if labels is not None and labels.shape == (count,):
+        return "number the classes from 0, and save labels.astype(int)"
+    return f"save one label for each of the {count} images"
+
+
+def _annotations(
+    where: str, read: Any, labelled: Any, counts: dict[str, int], classes: int, split: str
+) -> tuple[np.ndarray, np.ndarray]:
+    count = counts[split]
+    labels, ids = labelled(split, count), read(split, "ids")
+    outside = labels[(labels < 0) | (labels >= classes)]
+    if outside.size:
+        rule = f"labels must be in [0, {classes}), got {outside[0]} ({outside.size} outside)"
+        cure = "correct them, leave these examples out, or name all classes in classes.txt"
+        raise ValueError(f"{where}, split {split!r}: {rule}: {cure}.")
     if ids is None:
         return labels, np.array([f"{split}_{position}" for position in range(count)])
     if ids.dtype.kind not in "iuSU" or ids.shape != (count,):
@@ -155,9 +188,36 @@ def _annotations(where: str, read: Any, split: str, count: int) -> tuple[np.ndar
 
 def _images(where: str, read: Any, split: str, positions: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     images = read(split, "images")[positions].reshape(-1, *shape)
-    if images.dtype != np.uint8 and not np.all((images >= 0) & (images <= 1)):
-        got = f"values from {images.min()} to {images.max()}"
-        raise ValueError(
-            f"{where}: float images must be in [0, 1], got {got} in {split}: divide by their scale, or save uint8."
-        )
+    _check_values(where, split, images, positions)
     return images
+
+
+def _check_values(where: str, split: str, images: np.ndarray, positions: np.ndarray) -> None:
+    if images.dtype == np.uint8 or np.all((images >= 0) & (images <= 1)):
+        return
+    wrong = ~np.isfinite(images)
+    if wrong.any():
+        first = positions[wrong.reshape(len(images), -1).any(1)][0]
+        got, cure = f"{images[wrong][0]} in example {first}", "leave such examples out, or replace these pixels"
+    else:
+        got = f"values from {images.min():g} to {images.max():g}"
+        scaled = "divide by 255, or save uint8" if images.max() <= 255 else "divide by their largest value"
+        cure = "undo their normalisation: shift and scale them into [0, 1]" if images.min() < 0 else scaled
+    raise ValueError(f"{where}: float images must be in [0, 1], got {got} of {split}: {cure}.")
+
+
+_EXAMINED: set[tuple[str, str]] = set()  # directories and fingerprints that were found good
+
+
+def _examine(where: str, marks: str, annotations: Any, read: Any, dtype: np.dtype, splits: tuple[str, ...]) -> None:
+    """Looks at all labels, ids, and pixels that can be wrong, once a process."""
+    if (where, marks) in _EXAMINED:
+        return
+    for split in splits:
+        labels, ids = annotations(split)
+        check_ids(where, split, ids)
+        starts = range(0, len(labels) if dtype != np.uint8 else 0, CHUNK)
+        for start in starts:
+            images = read(split, "images")[start : start + CHUNK]
+            _check_values(where, split, images, np.arange(start, start + len(images)))
+    _EXAMINED.add((where, marks))

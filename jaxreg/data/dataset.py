@@ -32,7 +32,10 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Splits train, validation, test; x = images / scale is in [0, 1]; mean, std [C] of x over the train images."""
+    """Splits train, validation, test; x = images / scale is in [0, 1]; mean, std [C] of x over the train images.
+
+    `contents` tells each split as it is stored, before the hold-out, from any other: 32 hex digits of all in it.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -40,6 +43,7 @@ class Dataset:
     splits: Mapping[str, Split]
     mean: np.ndarray
     std: np.ndarray
+    contents: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

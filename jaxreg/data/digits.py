@@ -34,4 +34,5 @@ def source(argument: str = "", data_dir: str | None = None) -> Source:
         validation=VALIDATION,
         annotations=lambda split: (digits.target[rows[split]], rows[split]),
         images=lambda split, positions: digits.images[rows[split][positions], ..., None].astype(np.uint8),
+        labels_alone=True,
     )

@@ -50,6 +50,8 @@ class Source(NamedTuple):
     validation: int | float  # held out of train unless asked otherwise
     annotations: Callable[[str], tuple[np.ndarray, np.ndarray]]  # split -> labels [N], ids [N]
     images: Callable[[str, np.ndarray], np.ndarray]  # split, positions [B] -> [B, H, W, C]
+    labels_alone: bool = False  # whether annotations are read without decoding images
+    examine: Callable[[], None] = lambda: None  # looks at every value, where that takes no decoding
 
 
 class Annotations(NamedTuple):
@@ -80,5 +82,11 @@ def _check(source: Source, split: str, labels: np.ndarray, ids: np.ndarray) -> N
     if bad.size:
         cure = "unlabelled examples cannot be trained or measured on, choose another split or dataset"
         raise ValueError(f"{where}: labels must be in [0, {classes}), got {bad[0]} ({bad.size} outside): {cure}.")
-    if len(np.unique(ids)) != len(ids):
-        raise ValueError(f"{where}: ids must all differ, {len(ids) - len(np.unique(ids))} repeat: give each its own.")
+    check_ids(f"dataset {source.name!r}", split, ids)
+
+
+def check_ids(where: str, split: str, ids: np.ndarray) -> None:
+    """Raises ValueError unless the ids of a split all differ."""
+    repeated = len(ids) - len(np.unique(ids))
+    if repeated:
+        raise ValueError(f"{where}, split {split!r}: ids must all differ, {repeated} repeat: give each its own.")

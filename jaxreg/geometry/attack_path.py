@@ -65,7 +65,7 @@ def measure_path(
     mesh = parallel.make_mesh() if mesh is None else mesh
     given = parallel.put_trials((params, stats, np.asarray(centers_TKD, np.float32)), mesh)
     arrays = (np.asarray(images_NHWC, np.float32), np.asarray(labels_N, np.int32), np.float32(eps))
-    run = parallel.per_trial(functools.partial(_mean_path, apply=apply, norm=norm), mesh, local)
+    run = parallel.per_trial(functools.partial(_mean_path, apply=apply, norm=norm), mesh, local, effort="cheap")
     both = parallel.fetch(run(given, parallel.put_shared(arrays, mesh)), len(centers_TKD))
     return [
         [

@@ -18,6 +18,7 @@ from jaxreg.geometry import cosines
 from jaxreg.measured import Measured, Row, mean_row
 from jaxreg.models.functional import Head
 from jaxreg.runtime import parallel
+from jaxreg.runtime.compiling import Effort
 from jaxreg.runtime.passes import Placed, Tree, each, trial_groups
 
 
@@ -60,7 +61,7 @@ def measure_displacement(
         return *moved, *jax.tree.map(lambda a: a[group], (heads, centers))
 
     groups = trial_groups(trials, 2 * math.prod(shape) * 4, mesh)
-    found = groups.results(_program(groups.mesh), read, parallel.put_shared(labels, groups.mesh))
+    found = groups.results(_program(groups.mesh, groups.effort), read, parallel.put_shared(labels, groups.mesh))
     differs = [moved_N for _, _, moved_N in found] if differs_TN is None else differs_TN
     return [_measured(arrays, right_N & own_N, split) for (arrays, right_N, _), own_N in zip(found, differs)]
 
@@ -80,8 +81,8 @@ def _measured(arrays: dict[str, np.ndarray], counted_N: np.ndarray, split: str) 
 
 
 @functools.lru_cache(maxsize=4)
-def _program(mesh: parallel.Mesh) -> Callable[..., Tree]:
-    return parallel.per_trial(_measure_placed, mesh, "place")
+def _program(mesh: parallel.Mesh, effort: Effort) -> Callable[..., Tree]:
+    return parallel.per_trial(_measure_placed, mesh, "place", effort=effort)
 
 
 def _measure_placed(stacks: tuple[Tree, Array], labels_N: Array) -> tuple[dict[str, Array], Array, Array]:

@@ -19,9 +19,10 @@ from jaxreg.checks import Arrays, check_heads, check_labels, checked_features
 from jaxreg.geometry import collapse, norms, rows
 from jaxreg.geometry.trial import KEPT, measure_trial
 from jaxreg.models.functional import Head
+from jaxreg.runtime.compiling import cheaply
 
 OF_MEANS = ("nc1", "nc2_norm", "nc2_angle", "nc3", "nc4", "within_class_variance", "within_class_share")
-_measure: Callable[..., Any] = jax.jit(measure_trial)
+_measure: Callable[..., Any] = cheaply(measure_trial)
 
 
 class Network(NamedTuple):
@@ -95,7 +96,7 @@ def _checked(
     return checked_features("", features_ND, shape), head, labels
 
 
-@jax.jit
+@cheaply
 def _collapse(features_ND: Array, head: Head, labels_N: Array) -> collapse.Collapse:
     with jax.default_matmul_precision("highest"):
         means_KD = norms.class_means(features_ND, labels_N, len(head.bias))

@@ -19,6 +19,7 @@ from jaxreg.geometry.trial import measure_examples
 from jaxreg.measured import Measured, Row
 from jaxreg.models.functional import Head
 from jaxreg.runtime import parallel
+from jaxreg.runtime.compiling import Effort
 from jaxreg.runtime.passes import Tree, trial_groups
 
 MEANS = ("feature_norm", "center_cosine", "weight_cosine", "mean_cosine", "cone_fraction", "angular_margin")
@@ -63,7 +64,7 @@ def measure_snapshots(
 
     groups = trial_groups(trials, math.prod(shape) * 4, mesh)
     shared = parallel.put_shared(labels, groups.mesh)
-    each = groups.results(_program(groups.mesh), read, shared)
+    each = groups.results(_program(groups.mesh, groups.effort), read, shared)
     found = {name: np.stack([one[name] for one in each]) for name in each[0]}
     far = {f"{name}/q95": np.percentile(found.pop(name), 95, axis=2) for name in FAR}
     return found | far
@@ -119,8 +120,12 @@ def space(arrays: Mapping[str, np.ndarray], step: int) -> Space:
 
 
 @functools.lru_cache(maxsize=4)
-def _program(mesh: parallel.Mesh) -> Callable[..., Tree]:
-    return parallel.per_trial(lambda trial, labels_N: jax.lax.map(lambda one: _snapshot(one, labels_N), trial), mesh)
+def _program(mesh: parallel.Mesh, effort: Effort) -> Callable[..., Tree]:
+
+    def snapshots(trial: Tree, labels_N: Array) -> Tree:
+        return jax.lax.map(lambda one: _snapshot(one, labels_N), trial)
+
+    return parallel.per_trial(snapshots, mesh, effort=effort)
 
 
 def _snapshot(snapshot: tuple[Array, Array, Array], labels_N: Array) -> dict[str, Array]:

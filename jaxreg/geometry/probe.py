@@ -15,6 +15,7 @@ from jaxreg.geometry.trial import KEPT, measure_placed
 from jaxreg.measured import Measured, Row
 from jaxreg.models.functional import Head
 from jaxreg.runtime import parallel
+from jaxreg.runtime.compiling import Effort
 from jaxreg.runtime.passes import Tree, trial_groups
 
 REPORTED = "test"  # the split on which trials are compared with their baselines
@@ -64,7 +65,7 @@ def measure(
     groups = trial_groups(count, sum(map(len, labels.values())) * width * 4, mesh)
     shared = parallel.put_shared((labels, np.float32(radius)), groups.mesh)
     read = functools.partial(_read, splits, labels, heads, smoothing)
-    trials = groups.results(_program(measure_placed, groups.mesh), read, shared)
+    trials = groups.results(_program(measure_placed, groups.mesh, groups.effort), read, shared)
     known = [True] * count if floor_known_T is None else floor_known_T
     measured = [rows.measured(trial, labels, own) for trial, own in zip(trials, known)]
     if baselines is None or REPORTED not in splits:
@@ -83,9 +84,9 @@ def _read(
 
 
 @functools.lru_cache(maxsize=8)
-def _program(fn: Callable[..., Tree], mesh: parallel.Mesh) -> Callable[..., Tree]:
+def _program(fn: Callable[..., Tree], mesh: parallel.Mesh, effort: Effort) -> Callable[..., Tree]:
     """Kept, so that a second program of the same shapes compiles nothing."""
-    return parallel.per_trial(fn, mesh, "place")
+    return parallel.per_trial(fn, mesh, "place", effort=effort)
 
 
 def _intervene(
@@ -111,7 +112,7 @@ def _intervene(
         own = jax.tree.map(lambda a: a[bases], (heads, centers))
         return features, *own, jax.tree.map(lambda a: a[group], change)
 
-    program, shared = _program(interventions.measure_placed, mesh), parallel.put_shared(labels_N, mesh)
+    program, shared = _program(interventions.measure_placed, mesh, groups.effort), parallel.put_shared(labels_N, mesh)
     found = groups.results(program, read, shared)
     return [
         [] if b is None else rows.pair_rows(REPORTED, found[t], trials[t], trials[b]) for t, b in enumerate(baselines)

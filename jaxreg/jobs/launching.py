@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from etils import epath
 
+from jaxreg import probes
 from jaxreg.config import Plain
 from jaxreg.jobs import directory as jobs
 from jaxreg.jobs import packing, preflight, timing
 from jaxreg.jobs.packing import HOUR, Job, Price
-from jaxreg.probes import check as check_probes
 from jaxreg.runtime import parallel
 from jaxreg.runtime.workdir import Workdir
 from jaxreg.spec import StudySpec
@@ -31,6 +31,10 @@ def overview(study: StudySpec) -> str:
 
 def _about(program: Program, mesh: parallel.Mesh, study: StudySpec) -> str:
     about = preflight.check(program)
+    probes.check(study.probes, about)
+    found = preflight.annotated(program)
+    if found is not None:
+        probes.check_data(study.probes, found)
     needs = preflight.needs(program, about, mesh, study.execution.local_trials)
     settings = Counter(trial.setting for trial in program.trials)
     padding = parallel.padded(len(program.trials), mesh) - len(program.trials)
@@ -39,10 +43,17 @@ def _about(program: Program, mesh: parallel.Mesh, study: StudySpec) -> str:
         f"program {program.id}: {len(program.trials)} trials (+ {padding} padding), {program.steps} steps each",
         f"  data   {about.name}: {height}x{width}x{channels}, {about.num_classes} classes, {dict(about.counts)}",
         f"  model  {program.model.name} {program.model.dtype}, batch {program.batch_size}",
+        f"  layers {preflight.layers(program, about)}",
         f"  memory a device: state {_mib(needs.state)}, activations {_mib(needs.activations)}, data {_mib(needs.data)}",
     ]
+    if about.unused:
+        lines.insert(2, f"  note   the dataset's own {about.unused} validation examples are not used: {_OWN}")
     lines += [f"  {count} x {setting.label}" for setting, count in settings.items()]
+    lines += [f"  note: {line}" for line in probes.fewer(study.probes, about)]
     return "\n".join(lines)
+
+
+_OWN = "leave out dataset.validation to use them"
 
 
 def _mib(count: int) -> str:
@@ -71,7 +82,7 @@ def planned(study: StudySpec, directory: epath.PathLike | None, measure: bool) -
     prices = {}
     for program in programs_of(new):
         about = preflight.check(program)
-        check_probes(study.probes, about)
+        probes.check(study.probes, about)
         prices[program.id] = packing.estimate(program, new, about)
         if measure:
             prices[program.id] = timing.measured(program, new, cache, prices[program.id])

@@ -1,6 +1,7 @@
 """Everything about a program that can be wrong or large, found out before anything is decoded or compiled."""
 
 import functools
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -42,6 +43,18 @@ def check(program: Program) -> data.Description:
     return about
 
 
+def annotated(program: Program) -> data.Dataset | None:
+    """The program's dataset without its images; None where these would have to be decoded for it.
+
+    Raises: SpecError: for labels or ids that cannot be used.
+    """
+    spec = program.dataset
+    try:
+        return data.annotated(spec.name, data_dir=spec.data_dir or None, validation=spec.validation)
+    except (ValueError, OSError) as error:
+        raise SpecError(str(error)) from None
+
+
 def abstract_model(program: Program, about: data.Description) -> models.Model:
     """The program's network, normalised by nothing: for shapes alone."""
     channels = about.image_shape[-1]
@@ -65,6 +78,24 @@ def needs(program: Program, about: data.Description, mesh: parallel.Mesh, local:
     pixels = functools.reduce(int.__mul__, about.image_shape) * about.dtype.itemsize
     held = about.counts["train"] * pixels if resident else 0
     return Needs(trials * state, together * _bytes(residuals) // mesh.shape["data"], held)
+
+
+def layers(program: Program, about: data.Description) -> str:
+    """The network's layers with weights, equal neighbours counted, and its number of parameters."""
+    params, _ = jax.eval_shape(lambda: abstract_model(program, about).init(rng.key(0)))
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    kernels = [_layer(leaf.shape) for path, leaf in leaves if path[-1].key == "kernel" and path[0].key != "head"]
+    head = _layer(params["head"]["kernel"].shape)
+    runs = [(name, len(list(same))) for name, same in itertools.groupby([*kernels, head])]
+    told = ", ".join(name if count == 1 else f"{count} x {name}" for name, count in runs)
+    total = sum(leaf.size for _, leaf in leaves)
+    return f"{len(kernels) + 1}: {told}; {total:,} parameters"
+
+
+def _layer(shape: tuple[int, ...]) -> str:
+    """Such as `3x3 16->32`, or `64->10` of a linear one."""
+    *window, inputs, outputs = shape
+    return f"{'x'.join(map(str, window))} {inputs}->{outputs}".strip()
 
 
 def _residuals(model: models.Model, params: Any, stats: Any, images: jax.Array) -> Any:

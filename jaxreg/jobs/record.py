@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,24 @@ def settle(workdir: Workdir, config: Plain, sweep: list[Plain]) -> None:
         if "trials" in config:
             return
     write_json(workdir.config, new)
+
+
+def settle_data(workdir: Workdir, name: str, contents: Mapping[str, str]) -> None:
+    """Writes data.json, or checks that the splits of a dataset have the content that is written there.
+
+    Raises: SpecError: naming the first split that has another one: its numbers would stand beside those of the other.
+    """
+    held = read_json(workdir.data) if workdir.data.exists() else {}
+    before = held.get(name, {})
+    changed = [split for split, content in contents.items() if before.get(split, content) != content]
+    changed += [split for split in before if split not in contents]
+    if changed:
+        split = changed[0]
+        was, now = before[split][:8], contents.get(split, "nothing")[:8]
+        rule = f"{workdir} holds a study of other examples: split {split!r} of {name} has changed"
+        raise SpecError(f"{rule} ({was} -> {now}): put its files back, or choose another --workdir.")
+    if before != contents:
+        write_json(workdir.data, held | {name: dict(contents)})
 
 
 def differences(old: Plain, new: Plain) -> list[str]:
@@ -102,8 +120,13 @@ def _versions() -> dict[str, str]:
 
 
 def _git(*words: str) -> str | None:
-    """What git says of the checkout that this package runs from; None where it runs from no checkout."""
+    """What git says of the checkout that this package runs from; None where it runs from no checkout.
+
+    An installation may lie under another project's repository, whose commit says nothing of it.
+    """
     folder = Path(__file__).parent
+    if words[0] != "ls-files" and not _git("ls-files", Path(__file__).name):
+        return None
     try:
         told = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -11,7 +11,7 @@ from flax import nnx
 from jaxreg.models import cnn, functional, resnet, wrn
 from jaxreg.models.functional import Head, Model, head
 
-__all__ = ["DTYPES", "MODELS", "Head", "Model", "head", "make"]
+__all__ = ["DTYPES", "MODELS", "Head", "Model", "head", "make", "options_of"]
 
 MODELS: Mapping[str, Callable[..., Any]] = {
     "cnn": cnn.cnn,
@@ -61,8 +61,13 @@ def _known(kind: str, name: str, table: Mapping[str, Any]) -> Any:
     return table[name]
 
 
+def options_of(maker: Callable[..., Any]) -> list[str]:
+    """The options of a model's maker, by name."""
+    return [option for option in inspect.signature(maker).parameters if option not in _COMMON]
+
+
 def _check_options(name: str, maker: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    known = [option for option in inspect.signature(maker).parameters if option not in _COMMON]
+    known = options_of(maker)
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ValueError(f"Unknown option {unknown[0]!r} of model {name!r}; known: {known}.")

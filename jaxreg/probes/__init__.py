@@ -8,7 +8,7 @@ from jaxreg.probes import calibration, corruptions, displacement, geometry, over
 from jaxreg.probes.probe import Probe, Section
 from jaxreg.spec import ProbesSpec, SpecError, require
 
-__all__ = ["PROBES", "Probe", "Section", "check", "check_data", "chosen", "settings_of"]
+__all__ = ["PROBES", "Probe", "Section", "check", "check_data", "chosen", "fewer", "settings_of"]
 
 PROBES: Mapping[str, Probe] = {
     "calibration": calibration.PROBE,
@@ -40,6 +40,20 @@ def check(spec: ProbesSpec, about: data.Description) -> None:
         require(not missing, f"probes.only names {name}, which needs {' and '.join(missing)}: name them too.")
     for name in PROBES:
         _checked(PROBES[name].check, name, spec, about)
+
+
+def fewer(spec: ProbesSpec, about: data.Description) -> list[str]:
+    """A line for every setting that asks for more examples than its split has: all of it is what there is."""
+    asked = [
+        (f"probes.{name}.{key}", getattr(spec.settings[name], key), split)
+        for name in chosen(spec)
+        for key, split in PROBES[name].counts.items()
+    ]
+    return [
+        f"{key}={count}: {split} of {about.name} has {about.counts[split]} examples, so these are all."
+        for key, count, split in asked
+        if count > about.counts[split]
+    ]
 
 
 def check_data(spec: ProbesSpec, dataset: data.Dataset) -> None:

@@ -10,7 +10,7 @@ from jaxreg.calibration import probe as calibration
 from jaxreg.checks import check_apart
 from jaxreg.measured import Measured
 from jaxreg.probes.probe import Probe, Section
-from jaxreg.spec import check_positive
+from jaxreg.spec import require
 from jaxreg.trained import Trained
 
 SPLITS = ("validation", "test")
@@ -25,7 +25,8 @@ class CalibrationSettings:
     human_labels: str = ""  # a .npz of counts aligned by id
 
     def __post_init__(self) -> None:
-        check_positive("probes.calibration.", self, "bootstrap")
+        enough = self.bootstrap >= 2
+        require(enough, f"probes.calibration.bootstrap must be 2 or more resamples, got {self.bootstrap}.")
 
 
 def measure(trained: Trained, settings: CalibrationSettings) -> list[Measured]:

@@ -9,7 +9,7 @@ from jaxreg.measured import Measured
 from jaxreg.probes import robustness
 from jaxreg.probes.probe import Probe
 from jaxreg.robustness import corruptions
-from jaxreg.spec import require
+from jaxreg.spec import check_distinct, require
 from jaxreg.trained import Trained
 
 
@@ -23,7 +23,9 @@ class CorruptionSettings:
 
     def __post_init__(self) -> None:
         inside = all(1 <= severity <= 5 for severity in self.severities) and bool(self.severities)
-        require(inside, f"probes.corruptions.severities are numbers from 1 to 5, got {self.severities}.")
+        require(inside, f"probes.corruptions.severities must be whole numbers from 1 to 5, got {self.severities}.")
+        check_distinct("probes.corruptions.severities", self.severities)
+        check_distinct("probes.corruptions.families", self.families)
         require(self.examples >= 0, f"probes.corruptions.examples must be 0 (all) or more, got {self.examples}.")
 
 
@@ -54,4 +56,4 @@ def check(settings: CorruptionSettings, about: data.Description) -> None:
         raise ValueError(f"Unknown probes.corruptions.families {unknown}; known: {sorted(corruptions.CORRUPTIONS)}.")
 
 
-PROBE = Probe(measure, robustness.SECTION, CorruptionSettings, check=check)
+PROBE = Probe(measure, robustness.SECTION, CorruptionSettings, check=check, counts={"examples": "test"})

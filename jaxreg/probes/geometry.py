@@ -9,7 +9,7 @@ from jaxreg.geometry import probe as geometry
 from jaxreg.measured import Measured
 from jaxreg.probes.probe import Probe, Section
 from jaxreg.regularizers import has_floor, smoothing_of
-from jaxreg.spec import require
+from jaxreg.spec import check_distinct, require
 from jaxreg.trained import Trained
 from jaxreg.training.predictions import SPLITS
 
@@ -35,10 +35,12 @@ class GeometrySettings:
 
 def _check_snapshots(wanted: Any) -> None:
     steps = wanted if isinstance(wanted, tuple) else (wanted,)
-    whole = all(isinstance(step, int) and not isinstance(step, bool) and step >= 0 for step in steps)
     name = "probes.geometry.snapshots"
-    require(whole, f"{name} must be a number of snapshots or a list of steps, got {wanted!r}.")
+    require(
+        all(step >= 0 for step in steps), f"{name} must be a number of snapshots or a list of steps, got {wanted!r}."
+    )
     require(wanted != 1, f"{name} must be 0 (none), 2 (the first and last step) or more, got 1.")
+    check_distinct(name, steps)
 
 
 def measure(trained: Trained, settings: GeometrySettings) -> list[Measured]:
@@ -72,7 +74,9 @@ def check_train(probe: str, key: str, dataset: data.Dataset, examples: int) -> N
     try:
         norms.check_classes(labels[: examples or len(labels)], len(dataset.classes))
     except ValueError as error:
-        cure = f"raise it from {examples}, or leave {probe} out of probes.only"
+        is_part = 0 < examples < len(labels)
+        more = f"raise it from {examples}" if is_part else "add examples of it, or take it out of the classes"
+        cure = f"{more}, or leave {probe} out of probes.only"
         raise ValueError(f"probes.geometry.{key}: {error}: {cure}.") from None
 
 
@@ -81,4 +85,5 @@ def check_data(settings: GeometrySettings, dataset: data.Dataset) -> None:
     check_train("geometry", "train_examples", dataset, settings.train_examples)
 
 
-PROBE = Probe(measure, SECTION, GeometrySettings, check_data=check_data)
+COUNTS = {"train_examples": "train", "snapshot_examples": "train"}
+PROBE = Probe(measure, SECTION, GeometrySettings, check_data=check_data, counts=COUNTS)

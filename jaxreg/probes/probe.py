@@ -1,6 +1,6 @@
 """What a probe is: one measurement on trained trials, from its section of a config to its section of the report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jaxreg import data
@@ -30,5 +30,6 @@ class Probe(NamedTuple):
     settings: type | None = None  # the dataclass of `config.probes.NAME`
     reads: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()  # probes whose arrays it reads: they run before it
+    counts: Mapping[str, str] = {}  # settings that say how many examples of which split are looked at
     check: Callable[[Any, data.Description], None] = nothing
     check_data: Callable[[Any, data.Dataset], None] = nothing

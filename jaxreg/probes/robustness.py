@@ -15,7 +15,7 @@ from jaxreg.robustness.attacks import check as check_attack
 from jaxreg.robustness.attacks import suite
 from jaxreg.robustness.verdict_checks import Effort
 from jaxreg.runtime.progress import Progress
-from jaxreg.spec import check_choice, require
+from jaxreg.spec import check_choice, check_distinct, require
 from jaxreg.trained import Trained
 
 SECTION = Section("robustness", "Robustness", "no trial was attacked")
@@ -25,15 +25,16 @@ SECTION = Section("robustness", "Robustness", "no trial was attacked")
 class RobustnessSettings:
     """A named suite of attacks at several radii of one norm."""
 
-    suite: str
-    norm: Literal["linf", "l2"]
-    epsilons: tuple[float, ...]
-    examples: int  # of the test split, the first ones; 0 means all
+    suite: str = "pgd"
+    norm: Literal["linf", "l2"] = "linf"
+    epsilons: tuple[float, ...] = (2 / 255, 8 / 255)
+    examples: int = 1000  # of the test split, the first ones; 0 means all
     verdict: bool = True  # whether to check how far the numbers can be relied on
 
     def __post_init__(self) -> None:
         check_choice("probes.robustness.norm", self.norm, ("linf", "l2"))
         require(bool(self.epsilons), "probes.robustness.epsilons is empty: name at least one radius.")
+        check_distinct("probes.robustness.epsilons", self.epsilons)
         for epsilon in self.epsilons:
             require(0 <= epsilon < math.inf, f"probes.robustness.epsilons must be 0 or more, got {epsilon}.")
             inside = self.norm == "l2" or epsilon <= 1
@@ -93,4 +94,4 @@ def check(settings: RobustnessSettings, about: data.Description) -> None:
         raise ValueError(f"probes.robustness: {error}") from None
 
 
-PROBE = Probe(measure, SECTION, RobustnessSettings, check=check)
+PROBE = Probe(measure, SECTION, RobustnessSettings, check=check, counts={"examples": "test"})

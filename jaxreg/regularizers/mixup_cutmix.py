@@ -27,6 +27,7 @@ mixup_cutmix = Regularizer(
         "alpha": Number(1.0, "(0, inf)"),
         "cutmix_alpha": Number(1.0, "(0, inf)"),
         "probability": Number(0.5, "[0, 1]"),
+        "odd_sides": cutmix.ODD_SIDES,
         "per_batch": PER_BATCH,
     },
     mix=mix_either,

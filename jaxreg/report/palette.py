@@ -7,6 +7,7 @@ replaced. Where colours come again, in a second study or from the ninth setting 
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -54,7 +55,11 @@ class Look(NamedTuple):
 
 def looks(data: StudyData) -> dict[str, Look]:
     """Returns the look of every setting: a regularizer has one colour, in several studies with different lines."""
-    names = data.frame.drop_duplicates("setting").set_index("setting").loc[data.settings]
+    return looks_of(data.frame.drop_duplicates("setting").set_index("setting").loc[data.settings])
+
+
+def looks_of(names: pd.DataFrame) -> dict[str, Look]:
+    """Returns the same of settings by name, with their label and study."""
     labels, studies = list(names["label"].unique()), list(names["study"].unique())
     found = {}
     for setting, label, study in zip(names.index, names["label"], names["study"]):

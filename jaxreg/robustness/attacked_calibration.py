@@ -12,12 +12,13 @@ from jaxreg import rng
 from jaxreg.calibration import bins, floors, metrics, uncertainty
 from jaxreg.measured import Row
 from jaxreg.names import named
+from jaxreg.runtime.compiling import cheaply
 
 METRICS = ("ece", "nll", "confidence", "confidence_gap")
 DRAWS = 200  # of the noise floor, and bootstrap replicates
 
 
-@jax.jit
+@cheaply
 def _measure(logits_MNK: Array, labels_N: Array, key_ids_N: Array, seed: Array) -> tuple[Array, Array]:
     """METRICS [M, F, 1 + R] of the examples and of R bootstrap replicates, and the ECE [M, R] that perfectly calibrated
     networks show; all M use the same draws.

@@ -22,7 +22,8 @@ from jax import Array, lax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxreg.spec import require
+from jaxreg.runtime.compiling import Effort, options
+from jaxreg.spec import SpecError, require
 
 Tree = Any
 ACCELERATORS = ("jax_cuda13_plugin", "jax_cuda12_plugin", "jax_rocm7_plugin", "libtpu")
@@ -50,12 +51,26 @@ def use_cpu_devices(count: int) -> None:
         jax.config.update("jax_num_cpu_devices", devices)
 
 
+def found_devices() -> list[jax.Device]:
+    """The devices of this machine, and of the job's others.
+
+    Raises: SpecError: if JAX is told to take a backend that is not there.
+    """
+    try:
+        return jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter for a backend whose plugin is not installed
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        told = f"JAX_PLATFORMS={asked} names a backend that is not there" if asked else "no backend starts"
+        said = f" ({' '.join(str(error).split())[:200]})" if str(error) else ""
+        raise SpecError(f"{told}{said}: unset it, or install the backend, such as jax[cuda13].") from error
+
+
 def make_mesh(data: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """A mesh ("trial", "data") over `devices` (default: all), `data` of them to each trial.
 
     Raises: SpecError: if `data` does not divide the number of devices.
     """
-    devices = jax.devices() if devices is None else devices
+    devices = found_devices() if devices is None else devices
     require(len(devices) % data == 0, f"execution.data_devices must divide the {len(devices)} devices, got {data}.")
     shape = (len(devices) // data, data)
     return jax.make_mesh(shape, ("trial", "data"), axis_types=(AxisType.Auto,) * 2, devices=devices)
@@ -108,13 +123,15 @@ def split_batch(mesh: Mesh) -> Callable[[Tree], Tree]:
     return lambda tree: jax.tree.map(lambda a: lax.with_sharding_constraint(a, P("data")), tree)
 
 
-def per_trial(fn: Callable[..., Tree], mesh: Mesh, local: Local = "map", donate: bool = False) -> Callable[..., Tree]:
+def per_trial(
+    fn: Callable[..., Tree], mesh: Mesh, local: Local = "map", donate: bool = False, effort: Effort = "full"
+) -> Callable[..., Tree]:
     """Lifts `fn(one, shared)` to `(stacked, shared)`: stacks [T, ...] over the mesh, compiled once.
 
     Trials on one device run one after another (`map`) or batched (`vmap`, where a measurement says so: a vmapped
     convolution is a grouped one, slow on CPU and GPU). By `place` they run one after another too, but `fn` is given all
     stacks of its device and which trial is meant, `fn((stacks, t), shared)`: a trial's own stack would be a copy of it.
-    With `donate` the stacks' memory is reused for the results.
+    With `donate` the stacks' memory is reused for the results. `effort` of compiling: "cheap" for what runs once.
     """
 
     def body(stacked: Tree, shared: Tree) -> Tree:
@@ -129,7 +146,8 @@ def per_trial(fn: Callable[..., Tree], mesh: Mesh, local: Local = "map", donate:
 
     specs = (P("trial"), P())
     mapped = jax.shard_map(body, mesh=mesh, in_specs=specs, out_specs=P("trial"), axis_names={"trial"})
-    compiled = jax.jit(mapped, donate_argnums=(0,) if donate else ())
+    kind = mesh.devices.flat[0].platform if isinstance(mesh, Mesh) else jax.default_backend()
+    compiled = jax.jit(mapped, donate_argnums=(0,) if donate else (), compiler_options=options(effort, kind))
 
     def place(tree: Tree, spec: P) -> Tree:
         sharding = NamedSharding(mesh, spec)

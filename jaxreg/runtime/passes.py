@@ -14,9 +14,11 @@ import numpy as np
 from jax import Array, lax
 
 from jaxreg.runtime import parallel
+from jaxreg.runtime.compiling import Effort
 
 Tree = Any
 CHUNK = 2048  # examples of a piece
+CHEAP_BYTES = 2**27  # of all trials: to measure no more takes less time than full effort of compiling adds
 GROUP_BYTES = 2**26  # of stacks on the devices in a group, of which two are there at a time
 
 
@@ -140,6 +142,7 @@ class TrialGroups(NamedTuple):
     trials: int
     size: int
     mesh: parallel.Mesh
+    effort: Effort = "full"  # of compiling what runs on them
 
     def place(self, stacks: Tree) -> Tree:
         """Stacks of the trials of a group on the mesh, filled up with copies of the last one."""
@@ -179,7 +182,8 @@ def trial_groups(trials: int, bytes_each: int, mesh: parallel.Mesh | None = None
     """
     mesh = parallel.make_mesh() if mesh is None else mesh
     fit = parallel.padded(max(GROUP_BYTES // max(bytes_each, 1), 1), mesh)
-    return TrialGroups(trials, min(fit, parallel.padded(trials, mesh)), mesh)
+    effort: Effort = "cheap" if trials * bytes_each <= CHEAP_BYTES else "full"
+    return TrialGroups(trials, min(fit, parallel.padded(trials, mesh)), mesh, effort)
 
 
 def fetch_trials(stacks: Tree, count: int) -> list[Tree]:

@@ -1,8 +1,9 @@
-"""Being stopped from outside: SIGTERM and SIGUSR1 ask for a checkpoint and an exit that says "requeue me".
+"""Being stopped from outside: SIGTERM, SIGUSR1 and Ctrl-C ask for a checkpoint and an exit that says "requeue me".
 
 A signal at one process of a job stops all of them, at the same step.
 """
 
+import os
 import signal
 from types import FrameType
 
@@ -21,12 +22,15 @@ class Preemption:
         self._answer = lambda: False
 
     def listen(self) -> None:
-        """Takes over SIGTERM, and SIGUSR1 (which Slurm can send ahead of a time limit)."""
-        for number in (signal.SIGTERM, signal.SIGUSR1):
+        """Takes over SIGTERM, SIGUSR1 (which Slurm can send ahead of a time limit) and the first Ctrl-C."""
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._noted = True
+        if number == signal.SIGINT:  # who presses it again does not want to wait
+            signal.signal(number, signal.default_int_handler)
+            os.write(2, b"\nstopping at the next place where all is saved; Ctrl-C again stops at once.\n")
 
     def is_due(self) -> bool:
         """Whether a stop was asked for; among several processes, of any of them, before the call before this one.

@@ -13,6 +13,7 @@ from typing import IO, Any
 from etils import epath
 
 from jaxreg.runtime.files import read_json, unwritable
+from jaxreg.runtime.paths import literal
 from jaxreg.spec import SpecError
 
 try:
@@ -28,7 +29,7 @@ class Workdir(os.PathLike[str]):
     """The named paths of a workdir, or of a study of jobs, each of which is a workdir of its own."""
 
     def __init__(self, root: epath.PathLike) -> None:
-        self.root = epath.Path(root)
+        self.root = literal(root)
 
     def __fspath__(self) -> str:
         return os.fspath(self.root)
@@ -60,6 +61,11 @@ class Workdir(os.PathLike[str]):
     def provenance(self) -> epath.Path:
         """What code, versions and devices made the numbers."""
         return self.root / PROVENANCE
+
+    @property
+    def data(self) -> epath.Path:
+        """What examples are trained and measured on: a fingerprint of each split of each dataset."""
+        return self.root / "data.json"
 
     @property
     def done(self) -> epath.Path:

@@ -16,6 +16,7 @@ from orbax.checkpoint import v1 as ocp
 
 from jaxreg.runtime import hosts
 from jaxreg.runtime.files import unwritable
+from jaxreg.runtime.paths import literal
 
 Wanted = int | tuple[int, ...]
 
@@ -110,7 +111,7 @@ class Checkpoints:
 
     def __init__(self, directory: epath.PathLike, keep: int | None) -> None:
         """Opens the directory; of what is saved there only the last `keep` stay, None: all."""
-        self.directory = epath.Path(directory)
+        self.directory = literal(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         policy: Any = ocp.training.preservation_policies.LatestN(keep)  # of None: all
         self._orbax = ocp.training.Checkpointer(

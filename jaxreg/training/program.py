@@ -18,6 +18,8 @@ from jaxreg.training.checkpoint import Wanted
 from jaxreg.training.optimizer import make_optimizer, numbers_of, structure_of
 from jaxreg.training.step import Fixed, Settings
 
+SHOWN = 80  # last letters of a dataset in the name of a program
+
 
 @dataclasses.dataclass(frozen=True)
 class Program:
@@ -28,7 +30,8 @@ class Program:
     @property
     def id(self) -> str:
         """A readable name that ends in the hash of its trials."""
-        return f"{self.dataset.name.replace('/', '_')}-{self.model.name}-{digest([t.id for t in self.trials])}"
+        dataset = self.dataset.name.replace("/", "_")[-SHOWN:]  # a folder is called so: its name must not be too long
+        return f"{dataset}-{self.model.name}-{digest([t.id for t in self.trials])}"
 
     @property
     def dataset(self) -> DatasetSpec:

@@ -106,12 +106,27 @@ def train_step(state: TrainState, settings: Settings, batch: Batch, *, fixed: Fi
     return dataclasses.replace(state, step=state.step + 1, failed=failed), metrics
 
 
-def take_batch(state: TrainState, settings: Settings, data: Batch, batch_size: int) -> Batch:
-    """The trial's own batch of this step from data on the device: a new permutation every epoch, no ragged tail."""
-    count = data.labels.shape[0]
-    epoch, position = jnp.divmod(state.step, count // batch_size)
-    order_N = jax.random.permutation(key_of(settings.seed, Stream.ORDER, epoch), count)
-    index_B = lax.dynamic_slice_in_dim(order_N, position * batch_size, batch_size)
+def orders(state: TrainState, settings: Settings, count: int, epoch_steps: int, steps: int) -> Array:
+    """The permutations [E, N] of the examples in the epochs that the next `steps` steps may touch, one an epoch.
+
+    Drawn once for all of these steps; those of an epoch that they do not reach are not drawn at all.
+    """
+    first, last = state.step // epoch_steps, (state.step + steps - 1) // epoch_steps
+
+    def order(epoch: Array) -> Array:
+        def drawn() -> Array:
+            return jax.random.permutation(key_of(settings.seed, Stream.ORDER, epoch), count) + 0 * epoch
+
+        return lax.cond(epoch <= last, drawn, lambda: jnp.arange(count) + 0 * epoch)  # 0: both vary over the mesh
+
+    most = (steps + epoch_steps - 2) // epoch_steps + 1
+    return jnp.stack([order(first + ahead) for ahead in range(most)])
+
+
+def take_batch(state: TrainState, orders_EN: Array, first: Array, data: Batch, batch_size: int) -> Batch:
+    """The trial's own batch of this step from data on the device, without a ragged tail; row 0 is of epoch `first`."""
+    epoch, position = jnp.divmod(state.step, data.labels.shape[0] // batch_size)
+    index_B = lax.dynamic_slice(orders_EN, (epoch - first, position * batch_size), (1, batch_size))[0]
     return jax.tree.map(lambda a: a[index_B], data)
 
 
@@ -120,10 +135,14 @@ Carry = tuple[TrainState, Settings]
 
 def resident_steps(one: Carry, data: Batch, *, fixed: Fixed, batch_size: int, steps: int) -> tuple[Carry, Metrics]:
     """`steps` steps in one dispatch over data held on the device; metrics stacked [steps]."""
+    count = data.labels.shape[0]
+    orders_EN = orders(*one, count, count // batch_size, steps)
+    first = one[0].step // (count // batch_size)
 
     def body(carry: Carry, _: None) -> tuple[Carry, Metrics]:
         state, settings = carry
-        state, metrics = train_step(state, settings, take_batch(state, settings, data, batch_size), fixed=fixed)
+        batch = take_batch(state, orders_EN, first, data, batch_size)
+        state, metrics = train_step(state, settings, batch, fixed=fixed)
         return (state, settings), metrics
 
     return lax.scan(body, one, length=steps)

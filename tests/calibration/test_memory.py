@@ -16,8 +16,8 @@ def lowered(program, pieces):
     shared = trial.SharedExamples(np.zeros(shape, np.int32), np.ones(shape, np.float32), np.zeros(shape, np.uint32))
     stack = parallel.put_trials(np.zeros((TRIALS, SPLITS * pieces * SIZE, CLASSES), np.float32), mesh)
     if program == "evaluate":
-        return probe._numbers((1,), 15, mesh).lower(stack, parallel.put_shared(shared, mesh))
-    return probe._programs(15, 20, mesh)[0].lower(stack, parallel.put_shared((shared, np.uint32(0)), mesh))
+        return probe._numbers((1,), 15, mesh, "full").lower(stack, parallel.put_shared(shared, mesh))
+    return probe._programs(15, 20, mesh, "full")[0].lower(stack, parallel.put_shared((shared, np.uint32(0)), mesh))
 
 
 def beside_the_stacks(program, pieces):

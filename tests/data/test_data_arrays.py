@@ -1,7 +1,12 @@
+import re
+
 import numpy as np
 import pytest
 
+from jaxreg.__main__ import main
 from jaxreg.data import describe, load
+from support import tfds_directory
+from support.odd_names import NAMES
 
 
 def parts(count, shape=(5, 5), dtype=np.uint8, seed=0):
@@ -93,12 +98,25 @@ def refuse(name, message, read=load):
         ({"images": np.zeros((30, 5, 5, 2), np.uint8)}, "square, 1 or 3 channels.*got"),
         ({"images": np.zeros((30, 5, 5), np.int64)}, "uint8 or float.*int64"),
         ({"images": np.zeros((30, 25), np.uint8)}, "square"),
-        ({"images": np.full((30, 5, 5), 2.0)}, r"float images must be in \[0, 1\], got values from 2.0 to 2.0"),
-        ({"images": np.full((30, 5, 5), np.nan)}, r"float images must be in \[0, 1\], got values from nan"),
+        (
+            {"images": np.full((30, 5, 5), 2.0)},
+            r"images must be in \[0, 1\], got values from 2 to 2 .*: divide by 255",
+        ),
+        ({"images": np.linspace(-2, 2, 750).reshape(30, 5, 5)}, r"got values from -2 to .*undo their normalisation"),
+        (
+            {"images": np.full((30, 5, 5), np.nan)},
+            r"got nan in example \d+ of .*: leave such examples out",
+        ),
+        (
+            {"images": np.full((30, 5, 5), np.inf)},
+            r"got inf in example \d+ of .*: leave such examples out",
+        ),
         ({"labels": np.arange(30) % 3 + 1}, r"0, 1, ... without a gap.*got \[1, 2, 3\]"),
         ({"labels": np.zeros(30, int)}, r"two classes or more, got \[0\]"),
         ({"labels": np.arange(30) % 3 / 1}, "whole numbers.*float64"),
-        ({"labels": np.arange(29) % 3}, r"shape \(30,\), got int64 \(29,\)"),
+        ({"labels": np.arange(29) % 3}, r"shape \(30,\), got int64 \(29,\): save one label for each of the 30 images"),
+        ({"labels": np.arange(30)[:, None] % 3}, r"shape \(30,\), got int64 \(30, 1\): save labels.reshape\(-1\)"),
+        ({"images": np.zeros((0, 5, 5)), "labels": np.zeros(0)}, "split 'train' must hold examples, got none: save"),
         ({"ids": np.zeros(30, int)}, "ids must all differ, 29 repeat"),
         ({"ids": np.arange(29)}, r"ids must be 30 integers or strings, got int64 \(29,\)"),
         ({"ids": np.array([None] * 30)}, "without Python objects"),
@@ -109,7 +127,9 @@ def test_wrong_arrays_are_refused(tmp_path, change, message, form):
     test = parts(9)
     if "images" in change:
         test["images"] = change["images"][:9]
-    refuse(write(tmp_path, form, train={**parts(30), **change}, test=test), message)
+    name = write(tmp_path, form, train={**parts(30), **change}, test=test)
+    refuse(name, message)
+    refuse(name, message, describe)
 
 
 def test_labels_of_test_stay_in_range(tmp_path):
@@ -117,6 +137,63 @@ def test_labels_of_test_stay_in_range(tmp_path):
     refuse(
         write(tmp_path, train=parts(30), test=test), r"split 'test': labels must be in \[0, 3\), got 3 \(9 outside\)"
     )
+
+
+BAD_SPLITS = {
+    "labels outside": (
+        {"labels": np.full(9, -1)},
+        r"'{split}': labels must be in \[0, 3\), got -1 \(9 outside\)",
+    ),
+    "labels one short": ({"labels": np.arange(8) % 3}, r"{split} labels must be .*\(9,\), got int64 \(8,\)"),
+    "labels [N, 1]": ({"labels": np.zeros((9, 1), int)}, r"{split} labels must be .*: save labels.reshape"),
+    "empty": ({"images": np.zeros((0, 5, 5)), "labels": np.zeros(0)}, "split '{split}' must hold examples, got none"),
+    "0 to 255": ({"images": np.linspace(0, 255, 225).reshape(9, 5, 5)}, "from 0 to 255 of {split}: divide by 255"),
+    "one nan": ({"images": np.where(np.arange(225) == 60, np.nan, 0.5).reshape(9, 5, 5)}, "got nan in example 2 of"),
+}
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+@pytest.mark.parametrize("bad", BAD_SPLITS)
+def test_a_plan_finds_what_is_wrong_with_any_split(tmp_path, bad, split, capsys):
+    change, message = BAD_SPLITS[bad]
+    float_ = np.float64 if "images" in change else np.uint8
+    splits = {"train": parts(30, dtype=float_), "test": parts(9, dtype=float_), split: {**parts(9), **change}}
+    name = write(tmp_path / "data", **splits)
+    (tmp_path / "config.py").write_text("from support.small_study import small_config as get_config")
+    words = [f"--config={tmp_path / 'config.py'}", f"--config.dataset.name={name}", "--config.batch_size=8"]
+    assert main(["jaxreg", "plan", *words, "--config.dataset.validation=5"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert re.search(message.format(split=split), told), told
+
+
+@pytest.mark.parametrize("kind", ["arrays", "tfds"])
+def test_a_validation_split_of_its_own_is_used(tmp_path, kind, capsys):
+    if kind == "arrays":
+        name = write(tmp_path / "data", train=parts(30), validation=parts(12, seed=2), test=parts(9))
+    else:
+        tfds_directory.write(tmp_path, counts={"train": 30, "validation": 12, "test": 9})
+        name = "tiny"
+    text = "from support.small_study import small_config\ndef get_config():\n    c = small_config()\n"
+    text += f"    c.dataset = {{'name': {name!r}, 'data_dir': {str(tmp_path)!r}}}\n    c.batch_size = 8\n    return c\n"
+    (tmp_path / "config.py").write_text(text)
+    assert main(["jaxreg", "plan", f"--config={tmp_path / 'config.py'}"]) == 0
+    assert "{'train': 30, 'validation': 12, 'test': 9}" in capsys.readouterr().out
+    (tmp_path / "held.py").write_text(text.replace("'data_dir'", "'validation': 5, 'data_dir'"))
+    assert main(["jaxreg", "plan", f"--config={tmp_path / 'held.py'}"]) == 0
+    told = capsys.readouterr().out
+    assert "{'train': 25, 'validation': 5, 'test': 9}" in told
+    assert "own 12 validation examples are not used: leave out dataset.validation" in told
+
+
+@pytest.mark.parametrize("odd", NAMES)
+def test_a_directory_may_have_any_name(tmp_path, odd):
+    folder, cache_dir = tmp_path / odd / "data", str(tmp_path / odd / "cache")
+    for value in (7, 8):
+        train, test = parts(30), parts(9)
+        test["images"][:] = value
+        name = write(folder, train=train, test=test)
+        assert int(load(name, cache_dir=cache_dir).splits["test"].images.max()) == value  # changed images are noticed
 
 
 def test_what_is_not_there_is_named(tmp_path):

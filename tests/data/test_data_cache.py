@@ -103,6 +103,29 @@ def test_changed_source_files_are_decoded_again(home):
     assert len(folders(home)) == 3
 
 
+@pytest.mark.parametrize("size", [8, 64])  # of a file whose content is read, and of one of more than 1 MiB
+def test_a_file_rewritten_within_the_second_is_decoded_again(tmp_path, size):
+    def images(value):
+        return np.full((400, size, size), value, np.uint8)
+
+    def look(second):
+        where = tmp_path / "v[2]*"
+        where.mkdir(exist_ok=True)
+        for split in ("train", "test"):
+            np.savez(where / f"{split}.npz", images=images(second % 250), labels=np.arange(400) % 2)
+            os.utime(where / f"{split}.npz", ns=(10**18 + second, 10**18 + second))
+        return load(f"arrays:{where}", validation=5, cache_dir=str(tmp_path / "cache")).splits["test"].images
+
+    assert [int(look(nanosecond).max()) for nanosecond in (3, 4, 5)] == [3, 4, 5]
+
+
+def test_a_split_has_one_fingerprint_however_it_is_read(home):
+    memory = load("tiny", data_dir=str(home / "tfds"), validation=5)
+    first, second = read(home), read(home)
+    assert memory.contents == first.contents == second.contents
+    assert len({*memory.contents.values()}) == len(memory.contents) == 2
+
+
 def test_a_stopped_write_leaves_nothing_behind(home, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt

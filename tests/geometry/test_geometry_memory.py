@@ -21,7 +21,7 @@ def working(chunks):
     features = {name: np.zeros((trials, size, width), np.float32) for name in ("train", "test")}
     given = parallel.put_trials((features, head, np.zeros(trials, np.float32)), mesh)
     shared = parallel.put_shared((dict.fromkeys(features, np.zeros(size, np.int32)), np.float32(0)), mesh)
-    compiled = probe._program(trial.measure_placed, mesh).lower(given, shared).compile()
+    compiled = probe._program(trial.measure_placed, mesh, "full").lower(given, shared).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
 

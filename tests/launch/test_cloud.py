@@ -158,11 +158,6 @@ def test_hosts_and_chips_of_slices(accelerator, topology, hosts, chips):
         (tpu_pod, [*STUDY, *TPU, "--env=3"], "--env='3' must be NAME=VALUE"),
         (tpu_pod, ["x", *STUDY[2:], *TPU], "--config is missing"),
         (tpu_pod, ["x", f"--config={ROOT}/configs/digits.py", *STUDY[3:], *TPU], "must be a path below the checkout"),
-        (
-            tpu_pod,
-            ["x", "--config=tests/support/launched_study.py", *STUDY[3:], *TPU],
-            "must have execution.distributed",
-        ),
         (tpu_pod, [*STUDY, *TPU, "--config.seeds=0"], "config.seeds must be at least 1"),
         (tpu_pod, [*STUDY, *TPU, "--config.seeds", "9"], "must hold its value"),
         (gke, [*STUDY, *SLICE[:2]], "--image is missing"),

@@ -21,6 +21,7 @@ from jaxreg.runtime.workdir import Workdir, claim, is_claimed
 from jaxreg.spec import SpecError
 from support import finished_jobs
 from support.checkout import ROOT
+from support.odd_names import ALL_AT_ONCE
 from support.small_study import small_config
 
 SWEEP = [{}, {"optimizer.learning_rate": 0.2}]
@@ -61,6 +62,13 @@ def test_every_job_is_a_study_of_its_own(tmp_path):
         (t.id, t.setting.hyperparameters) for t in study.trials
     }
     assert len(found) == 8
+
+
+def test_a_study_in_a_folder_of_any_name_finds_its_jobs(tmp_path):
+    for beside in ("w", "w[2]", ALL_AT_ONCE, "a*b", "axb"):
+        _, workdirs = prepare(tmp_path / beside)
+        assert jobs.workdirs(tmp_path / beside) == workdirs
+        assert "2 jobs: 2 waiting" in jobs.status(tmp_path / beside)
 
 
 def test_a_job_holds_only_the_settings_that_it_needs(tmp_path):
@@ -284,8 +292,8 @@ def test_results_are_filtered_by_column(tmp_path, capsys):
     assert main(["jaxreg", "results", str(study), "metric=acc*", "trial=b"]) == 0
     (line,) = capsys.readouterr().out.splitlines()[1:]
     assert line.startswith("made-up,program-0,b,none,{},1,test,calibration,accuracy,0.5,10")
-    assert main(["jaxreg", "results", str(study), "seed=2", "metric=e_e"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 1  # an underscore is itself
+    assert main(["jaxreg", "results", str(study), "seed=2", "metric=e_e"]) == 2
+    assert "no row has metric=e_e; metric is one of ece" in capsys.readouterr().err  # an underscore is itself
     for words, message in ((["sed=2"], "no column 'sed'"), (["seed=two"], "seed is a number, got 'two'")):
         assert main(["jaxreg", "results", str(study), *words]) == 2
         assert message in capsys.readouterr().err

@@ -15,6 +15,7 @@ from jaxreg.runtime.workdir import Workdir, claim
 from jaxreg.spec import SpecError
 from processes import Pool, Slot, slots
 from support.checkout import ROOT, environment
+from support.odd_names import ALL_AT_ONCE
 from support.shell_jobs import FINISH, made_up_jobs, shell, starts
 
 CONFIG = ROOT / "tests" / "support" / "launched_study.py"
@@ -34,7 +35,7 @@ def wait_until(holds, seconds=20):
 
 
 def test_every_job_runs_once_and_a_second_start_runs_none(tmp_path):
-    workdirs = made_up_jobs(tmp_path, 5)
+    workdirs = made_up_jobs(tmp_path / ALL_AT_ONCE, 5)
     assert run(FINISH, workdirs)[0] == 0
     assert run(FINISH, workdirs)[0] == 0
     assert [starts(w) for w in workdirs] == [1] * 5

@@ -33,12 +33,18 @@ def test_a_dry_run_prints_script_and_jobs_and_makes_none(tmp_path):
     assert not (tmp_path / "study").exists()
 
 
+def test_an_option_that_submitit_does_not_know_is_one_line(tmp_path):
+    done = told(tmp_path, "--config.launch.slurm.memory=4")
+    error = "error: launch.slurm: Unavailable parameter(s): ['memory']: name options as submitit does.\n"
+    assert (done.returncode, done.stderr) == (2, error)
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        ("--config.launch.slurm.memory=4", "only keys that the config file has can be overridden"),
         ("--config.seeds=0", "config.seeds must be at least 1"),
         ("--workdir=gs://bucket/study", "--workdir=gs://bucket/study has no locks"),
+        ("--workdir=runs/100%t", "must have no % and no line break"),
     ],
 )
 def test_bad_use_is_one_line(tmp_path, words, error, capsys):

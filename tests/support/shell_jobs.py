@@ -1,6 +1,7 @@
 """Jobs of no trials whose command is a shell script."""
 
 import json
+import shlex
 from pathlib import Path
 
 
@@ -17,7 +18,7 @@ def made_up_jobs(study: Path, count: int) -> list[Path]:
 
 def shell(script: str):
     """A command for a job: a shell script in its workdir."""
-    return lambda workdir: ["sh", "-c", f"cd {workdir}; echo start >> starts; {script}"]
+    return lambda workdir: ["sh", "-c", f"cd {shlex.quote(str(workdir))}; echo start >> starts; {script}"]
 
 
 FINISH = "echo '{}' > done.json"

@@ -1,10 +1,12 @@
 """FIGURES: what a report draws, in its order; each file has its drawing, its caption and its section."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import matplotlib
+import pandas as pd
 from etils import epath
 
 from jaxreg.report.data import StudyData
@@ -25,7 +27,7 @@ from jaxreg.report.figures import (
     within,
 )
 from jaxreg.report.figures.maker import Maker
-from jaxreg.report.figures.printer import Printer, uncollected
+from jaxreg.report.figures.printer import Printers, uncollected
 from jaxreg.report.palette import STYLE
 
 FIGURES: Mapping[str, Maker] = {
@@ -64,12 +66,29 @@ class Drawn(NamedTuple):
 def drawing(data: StudyData, folder: epath.Path) -> Iterator[list[Drawn]]:
     """Draws every figure whose data are there; leaving it waits until all are saved, as PNG and PDF under `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context(dict(STYLE)), uncollected(), Printer(str(folder), STYLE) as printer:
-        drawn = []
+    with matplotlib.rc_context(dict(STYLE)), uncollected(), Printers(str(folder), STYLE) as printers:
+        drawn, drawable = [], _drawable(data)
         for name, maker in FIGURES.items():
-            figure = maker.make(data)
+            figure = maker.make(drawable)
             if figure is not None:
-                printer.save(figure, name)
+                printers.save(figure, name)
                 caption = f"{maker.caption} {maker.told(data)}"
                 drawn.append(Drawn(name, maker.section, caption, folder / f"{name}.png"))
         yield drawn
+
+
+def _drawable(data: StudyData) -> StudyData:
+    """The same, with a `$` in the names of studies, which are folders' too, as Matplotlib prints it: no formula."""
+    return dataclasses.replace(data, frame=_literal(data.frame), curves=_literal(data.curves))
+
+
+def _literal(frame: pd.DataFrame) -> pd.DataFrame:
+    told = [name for name in _TOLD if len(frame)]
+    return frame.assign(**{name: frame[name].cat.rename_categories(_without_formula) for name in told})
+
+
+def _without_formula(text: str) -> str:
+    return text.replace("$", r"\$")
+
+
+_TOLD = ("label", "setting")  # what figures print of a study

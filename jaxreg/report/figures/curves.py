@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from jaxreg.report.data import StudyData
 from jaxreg.report.figures import counts
 from jaxreg.report.figures.maker import Maker
-from jaxreg.report.palette import Look, band, canvas, grid, logarithmic, looks
+from jaxreg.report.palette import Look, band, canvas, grid, logarithmic, looks, looks_of
 
 QUANTITIES = {
     "loss": "training loss",
@@ -24,8 +24,9 @@ def figure(data: StudyData) -> Figure | None:
     shown = [name for name in QUANTITIES if name in data.curves and np.isfinite(data.curves[name]).any()]
     if not shown:
         return None
-    trained = set(data.curves["setting"])
-    look = {setting: one for setting, one in looks(data).items() if setting in trained}
+    trained = data.curves.drop_duplicates("setting").set_index("setting")
+    look = {setting: one for setting, one in looks(data).items() if setting in trained.index}
+    look = look or looks_of(trained)  # nothing is measured yet
     figure = canvas(2.4 * -(-len(shown) // 2), look)
     axes = grid(figure, len(shown), 2, sharex=True)
     for axis, name in zip(axes, shown):

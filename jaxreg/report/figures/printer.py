@@ -1,12 +1,13 @@
-"""Figures become PNG and PDF in a second process, while the first one makes the next figure, and the tables.
+"""Figures become PNG and PDF in processes of their own, while the first one makes the next figure, and the tables.
 
-Matplotlib draws in one thread. The process reads pickled figures from its standard input, so it ends when that closes,
+Matplotlib draws in one thread. A process reads pickled figures from its standard input, so it ends when that closes,
 however the first process ends.
 """
 
 import contextlib
 import gc
 import io
+import itertools
 import pickle
 import subprocess
 import sys
@@ -39,11 +40,31 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-class Printer:
-    """Saves figures as FOLDER/NAME.png and FOLDER/NAME.pdf; leaving it waits for the last one.
+class Printers:
+    """Saves figures as FOLDER/NAME.png and FOLDER/NAME.pdf, in turn by each of two; leaving it waits for the last one.
 
-    Raises: RuntimeError: with what the process said, if it failed.
+    Raises: RuntimeError: with what a process said, if it failed.
     """
+
+    def __init__(self, folder: str, style: Mapping[str, Any]) -> None:
+        self._opened = contextlib.ExitStack()
+        self._turns = itertools.cycle([self._opened.enter_context(Printer(folder, style)) for _ in range(2)])
+
+    def __enter__(self) -> "Printers":
+        return self
+
+    def save(self, figure: Figure, name: str) -> None:
+        """Hands over one figure as it is now."""
+        next(self._turns).save(figure, name)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._opened.__exit__(kind, error, trace)
+
+
+class Printer:
+    """One process that saves figures; leaving it waits for the last one."""
 
     def __init__(self, folder: str, style: Mapping[str, Any]) -> None:
         words = [sys.executable, "-m", "jaxreg.report.figures.printer"]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from jaxreg import results
+from jaxreg.calibration import floors
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import looks
 from jaxreg.report.tables import differences
@@ -108,7 +109,11 @@ def cells(frame: pd.DataFrame, columns: Sequence[Column], by: list[str]) -> dict
     numbers = {key: Spread(*rest) for key, *rest in table.itertuples(name=None)}
     trials = frame.drop_duplicates(["study", "trial"]).groupby(by, sort=False).size()
     sizes = {key if isinstance(key, tuple) else (key,): count for key, count in trials.items()}
-    noise = {key for split in {c.split for c in columns if c.split} for key in differences.noise(frame, split)}
+    asked: dict[str, list[str]] = {}
+    for column in columns:
+        if column.metric in floors.FLOORS and column.split:
+            asked.setdefault(column.split, []).append(column.metric)
+    noise = {key for split, metrics in asked.items() for key in differences.noise(frame, split, metrics)}
 
     def mark(key: tuple[str, ...], column: Column) -> str:
         if column.doubt is None:

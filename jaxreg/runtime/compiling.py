@@ -1,0 +1,97 @@
+"""What compiling costs: effort where it pays, and compiled programs kept from one process to the next."""
+
+import contextlib
+import functools
+import hashlib
+import os
+import platform
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+
+from jaxreg.spec import require
+
+Effort = Literal["full", "cheap"]
+VARIABLE = (
+    "JAXREG_COMPILATION_CACHE"  # a directory, or "off"; the config's `execution.compilation_cache` goes before it
+)
+LIMIT = 2**30  # bytes of kept programs: the ones that were used longest ago go first
+LEAST_SECONDS = 0.1  # of compiling: what takes less is not worth a file
+# On a CPU, for what runs once: LLVM does little, and XLA's older emitters of fusions compile faster.
+CHEAP = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+
+
+def options(effort: Effort, kind: str) -> dict[str, Any] | None:
+    """The compiler's options for a kind of device ("cpu", "gpu", "tpu"): less effort is worth having on a CPU alone."""
+    return CHEAP if effort == "cheap" and kind == "cpu" else None
+
+
+def cheaply(fn: Callable[..., Any], **how: Any) -> Callable[..., Any]:
+    """`jax.jit(fn, **how)` of a function that runs once or twice: compiled with little effort where that helps.
+
+    The device is looked for at the first call. Not to be called inside another jit.
+    """
+
+    @functools.cache
+    def compiled() -> Any:
+        return jax.jit(fn, compiler_options=options("cheap", jax.default_backend()), **how)
+
+    @functools.wraps(fn)
+    def call(*args: Any, **named: Any) -> Any:
+        return compiled()(*args, **named)
+
+    return call
+
+
+def keep(place: str = "", remote: bool = False) -> Path | None:
+    """Keeps compiled programs on disk, for processes to come; returns the folder, None where nothing is kept.
+
+    `place` is a directory or "off"; "" means `VARIABLE`, and without it a private folder below the user's cache
+    directory, but nothing for a `remote` workdir, whose hosts come and go. JAX's own variable is left to rule.
+
+    Raises: SpecError: for a named directory that cannot be written.
+    """
+    named = place or os.environ.get(VARIABLE, "")
+    if named == "off" or "JAX_COMPILATION_CACHE_DIR" in os.environ or (remote and not named):
+        return None
+    folder = (Path(named).expanduser() if named else _of_user()) / _machine()
+    if not _is_private(folder):
+        cure = 'name another, or "off"'
+        require(
+            not named, f"execution.compilation_cache must be a directory that only you can write, got {named}: {cure}."
+        )
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_max_size", LIMIT)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
+    return folder
+
+
+def _of_user() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return Path(home) / "jaxreg" / "programs"
+
+
+def _machine() -> str:
+    """A name for processors on which the same machine code runs: homes are shared by machines of several kinds."""
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text().splitlines() if known.exists() else [platform.processor()]
+    flags = sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}) or lines
+    return f"{platform.machine()}-{hashlib.sha256(chr(10).join(flags).encode()).hexdigest()[:12]}"
+
+
+def _is_private(folder: Path) -> bool:
+    """Makes the folder, for its owner alone. Whether it is ours, nobody else can write it, and we can.
+
+    A program that someone else put there would be run.
+    """
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.stat()
+        others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        owned = not hasattr(os, "getuid") or found.st_uid == os.getuid()
+        return owned and not others and os.access(folder, os.W_OK | os.X_OK)
+    return False

@@ -1,0 +1,118 @@
+"""Compiled programs are kept for the next process, where nobody else can put one; effort goes where it pays."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxreg.runtime import compiling, parallel
+from jaxreg.runtime.passes import CHEAP_BYTES, trial_groups
+from jaxreg.spec import SpecError
+
+SORTED = """
+import sys, jax, jax.numpy as jnp
+from jaxreg.runtime import compiling
+compiling.LEAST_SECONDS = 0.0
+print(compiling.keep(sys.argv[1]))
+hits = []
+jax.monitoring.register_event_listener(lambda name, **_: hits.append(name))
+print(float(jax.jit(lambda x: jnp.sort(x)[0])(jnp.arange(4.0))))
+print(sum(name.endswith("compilation_cache/cache_hits") for name in hits) > 0)
+"""
+
+
+@pytest.fixture
+def outside(monkeypatch):
+    """As in a process of a user: nothing is said about caches."""
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.delenv(compiling.VARIABLE, raising=False)
+    told = {}
+    monkeypatch.setattr(jax.config, "update", told.__setitem__)
+    return told
+
+
+def run(folder, **variables):
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-c", SORTED, str(folder)], env=environment | variables, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_a_second_process_finds_what_the_first_compiled(tmp_path):
+    folder, smallest, found = run(tmp_path / "kept")
+    assert (smallest, found) == ("0.0", "False")
+    assert run(tmp_path / "kept") == [folder, "0.0", "True"]
+    assert stat.S_IMODE(Path(folder).stat().st_mode) == 0o700
+
+
+def test_a_kept_program_that_is_broken_is_compiled_anew(tmp_path):
+    folder, *_ = run(tmp_path)
+    for path in Path(folder).iterdir():
+        if path.name.endswith("-cache"):
+            path.write_bytes(b"half of a program")
+    assert run(tmp_path)[1] == "0.0"
+
+
+def test_programs_are_kept_below_the_users_cache_directory(outside, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = compiling.keep()
+    assert folder.parent == tmp_path / "jaxreg" / "programs"
+    assert outside["jax_compilation_cache_dir"] == str(folder)
+    assert outside["jax_compilation_cache_max_size"] == compiling.LIMIT
+
+
+def test_a_config_goes_before_the_variable_and_off_ends_it(outside, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    assert compiling.keep("off") is None
+    monkeypatch.setenv(compiling.VARIABLE, "off")
+    assert compiling.keep() is None
+    assert compiling.keep(str(tmp_path / "config")).parent == tmp_path / "config"
+    monkeypatch.setenv(compiling.VARIABLE, str(tmp_path / "variable"))
+    assert compiling.keep().parent == tmp_path / "variable"
+
+
+def test_hosts_of_a_bucket_keep_nothing_unless_asked(outside, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert compiling.keep(remote=True) is None
+    assert compiling.keep(str(tmp_path), remote=True) is not None
+
+
+def test_jaxs_own_variable_rules(outside, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
+    assert compiling.keep(str(tmp_path / "other")) is None
+    assert outside == {}
+
+
+def test_a_folder_that_others_can_write_is_not_used(outside, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiling.keep().chmod(0o777)
+    assert compiling.keep() is None
+    named = compiling.keep(str(tmp_path / "named"))
+    named.chmod(0o770)
+    with pytest.raises(SpecError, match="compilation_cache must be a directory that only you can write"):
+        compiling.keep(str(tmp_path / "named"))
+
+
+def test_little_effort_is_for_cpus_and_small_measurements():
+    assert compiling.options("cheap", "cpu") == compiling.CHEAP
+    assert compiling.options("cheap", "gpu") is None
+    assert compiling.options("full", "cpu") is None
+    assert trial_groups(4, CHEAP_BYTES // 4).effort == "cheap"
+    assert trial_groups(4, CHEAP_BYTES // 4 + 1).effort == "full"
+
+
+def test_effort_changes_no_number_by_more_than_rounding():
+    mesh, stacks = parallel.make_mesh(), np.random.default_rng(0).normal(size=(3, 40, 5)).astype(np.float32)
+    found = {}
+    for effort in ("full", "cheap"):
+        lifted = parallel.per_trial(lambda x, _: jnp.linalg.norm(jnp.tanh(x @ x.T), axis=1), mesh, effort=effort)
+        found[effort] = parallel.fetch(lifted(parallel.put_trials(stacks, mesh), ()), 3)
+    np.testing.assert_allclose(found["cheap"], found["full"], rtol=1e-6)
