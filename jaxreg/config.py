@@ -7,9 +7,7 @@ import importlib.util
 import inspect
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
-
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jaxreg import regularizers
 from jaxreg.probes import PROBES
@@ -27,6 +25,9 @@ from jaxreg.spec import (
     require,
 )
 
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict  # a study of plain dicts needs none
+
 Plain = dict[str, Any]
 S = TypeVar("S")
 
@@ -36,7 +37,7 @@ _FIXED = ("study", "probes", "execution", *_MAY)  # what a sweep cannot override
 _OWN = ("seeds", "regularizers")  # overrides that a trial's own seed and regularizer tell already
 
 
-def resolve(config: ConfigDict | Mapping[str, Any], sweep: Iterable[Mapping[str, Any]] = ({},)) -> StudySpec:
+def resolve(config: "ConfigDict | Mapping[str, Any]", sweep: Iterable[Mapping[str, Any]] = ({},)) -> StudySpec:
     """The study that `config` describes, once for every dict of dotted overrides in `sweep`.
 
     Raises: SpecError: for a missing or unknown key, an unknown name, a value out of range, or a trial twice.
@@ -65,13 +66,13 @@ def _probes(given: Plain) -> ProbesSpec:
     return ProbesSpec(settings=settings, only=tuple(given.get("only", ())))
 
 
-def as_plain(config: ConfigDict | Mapping[str, Any]) -> Plain:
+def as_plain(config: "ConfigDict | Mapping[str, Any]") -> Plain:
     """Nested dicts, lists and scalars, as JSON holds them: what is saved, compared and hashed."""
     return {k: _plain(v) for k, v in config.items()}
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping | ConfigDict):
+    if hasattr(value, "items"):  # a ConfigDict is no Mapping
         return as_plain(value)
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 

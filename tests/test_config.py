@@ -29,6 +29,7 @@ BAD = {
     "probes.robustness.norm": ("l1", "Unknown probes.robustness.norm 'l1'; known"),
     "probes.calibraton": ({}, "unknown key 'calibraton': did you mean 'calibration'"),
     "execution.local_trials": ("pmap", "Unknown execution.local_trials 'pmap'; known"),
+    "execution.precision": ("tf32", "Unknown execution.precision 'tf32'; known"),
     "execution.steps_per_dispatch": (0, "execution.steps_per_dispatch must be above 0, got 0"),
     "sed": (1, "unknown key 'sed': did you mean 'seeds'"),
 }

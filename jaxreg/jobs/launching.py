@@ -1,5 +1,6 @@
 """From a study to the jobs that it still needs: priced, packed, and described as `plan` prints it."""
 
+import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,8 @@ def overview(study: StudySpec) -> str:
 
 def _about(program: Program, mesh: parallel.Mesh, study: StudySpec) -> str:
     about = preflight.check(program)
-    needs = preflight.needs(program, about, mesh, study.execution.local_trials)
+    way = timing.picked(program, mesh, study.execution)
+    needs = preflight.needs(program, about, mesh, way.local)
     settings = Counter(trial.setting for trial in program.trials)
     padding = parallel.padded(len(program.trials), mesh) - len(program.trials)
     height, width, channels = about.image_shape
@@ -39,6 +41,7 @@ def _about(program: Program, mesh: parallel.Mesh, study: StudySpec) -> str:
         f"program {program.id}: {len(program.trials)} trials (+ {padding} padding), {program.steps} steps each",
         f"  data   {about.name}: {height}x{width}x{channels}, {about.num_classes} classes, {dict(about.counts)}",
         f"  model  {program.model.name} {program.model.dtype}, batch {program.batch_size}",
+        f"  trials of one device: {way.local} ({way.reason})",
         f"  memory a device: state {_mib(needs.state)}, activations {_mib(needs.activations)}, data {_mib(needs.data)}",
     ]
     lines += [f"  {count} x {setting.label}" for setting, count in settings.items()]
@@ -72,10 +75,19 @@ def planned(study: StudySpec, directory: epath.PathLike | None, measure: bool) -
     for program in programs_of(new):
         about = preflight.check(program)
         check_probes(study.probes, about)
-        prices[program.id] = packing.estimate(program, new, about)
+        found = _with_picked(program, new)
+        prices[program.id] = packing.estimate(program, found, about)
         if measure:
-            prices[program.id] = timing.measured(program, new, cache, prices[program.id])
+            prices[program.id] = timing.measured(program, found, cache, prices[program.id])
     return Planned(new, prices, packing.pack(new, prices, measure), measure)
+
+
+def _with_picked(program: Program, study: StudySpec) -> StudySpec:
+    """The same study, with the way in which the program's trials share a device."""
+    if study.execution.local_trials != "auto":
+        return study  # touches no device
+    mesh = parallel.make_mesh(study.execution.data_devices)
+    return dataclasses.replace(study, execution=timing.with_picked(program, mesh, study.execution))
 
 
 def prepare(

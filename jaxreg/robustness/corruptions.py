@@ -25,6 +25,7 @@ from jaxreg.robustness.audit import wrong
 from jaxreg.robustness.trial import Apply
 from jaxreg.robustness.trials import Networks, capacity
 from jaxreg.runtime import parallel
+from jaxreg.runtime.precision import careful
 
 Tree = Any
 SEVERITIES = 5
@@ -169,6 +170,7 @@ def _corrupted(images_NHWC: Array, keys_N: Array, numbers: Any, name: str, struc
     return jnp.floor(jnp.clip(out, 0, 1) * 255 + 1e-4) / 255  # 1e-4: a level that rounding left just below itself
 
 
+@careful
 def measure(
     apply: Apply,
     params: Tree,

@@ -1,4 +1,7 @@
-"""Attacks on one network, any `logits_fn(x_BHWC) -> logits_BK`, on one device or on several."""
+"""Attacks on one network, any `logits_fn(x_BHWC) -> logits_BK`, on one device or on several.
+
+Matrix products are taken at the highest precision unless JAX was told another (`jax.default_matmul_precision`).
+"""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -20,6 +23,7 @@ from jaxreg.robustness.losses import fooled
 from jaxreg.robustness.method import AttackNumbers, Logits
 from jaxreg.robustness.trial import AttackedExamples, Prior, Shape, filled
 from jaxreg.runtime import parallel
+from jaxreg.runtime.precision import careful
 
 Tree = Any
 AnyArray = Array | np.ndarray
@@ -28,6 +32,7 @@ Shared = tuple[Array, AttackNumbers, Array]  # radii [E], the numbers of the att
 AXES = Attacked(1, 1, 0, 1, parallel.SUM)  # of examples, in the result of an attack
 
 
+@careful
 def run_attack(
     logits_fn: Logits,
     images: AnyArray,
@@ -72,6 +77,7 @@ class Ensemble(NamedTuple):
         return f"Ensemble({len(self.robust)} examples: robust {np.mean(self.robust):.3f}; {each})"
 
 
+@careful
 def run_suite(
     logits_fn: Logits,
     images: AnyArray,
@@ -105,6 +111,7 @@ def run_suite(
     return Ensemble(adversarial, robust, masks)
 
 
+@careful
 def minimal_eps(
     logits_fn: Logits,
     images: AnyArray,
