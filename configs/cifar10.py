@@ -75,6 +75,7 @@ def get_config(model: str = "resnet18") -> ConfigDict:
                 "data_devices": 1,
                 "cpu_devices": 0,
                 "local_trials": "map",
+                "precision": "highest",
                 "steps_per_dispatch": 10,
                 "dispatches_per_checkpoint": 35,
                 "keep_checkpoints": 2,

@@ -75,6 +75,7 @@ def get_config(variant: str = "") -> ConfigDict:
                 "data_devices": 1,
                 "cpu_devices": 0,
                 "local_trials": "map",
+                "precision": "highest",
                 "steps_per_dispatch": 18,
                 "dispatches_per_checkpoint": 5,
                 "keep_checkpoints": 2,

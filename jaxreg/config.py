@@ -1,9 +1,7 @@
 """A config file's ConfigDict, resolved once to a frozen `StudySpec`; whatever does not fit is one clear error."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
-
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jaxreg import fields, models, regularizers, schema
 from jaxreg.probes import PROBES
@@ -21,6 +19,9 @@ from jaxreg.spec import (
     require,
 )
 
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict  # a study of plain dicts needs none
+
 Plain = dict[str, Any]
 S = TypeVar("S")
 
@@ -28,7 +29,7 @@ _FIXED = ("study", "probes", "execution", "launch", "trials")  # what no sweep o
 _OWN = ("seeds", "regularizers")  # overrides that a trial's own seed and regularizer tell already
 
 
-def resolve(config: ConfigDict | Mapping[str, Any], sweep: Iterable[Mapping[str, Any]] = ({},)) -> StudySpec:
+def resolve(config: "ConfigDict | Mapping[str, Any]", sweep: Iterable[Mapping[str, Any]] = ({},)) -> StudySpec:
     """The study that `config` describes, once for every dict of dotted overrides in `sweep`.
 
     Raises: SpecError: for a missing or unknown key, an unknown name, a value out of range, or a trial twice.
@@ -61,13 +62,13 @@ def complete(plain: Plain) -> Plain:
     return {**{name: {} for name in schema.GROUPS}, **plain}
 
 
-def as_plain(config: ConfigDict | Mapping[str, Any]) -> Plain:
+def as_plain(config: "ConfigDict | Mapping[str, Any]") -> Plain:
     """Nested dicts, lists and scalars, as JSON holds them: what is saved, compared and hashed."""
     return {k: _plain(v) for k, v in config.items()}
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping | ConfigDict):
+    if hasattr(value, "items"):  # a ConfigDict is no Mapping
         return as_plain(value)
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 

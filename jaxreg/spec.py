@@ -161,7 +161,8 @@ class ExecutionSpec:
 
     data_devices: int = 1  # devices that share each trial's batch; the others hold other trials
     cpu_devices: int = 0  # virtual devices where only a CPU is found; 0 means one a core
-    local_trials: Literal["map", "vmap"] = "map"  # several trials on one device
+    local_trials: Literal["map", "vmap", "auto"] = "map"  # several trials on one device; auto: the faster one
+    precision: Literal["default", "high", "highest"] = "highest"  # of products in all that follows training
     steps_per_dispatch: int = 10
     dispatches_per_checkpoint: int = 10
     keep_checkpoints: int = 2
@@ -174,7 +175,8 @@ class ExecutionSpec:
         names = ("data_devices", "steps_per_dispatch", "dispatches_per_checkpoint", "keep_checkpoints")
         check_positive("execution.", self, *names, "eval_batch_size", "heartbeat_seconds")
         require(self.cpu_devices >= 0, f"execution.cpu_devices must be 0 (one a core) or more, got {self.cpu_devices}.")
-        check_choice("execution.local_trials", self.local_trials, ("map", "vmap"))
+        check_choice("execution.local_trials", self.local_trials, ("map", "vmap", "auto"))
+        check_choice("execution.precision", self.precision, ("default", "high", "highest"))
         rule = "execution.distributed must be '', 'auto', 'slurm' or HOST:PORT,PROCESSES,INDEX with INDEX < PROCESSES"
         require(_is_place(self.distributed), f"{rule}, got {self.distributed!r}.")
 

@@ -17,12 +17,13 @@ from etils import epath
 from jaxreg import claims, conditions, data, results
 from jaxreg.config import Plain
 from jaxreg.jobs import directory as jobs
-from jaxreg.jobs import preflight, record
+from jaxreg.jobs import preflight, record, timing
 from jaxreg.measured import Measured
 from jaxreg.probes import PROBES, check, check_data, chosen, fewer, settings_of
 from jaxreg.probes.geometry import splits_of
 from jaxreg.runtime import hosts, parallel
 from jaxreg.runtime.files import read_json, write_arrays, write_json
+from jaxreg.runtime.precision import told
 from jaxreg.runtime.preemption import Preemption
 from jaxreg.runtime.workdir import Workdir, claim
 from jaxreg.spec import SpecError, StudySpec, require
@@ -64,7 +65,12 @@ class StudyProgram:
     @property
     def is_predicted(self) -> bool:
         """Whether its predictions are saved, and so its training is done."""
-        return predictions.is_done(self.program, self.splits, self.run.workdir)
+        with self.careful():
+            return predictions.is_done(self.program, self.splits, self.run.workdir)
+
+    def careful(self) -> contextlib.AbstractContextManager[None]:
+        """The precision of all that follows training."""
+        return jax.default_matmul_precision(self.run.execution.precision)
 
     @functools.cached_property
     def trained(self) -> Trained:
@@ -93,7 +99,7 @@ def predict_stage(work: StudyProgram) -> None:
     """Saves logits and features of every split."""
     if not work.is_predicted:
         trained = work.trained
-        with work.provenance.stage("predict"):
+        with work.provenance.stage("predict"), work.careful():
             predictions.predict(work.program, work.splits, trained.state, trained.fixed, work.run)
 
 
@@ -105,11 +111,11 @@ def probe_stage(work: StudyProgram) -> None:
         settings = settings_of(name, work.study.probes)
         marker = work.run.workdir.marker(name, work.program.id)
         rows = work.run.workdir.rows(name, work.program.id)
-        if not hosts.on_first(functools.partial(_is_measured, marker, rows, settings)):
-            _measure(work, name, settings)
-            # Last: a probe with a marker is whole.
-            said = {"settings": _as_json(settings), "conditions": _conditions(work, settings)}
-            hosts.on_first(functools.partial(write_json, marker, said))
+        said = {"settings": _as_json(settings), "conditions": _conditions(work, settings)}
+        if not hosts.on_first(functools.partial(_is_measured, marker, rows, said)):
+            with work.careful():
+                _measure(work, name, settings)
+            hosts.on_first(functools.partial(write_json, marker, said))  # last: a probe with a marker is whole
 
 
 def _measure(work: StudyProgram, name: str, settings: Sequence[Any]) -> None:
@@ -121,8 +127,11 @@ def _measure(work: StudyProgram, name: str, settings: Sequence[Any]) -> None:
         hosts.on_first(functools.partial(_save, work, name, measured, failed))
 
 
-def _is_measured(marker: epath.Path, rows: epath.Path, settings: Sequence[Any]) -> bool:
-    return marker.exists() and rows.exists() and read_json(marker).get("settings") == _as_json(settings)
+def _is_measured(marker: epath.Path, rows: epath.Path, said: Plain) -> bool:
+    """Whether the rows are there, and a marker of the same settings and precision; the device does not matter."""
+    held = read_json(marker) if marker.exists() and rows.exists() else {}
+    same = held.get("conditions", {}).get("precision") == said["conditions"]["precision"]
+    return same and held.get("settings") == said["settings"]
 
 
 def _as_json(settings: Sequence[Any]) -> Any:
@@ -132,7 +141,8 @@ def _as_json(settings: Sequence[Any]) -> Any:
 def _conditions(work: StudyProgram, settings: Sequence[Any]) -> dict[str, str]:
     """What a probe runs with, as texts: device, compute type and precision, then its settings."""
     given = {name: value for one in settings for name, value in dataclasses.asdict(one).items()}
-    device = {"device": jax.devices()[0].device_kind, "dtype": work.program.model.dtype, "precision": _matmul()}
+    device = {"device": jax.devices()[0].device_kind, "dtype": work.program.model.dtype}
+    device["precision"] = work.run.execution.precision
     return device | {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
 
 
@@ -169,8 +179,10 @@ def run(
         hosts.on_first(lambda: record.settle(workdir, config, sweep))
         provenance = record.Provenance(workdir, _precision(study))
         for program in programs:
-            work = StudyProgram(program, study, run, provenance)  # lets go of the one before, and of its device memory
-            for stage in (PER_PROGRAM[name] for name in stages if name in PER_PROGRAM):
+            wanted = [PER_PROGRAM[name] for name in stages if name in PER_PROGRAM]
+            own = run._replace(execution=timing.with_picked(program, mesh, study.execution)) if wanted else run
+            work = StudyProgram(program, study, own, provenance)  # lets go of the one before, and of its device memory
+            for stage in wanted:
                 stage(work)
                 preemption.check()
         if "trials" in config and "report" in stages:  # one of the jobs of a study, whose report is of all of them
@@ -274,9 +286,5 @@ def _name_equal(studies: Sequence[Workdir]) -> None:
 
 def _precision(study: StudySpec) -> str:
     dtypes = sorted({trial.model.dtype for trial in study.trials})
-    return f"compute {'/'.join(dtypes)}, matmul {_matmul()}, parameters and logits float32"
-
-
-def _matmul() -> str:
-    """The precision of matrix products that JAX is told to use."""
-    return getattr(jax.config, "jax_default_matmul_precision") or "default"  # noqa: B009  (unknown to the type checker)
+    products = f"products {told() or 'default'} in training, {study.execution.precision} after it"
+    return f"compute {'/'.join(dtypes)}, {products}, parameters and logits float32"

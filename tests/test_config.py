@@ -35,6 +35,7 @@ BAD = {
     "probes.robustness.norm": ("l1", "Unknown probes.robustness.norm 'l1'; known"),
     "probes.calibraton": ({}, "unknown key config.probes.calibraton: did you mean config.probes.calibration"),
     "execution.local_trials": ("pmap", "Unknown execution.local_trials 'pmap'; known"),
+    "execution.precision": ("tf32", "Unknown execution.precision 'tf32'; known"),
     "execution.steps_per_dispatch": (0, "execution.steps_per_dispatch must be above 0, got 0"),
     "study": (3, "config.study must be str, got 3"),
     "model.widths": ((4.5,), r"config.model.widths must be a list of int such as \(8,\), got \[4.5\]"),

@@ -113,6 +113,7 @@ def test_what_every_probe_ran_with_is_saved_beside_the_results(place, whole):
     assert told["displacement", "epsilons"] == "[0.05, 0.1]"  # of what it reads
     assert told["geometry", "train_examples"] == "600"
     assert {value for (_, name), value in told.items() if name == "dtype"} == {"float32"}
+    assert {value for (_, name), value in told.items() if name == "precision"} == {"highest"}
     assert all(set(own["trial"]) == trials for _, own in table.groupby(["probe", "condition"]))
 
 

@@ -17,9 +17,11 @@ from jaxreg.geometry import displacement, over_training
 from jaxreg.geometry import probe as geometry
 from jaxreg.robustness import attacks, corruptions
 from jaxreg.robustness import probe as robustness
+from jaxreg.runtime import parallel
 from jaxreg.runtime.files import read_arrays
 from jaxreg.runtime.preemption import Preemption
 from jaxreg.runtime.workdir import Workdir
+from jaxreg.training import predictions
 
 SMOOTHING = 0.2
 REGULARIZERS = (("none", {}), ("label_smoothing", {"epsilon": SMOOTHING}), ("mixup", {"alpha": 0.5}))
@@ -77,6 +79,9 @@ class Wires:
         patch.setitem(
             attacks.SUITES, "tiny", attacks.Suite({"pgd_ce": attacks.Attack("gradient", steps=5)}, minimal_steps=5)
         )
+        self.lowered: dict[str, str] = {}
+        if self.checked:
+            self._lower_all(patch)
         config = config_of(residency)
         spec = configs.resolve(config)
         assert study.run("study", spec, configs.as_plain(config), [{}], root, Preemption()) == 0
@@ -84,6 +89,28 @@ class Wires:
         self.frame = results.read(self.workdir.results)
         self.test = data.load("digits", validation=100).splits["test"]
         self.images = load_digits().images[self.test.ids, :, :, None].astype(np.float32) / 16
+
+    def _lower_all(self, patch):
+        """Every program of the study is lowered for accelerators, too, before it runs here."""
+        real = parallel.per_trial
+        for cached in (calibration._programs, geometry._program, displacement._program, over_training._program):
+            cached.cache_clear()
+        predictions._program.cache_clear()
+
+        def per_trial(fn, *how, **options):
+            call, name = real(fn, *how, **options), innermost(fn)
+
+            def run(stacked, shared):
+                if name not in self.lowered:
+                    # One at a time: for several at once the branches of other platforms are lowered, too.
+                    texts = [call.lower(stacked, shared, (platform,)).as_text() for platform in ("cuda", "tpu")]
+                    self.lowered[name] = "".join(texts)
+                return call(stacked, shared)
+
+            run.lower = call.lower
+            return run
+
+        patch.setattr(parallel, "per_trial", per_trial)
 
     def _call(self, probe, measure, *args, **named):
         given = inspect.signature(measure).bind(*args, **named).arguments
@@ -101,6 +128,15 @@ class Wires:
         return [rows.set_index("trial")["value"].to_dict().get(t.id) for t in self.trials]
 
 
+def innermost(fn):
+    """What a program is of: the function and the method of an attack, or where a nameless one stands."""
+    words = []
+    while isinstance(fn, functools.partial):
+        words = [*(str(one.method) for one in fn.args if hasattr(one, "method")), *words]
+        fn = fn.func
+    return "/".join([f"{fn.__module__.removeprefix('jaxreg.')}.{fn.__qualname__}", *words])
+
+
 @pytest.fixture(scope="module", params=["device", "stream"])
 def wires(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
@@ -115,6 +151,16 @@ def base_of(wires):
     """The place of each trial's baseline: the one of the same seed that is not regularized."""
     places = {t.seed: i for i, t in enumerate(wires.trials) if t.regularizer.name == "none"}
     return [None if t.regularizer.name == "none" else places[t.seed] for t in wires.trials]
+
+
+def test_every_program_of_a_study_lowers_for_accelerators(wires):
+    if not wires.checked:
+        pytest.skip("once")
+    rooms = {name.split(".")[0] for name in wires.lowered}
+    assert rooms == {"training", "calibration", "robustness", "geometry"}
+    attacked = {name.rpartition("/")[2] for name in wires.lowered if ".attack_trial" in name}
+    assert {"gradient", "minimal", "square"} <= attacked
+    assert all("stablehlo" in text for text in wires.lowered.values())
 
 
 def test_every_probe_ran_on_every_trial(wires):

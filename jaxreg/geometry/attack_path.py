@@ -13,6 +13,7 @@ from jaxreg.measured import Row
 from jaxreg.models.functional import Apply, Tree
 from jaxreg.robustness.balls import Norm, project, steepest
 from jaxreg.runtime import parallel
+from jaxreg.runtime.precision import careful
 
 STEPS = 10  # after the clean image
 STEP_SIZE = 0.25  # of the radius: the edge of the ball is reached after four
@@ -44,6 +45,7 @@ def _mean_path(
     return found
 
 
+@careful
 def measure_path(
     apply: Apply,
     params: Tree,

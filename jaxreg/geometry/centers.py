@@ -18,6 +18,7 @@ from jaxtyping import Shaped
 from jaxreg.arithmetic import standard
 from jaxreg.geometry import newton
 from jaxreg.geometry.newton import Descent, accelerate, project, residual
+from jaxreg.geometry.svd import spectrum, thin_svd
 
 TOLERANCE = 5e-6
 LEAST = 1e-6  # of a target: a start needs a finite logarithm
@@ -111,7 +112,7 @@ def max_margin_directions(
             best_K = jnp.min(jnp.where(itself, jnp.inf, slopes_KK), 1)
             return (mean_K - best_K) / jnp.maximum(mean_K - jnp.diagonal(slopes_KK), floor)
 
-        step = 1 / jnp.linalg.eigvalsh(matrix.T @ matrix)[-1]
+        step = 1 / jnp.max(spectrum(matrix.T @ matrix))
         start = project(matrix.T @ matrix * 0)
         found = accelerate(gradient, project, gap, start, step, tolerance, max_steps)
         points = hull(found.points)
@@ -168,7 +169,7 @@ def _unbounded(targets_PK: Array, matrix: Array, bias_K: Array) -> Array:
     dimensions as classes but one the loss is least there, if the ball reaches so far, and else they are a start.
     """
     logits_PK = jnp.log(jnp.maximum(targets_PK, LEAST)) - bias_K[None]
-    left, size, right = jnp.linalg.svd(matrix, full_matrices=False)
+    left, size, right = thin_svd(matrix)
     inverse = jnp.where(size > 1e-5, 1 / jnp.maximum(size, 1e-5), 0)  # rows lie a distance of 1 apart, or are equal
     return (logits_PK - logits_PK.mean(1, keepdims=True)) @ right.T * inverse[None] @ left.T
 

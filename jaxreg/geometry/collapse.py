@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Shaped
 
+from jaxreg.geometry.svd import spectrum, thin_svd
 from jaxreg.runtime.passes import Rows, total
 
 ROUNDING = 3e-6  # of the length of a mean in float32: class means that differ by less do not differ
@@ -95,7 +96,7 @@ def whitening(spread_KD: Shaped[Array, "K D"]) -> tuple[Array, Array]:
     """
     num_classes, width = spread_KD.shape
     rank = min(num_classes - 1, width)
-    _, scale, axes = jnp.linalg.svd(spread_KD, full_matrices=False)
+    _, scale, axes = thin_svd(spread_KD)
     scale, axes = scale[:rank], axes[:rank]
     kept = scale > 1e-6 * scale[0]
     return axes, jnp.where(kept, num_classes / jnp.where(kept, scale, 1) ** 2, 0)
@@ -103,7 +104,7 @@ def whitening(spread_KD: Shaped[Array, "K D"]) -> tuple[Array, Array]:
 
 def effective_rank(covariance_DD: Shaped[Array, "D D"]) -> Array:
     """exp(H(p)), p the eigenvalues of the covariance over their sum; 1 for features on a line."""
-    values = jnp.maximum(jnp.linalg.eigvalsh(covariance_DD), 0)
+    values = jnp.maximum(spectrum(covariance_DD), 0)
     share = values / jnp.sum(values)
     return jnp.exp(-jnp.sum(jnp.where(share > 0, share * jnp.log(jnp.where(share > 0, share, 1)), 0)))
 

@@ -1,5 +1,6 @@
 """From a study to the jobs that it still needs: priced, packed, and described as `plan` prints it."""
 
+import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,8 @@ def _about(program: Program, mesh: parallel.Mesh, study: StudySpec) -> str:
     found = preflight.annotated(program)
     if found is not None:
         probes.check_data(study.probes, found)
-    needs = preflight.needs(program, about, mesh, study.execution.local_trials)
+    way = timing.picked(program, mesh, study.execution)
+    needs = preflight.needs(program, about, mesh, way.local)
     settings = Counter(trial.setting for trial in program.trials)
     padding = parallel.padded(len(program.trials), mesh) - len(program.trials)
     height, width, channels = about.image_shape
@@ -44,6 +46,7 @@ def _about(program: Program, mesh: parallel.Mesh, study: StudySpec) -> str:
         f"  data   {about.name}: {height}x{width}x{channels}, {about.num_classes} classes, {dict(about.counts)}",
         f"  model  {program.model.name} {program.model.dtype}, batch {program.batch_size}",
         f"  layers {preflight.layers(program, about)}",
+        f"  trials of one device: {way.local} ({way.reason})",
         f"  memory a device: state {_mib(needs.state)}, activations {_mib(needs.activations)}, data {_mib(needs.data)}",
     ]
     if about.unused:
@@ -83,10 +86,19 @@ def planned(study: StudySpec, directory: epath.PathLike | None, measure: bool) -
     for program in programs_of(new):
         about = preflight.check(program)
         probes.check(study.probes, about)
-        prices[program.id] = packing.estimate(program, new, about)
+        found = _with_picked(program, new)
+        prices[program.id] = packing.estimate(program, found, about)
         if measure:
-            prices[program.id] = timing.measured(program, new, cache, prices[program.id])
+            prices[program.id] = timing.measured(program, found, cache, prices[program.id])
     return Planned(new, prices, packing.pack(new, prices, measure), measure)
+
+
+def _with_picked(program: Program, study: StudySpec) -> StudySpec:
+    """The same study, with the way in which the program's trials share a device."""
+    if study.execution.local_trials != "auto":
+        return study  # touches no device
+    mesh = parallel.make_mesh(study.execution.data_devices)
+    return dataclasses.replace(study, execution=timing.with_picked(program, mesh, study.execution))
 
 
 def prepare(

@@ -125,9 +125,9 @@ def _fits(program: Program, about: data.Description, execution: ExecutionSpec, l
         return 10**9
     one = Program(program.trials[:1])
     mesh = parallel.shape_only(execution.data_devices, execution.data_devices)
-    needs = preflight.needs(one, about, mesh, execution.local_trials)
-    needs = needs._replace(state=COPIES * needs.state)
     together = execution.local_trials == "vmap"
+    needs = preflight.needs(one, about, mesh, "vmap" if together else "map")
+    needs = needs._replace(state=COPIES * needs.state)
     shared, own = (
         (needs.data, needs.state + needs.activations) if together else (needs.data + needs.activations, needs.state)
     )

@@ -45,7 +45,7 @@ def measure(trained: Trained, settings: CorruptionSettings) -> list[Measured]:
         severities=settings.severities,
         trials=len(trained.program.trials),
         mesh=run.mesh,
-        local=run.execution.local_trials,
+        local=run.local,
     )
 
 

@@ -54,7 +54,7 @@ def _middle_radius(epsilons: Sequence[float]) -> float:
 def _paths(trained: Trained, centers: np.ndarray, radius: float, norm: Any) -> list[list[Row]]:
     test, run = trained.dataset.splits["test"][:PATH_EXAMPLES], trained.run
     images = np.asarray(test.images, np.float32) / np.float32(trained.dataset.scale)
-    how: dict[str, Any] = {"eps": radius, "norm": norm, "mesh": run.mesh, "local": run.execution.local_trials}
+    how: dict[str, Any] = {"eps": radius, "norm": norm, "mesh": run.mesh, "local": run.local}
     return measure_path(trained.fixed.model.apply, *trained.weights, images, test.labels, centers, **how)
 
 

@@ -59,7 +59,7 @@ def measure(trained: Trained, settings: RobustnessSettings) -> list[Measured]:
             norm=settings.norm,
             trials=len(sources),
             mesh=run.mesh,
-            local=run.execution.local_trials,
+            local=run.local,
             sources=np.array(sources),
             effort=Effort() if settings.verdict else None,
             finished=run.workdir.calls("robustness"),

@@ -27,6 +27,7 @@ from jaxreg.robustness.audit import wrong
 from jaxreg.robustness.trial import Apply
 from jaxreg.robustness.trials import Networks, capacity
 from jaxreg.runtime import parallel
+from jaxreg.runtime.precision import careful
 
 Tree = Any
 SEVERITIES = 5
@@ -174,6 +175,7 @@ def _corrupted(images_NHWC: Array, keys_N: Array, numbers: Any, name: str, struc
 
 
 @single
+@careful
 def measure(
     apply: Apply,
     params: Tree,

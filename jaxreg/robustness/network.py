@@ -1,4 +1,7 @@
-"""Attacks on one network, any `logits_fn(x_BHWC) -> logits_BK`, on one device or on several."""
+"""Attacks on one network, any `logits_fn(x_BHWC) -> logits_BK`, on one device or on several.
+
+Matrix products are taken at the highest precision unless JAX was told another (`jax.default_matmul_precision`).
+"""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -31,6 +34,7 @@ from jaxreg.robustness.losses import fooled
 from jaxreg.robustness.method import AttackNumbers, Logits
 from jaxreg.robustness.trial import AttackedExamples, Prior, Shape, filled
 from jaxreg.runtime import parallel
+from jaxreg.runtime.precision import careful
 
 Tree = Any
 AnyArray = Array | np.ndarray
@@ -40,6 +44,7 @@ AXES = Attacked(1, 1, 0, 1, parallel.SUM)  # of examples, in the result of an at
 
 
 @standard
+@careful
 def run_attack(
     logits_fn: Logits,
     images: AnyArray,
@@ -85,6 +90,7 @@ class Ensemble(NamedTuple):
 
 
 @standard
+@careful
 def run_suite(
     logits_fn: Logits,
     images: AnyArray,
@@ -120,6 +126,7 @@ def run_suite(
 
 
 @standard
+@careful
 def minimal_eps(
     logits_fn: Logits,
     images: AnyArray,

@@ -12,7 +12,7 @@ from etils import epath
 from jaxreg.arithmetic import single
 from jaxreg.checks import check_attack_inputs, check_attacked_labels, check_radii, check_raw_logits
 from jaxreg.measured import Measured
-from jaxreg.robustness import controls, finished_calls, rows, verdict_checks
+from jaxreg.robustness import controls, finished_calls, flips, rows, verdict_checks
 from jaxreg.robustness.attacks import ATTACKS, Attack, Suite, check, suite
 from jaxreg.robustness.audit import wrong
 from jaxreg.robustness.balls import Norm
@@ -20,6 +20,7 @@ from jaxreg.robustness.rows import Findings
 from jaxreg.robustness.trial import Apply
 from jaxreg.robustness.trials import GROUP, Evaluation, Networks, Outcome, Program, capacity, distances, nearest, worst
 from jaxreg.runtime import parallel
+from jaxreg.runtime.precision import careful
 
 Tree = Any
 
@@ -39,6 +40,7 @@ Report = Callable[[str, slice, np.ndarray], None]  # (attack, examples of a fini
 
 
 @single
+@careful
 def measure(
     apply: Apply,
     params: Tree,
@@ -80,8 +82,10 @@ def measure(
       robust_accuracy/noise/EPS and, with sources, robust_accuracy/transfer/EPS (both beside the worst case, not in it),
       attacked_METRIC/strongest/EPS and attacked_METRIC/worst/EPS (calibration at the points of the highest loss that
       PGD-CE ends with, and at the first points that fooled, just past the boundary), min_eps/median, verdict/CHECK and
-      verdict (0 reliable, 1 suspect, 2 broken); and arrays with first axis N: robust/ATTACK/EPS, adversarial/worst/EPS,
-      adversarial_logits/worst/EPS, adversarial_logits/strongest/EPS, min_eps; and radii [E], as EPS rounds them, norm.
+      verdict (0 reliable, 1 suspect, 2 broken); mask_flips/ATTACK/EPS (the share of a mask that turns when all stored
+      examples are looked at again at the highest precision); and arrays with first axis N: robust/ATTACK/EPS,
+      adversarial/worst/EPS, adversarial_logits/worst/EPS, adversarial_logits/strongest/EPS, min_eps; and radii [E], as
+      EPS rounds them, norm.
     Raises: ValueError: images outside [0, 1], labels or ids that do not fit, a radius below 0, an unknown suite, an
       attack that cannot run; without a verdict also a trial that returns probabilities.
     """
@@ -101,6 +105,7 @@ def measure(
     trials = count if trials is None else trials
     report = _reporter(chosen, evaluation, trials, progress)
     findings = _find(evaluation, chosen, sources, report)
+    findings = findings._replace(flips=flips.recomputed(evaluation, findings.everything))
     if effort is not None:
         checks = verdict_checks.gather(evaluation, findings, effort)
         findings = findings._replace(checks=checks, checked=min(effort.examples, len(images)))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,8 @@ class Findings(NamedTuple):
 
     `worst_TENK`, `strongest_TENK`: logits at its adversaries, and at the points of the highest loss. `controls` are
     beside the worst case; `sources` [T]: the trial that the transferred points come from (itself: they say nothing).
-    `checks`: the numbers behind each trial's verdict, from `checked` examples.
+    `checks`: the numbers behind each trial's verdict, from `checked` examples. `flips` [T, E, N]: the masks of every
+    outcome that the highest precision turns.
     """
 
     suite: Mapping[str, Outcome]
@@ -29,11 +31,16 @@ class Findings(NamedTuple):
     min_eps_TN: np.ndarray | None = None
     checks: list[dict[str, float]] | None = None
     checked: int = 0
+    flips: Mapping[str, np.ndarray] = MappingProxyType({})
+
+    @property
+    def everything(self) -> dict[str, Outcome]:
+        """Every outcome, by the name in its rows."""
+        return {**self.suite, **self.controls, "worst": self.worst}
 
     def outcomes(self, t: int) -> dict[str, Outcome]:
         """Everything that says something of trial `t`, by the name in its rows."""
-        outcomes = {**self.suite, **self.controls, "worst": self.worst}
-        return {name: outcome for name, outcome in outcomes.items() if name != "transfer" or self.has_transfer(t)}
+        return {name: one for name, one in self.everything.items() if name != "transfer" or self.has_transfer(t)}
 
     def has_transfer(self, t: int) -> bool:
         """Whether the points of another trial were tried on trial `t`."""
@@ -57,6 +64,8 @@ def _of_trial(
     for name, outcome in findings.outcomes(t).items():
         for e, text in enumerate(texts):
             rows.append(share_row(split, named("robust_accuracy", name, text), outcome.robust[t, e]))
+            if name in findings.flips:
+                rows.append(share_row(split, named("mask_flips", name, text), findings.flips[name][t, e]))
             arrays[named("robust", name, text)] = outcome.robust[t, e]
             if name == "worst" or keep == "all":
                 arrays[named("adversarial", name, text)] = outcome.adversarial[t, e]

@@ -65,6 +65,9 @@ CHECKS: dict[str, Check] = {
     "audit_excess": Check(1e-6, "broken", "an adversarial example leaves its ball by {value}", share=False),
     "audit_outside": Check(0.0, "broken", "an adversarial example leaves [0, 1] by {value}", share=False),
     "audit_mismatch": Check(0.0, "broken", "a fresh forward pass contradicts the mask of {value} of the examples"),
+    "precision": Check(
+        0.01, "suspect", "looked at again at the highest precision {value} of a mask turn: attack at a higher precision"
+    ),
     "zero_radius": Check(
         0.0, "broken", "at radius 0 the mask differs from the clean prediction on {value} of the images"
     ),

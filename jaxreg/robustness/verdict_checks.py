@@ -48,6 +48,7 @@ def gather(evaluation: Evaluation, findings: Findings, effort: Effort) -> list[d
         **_attacks(few, evaluation.radii[middle], withstood[:, : effort.examples], effort),
         **_losses(findings.suite, findings.worst),
     }
+    numbers["precision"] = np.max([flips_TEN.mean(2) for flips_TEN in findings.flips.values()], axis=(0, 2))
     if "transfer" in findings.controls:
         numbers["transfer"] = (withstood & ~findings.controls["transfer"].robust[:, middle]).mean(1)
     return [

@@ -157,9 +157,9 @@ def per_trial(
         with jax.set_mesh(mesh):
             return compiled(*map(place, (stacked, shared), specs))
 
-    def lower(stacked: Tree, shared: Tree) -> jax.stages.Lowered:
-        with jax.set_mesh(mesh):
-            return compiled.lower(stacked, shared)
+    def lower(stacked: Tree, shared: Tree, platforms: tuple[str, ...] | None = None) -> jax.stages.Lowered:
+        with jax.set_mesh(mesh):  # `platforms`: others than that of the mesh, whose devices need not be here
+            return compiled.trace(stacked, shared).lower(lowering_platforms=platforms)
 
     call.lower = lower  # type: ignore[attr-defined]
     return call

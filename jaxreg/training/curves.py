@@ -1,16 +1,13 @@
 """Training curves: one table a program for the report, TensorBoard events a trial for the impatient."""
 
 import contextlib
-import time
-from collections.abc import Iterator, Sequence
-from typing import Self
+import importlib.util
+from collections.abc import Sequence
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from etils import epath
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
 
 from jaxreg.runtime import hosts
 from jaxreg.runtime.files import write_whole
@@ -29,18 +26,24 @@ class Curves:
         """Goes on after step `start`; whatever an interrupted run wrote beyond it is dropped."""
         self.path, self.trials = workdir.curve(program.id), program.trials
         self._frames = [frame[frame.step <= start] for frame in [read(self.path)] if start > 0 and frame is not None]
-        written = self.trials if hosts.is_first() else ()
         with contextlib.ExitStack() as opened:
-            self._writers = [opened.enter_context(_writer(workdir.events(t.id), start)) for t in written]
+            self._writers = [opened.enter_context(one) for one in self._events(workdir, start)]
             self._open = opened.pop_all()  # all of them, or none
+
+    def _events(self, workdir: Workdir, start: int) -> list[Any]:
+        """An event file a trial; none where TensorBoard's writer is not installed, for the table has all of it."""
+        if not hosts.is_first() or importlib.util.find_spec("tensorboardX") is None:
+            return []
+        from jaxreg.training import events
+
+        return [events.opened(workdir.events(trial.id), start) for trial in self.trials]
 
     def add(self, step: int, metrics: Metrics) -> None:
         """Adds the metrics [T, S] of the steps that end with `step`."""
         means = {name: np.asarray(getattr(metrics, name), np.float64).mean(1) for name in METRICS}
         self._frames.append(_frame(self.trials, step, means))
         for i, writer in enumerate(self._writers):
-            for name in METRICS:
-                writer.write_event(_event(step, f"train/{name}", means[name][i]))
+            writer.add(step, {f"train/{name}": mean[i] for name, mean in means.items()})
 
     def save(self) -> None:
         """Writes the table and flushes the events."""
@@ -60,26 +63,6 @@ class Curves:
 def read(path: epath.Path) -> pd.DataFrame | None:
     """The table of one program, None where there is none yet."""
     return pd.read_parquet(path) if path.exists() else None
-
-
-@contextlib.contextmanager
-def _writer(directory: epath.Path, start: int) -> Iterator[EventsWriter]:
-    """An event file, closed in the end; TensorBoard hides what an interrupted run wrote after step `start`.
-
-    Written in this thread: one of its own would end at a full disk, and the training wait for it for ever.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    writer = EventsWriter(str(directory / "events"), f".{start}")
-    with contextlib.closing(writer._py_recordio_writer):  # which EventsWriter leaves open where it cannot flush
-        if start:
-            begun = SessionLog(status=SessionLog.START)
-            writer.write_event(Event(wall_time=time.time(), step=start + 1, session_log=begun))
-        yield writer
-
-
-def _event(step: int, name: str, value: float) -> Event:
-    shown = Summary(value=[Summary.Value(tag=name, simple_value=value)])
-    return Event(wall_time=time.time(), step=step, summary=shown)
 
 
 def _frame(trials: Sequence[TrialSpec], step: int, means: dict[str, np.ndarray]) -> pd.DataFrame:

@@ -98,7 +98,7 @@ def dispatches(
 ) -> Iterator[Dispatch]:
     """Calls that each run the next few steps of every trial, up to the program's last; none crosses a stop."""
     stops = sorted({*stops, program.steps})
-    lift = functools.partial(parallel.per_trial, mesh=run.mesh, local=run.execution.local_trials, donate=True)
+    lift = functools.partial(parallel.per_trial, mesh=run.mesh, local=run.local, donate=True)
     split, size = dataset.splits["train"], run.execution.steps_per_dispatch
     if program.dataset.residency == "stream":
         # One order for all, whoever shares the program: the job that a trial is in changes none of its numbers.

@@ -12,7 +12,7 @@ from jax import Array
 
 from jaxreg.data import Split
 from jaxreg.models import Head, head
-from jaxreg.runtime import hosts, parallel
+from jaxreg.runtime import hosts, parallel, precision
 from jaxreg.runtime.files import read_arrays, write_arrays
 from jaxreg.runtime.progress import Progress
 from jaxreg.runtime.workdir import Workdir
@@ -45,8 +45,10 @@ def is_done(program: Program, splits: Mapping[str, Split], workdir: Workdir) -> 
 
 def _is_saved(program: Program, name: str, split: Split, workdir: Workdir) -> bool:
     paths = [workdir.predictions(trial.id, name) for trial in program.trials]
-    # The last file is written last; all of them have its size.
-    return all(path.exists() for path in paths) and len(read_arrays(paths[-1])["labels"]) == len(split)
+    if not all(path.exists() for path in paths):
+        return False
+    last = read_arrays(paths[-1])  # written last; all of them have its size
+    return len(last["labels"]) == len(split) and str(last.get("precision")) == precision.chosen()
 
 
 def predict(program: Program, splits: Mapping[str, Split], state: TrainState, fixed: Fixed, run: Run) -> None:
@@ -57,7 +59,9 @@ def predict(program: Program, splits: Mapping[str, Split], state: TrainState, fi
         for name, split in missing.items():
             logits, features = predict_split(name, split, (state.params, state.stats), count, fixed, run, progress)
             own = {"logits": logits, "features": features}
-            _save(program, name, own, {"labels": split.labels, "ids": split.ids}, run.workdir)
+            # At another precision they are predicted anew.
+            shared = {"labels": split.labels, "ids": split.ids, "precision": np.array(precision.chosen())}
+            _save(program, name, own, shared, run.workdir)
     kernel, bias = parallel.fetch(head(state.params), count)
     _save(program, "head", {"kernel": kernel, "bias": bias}, {}, run.workdir)
 
@@ -80,11 +84,12 @@ def _save(
     hosts.on_first(write)
 
 
+@precision.careful
 def predict_split(
     name: str, split: Split, weights: tuple[Any, Any], count: int, fixed: Fixed, run: Run, progress: Progress
 ) -> Iterator[np.ndarray]:
     """Logits [T, N, K] and features [T, N, D]; the next batch is under way while one is fetched."""
-    forward = _program(fixed, run.mesh, run.execution.local_trials)
+    forward = _program(fixed, run.mesh, run.local)
     parts, pending = [], None
     batches = padded_batches(split.images, run.execution.eval_batch_size)
     for images, used in itertools.chain(batches, [(None, 0)]):
@@ -109,6 +114,7 @@ def _forward(weights: tuple[Any, Any], images_BHWC: Array, *, fixed: Fixed) -> t
     return logits_BK, features_BD
 
 
+@precision.careful
 def own_features(weights: tuple[Any, Any], images_TNHWC: np.ndarray, fixed: Fixed, run: Run) -> np.ndarray:
     """Features [T, N, D] of images (float32 in [0, 1]) that every trial has of its own, such as adversarial ones."""
     count, size = len(images_TNHWC), run.execution.eval_batch_size

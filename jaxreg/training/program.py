@@ -76,6 +76,12 @@ class Run(NamedTuple):
     preemption: Preemption
     snapshots: Wanted = 0  # which parameters to keep for good
 
+    @property
+    def local(self) -> parallel.Local:
+        """How several trials share a device; one after another as long as nothing was measured for "auto"."""
+        way = self.execution.local_trials
+        return "map" if way == "auto" else way
+
 
 def fixed_parts(program: Program, dataset: data.Dataset, mesh: parallel.Mesh) -> Fixed:
     """All of the program's train step that does not differ between its trials."""

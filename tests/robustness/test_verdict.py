@@ -125,7 +125,8 @@ def test_another_trials_adversaries_beat_a_stopped_gradient(verdicts):
 def test_a_trial_that_is_its_own_source_has_no_transfer(verdicts):
     names = {plant: [row.metric for row in rows if "transfer" in row.metric] for plant, (_, rows) in verdicts.items()}
     assert names["dropout"] == []
-    assert names["stopped"] == ["robust_accuracy/transfer/0.01", "robust_accuracy/transfer/0.03", "verdict/transfer"]
+    of_masks = [f"{metric}/transfer/{eps}" for eps in (0.01, 0.03) for metric in ("robust_accuracy", "mask_flips")]
+    assert names["stopped"] == [*of_masks, "verdict/transfer"]
 
 
 def test_a_black_box_beats_a_stopped_gradient(verdicts):

@@ -10,13 +10,8 @@ from jaxreg.report.palette import looks
 from jaxreg.report.tables.table import Line, LinedTable
 from jaxreg.robustness.verdict import CHECKS, WORDS, Verdict, judge
 
-HEADS = ("setting", "verdicts", "reason of the worst trial")
+HEADS = ("setting", "verdicts", "masks turned at the highest precision", "reason of the worst trial")
 NOTE = "How far these numbers can be relied on, by checks on every trial; verdicts.csv has every number"
-
-
-def of_trials(frame: pd.DataFrame) -> dict[tuple[str, str], Verdict]:
-    """Returns the verdict of every trial, by (study, trial), from the numbers of its checks; none where unmeasured."""
-    return {trial: judge(numbers) for trial, numbers in _checks(frame).items()}
 
 
 def _checks(frame: pd.DataFrame) -> dict[tuple[str, str], dict[str, float]]:
@@ -44,9 +39,11 @@ def numbers(data: StudyData) -> pd.DataFrame:
 def lines(data: StudyData) -> list[Line]:
     """Returns a line a setting: how many trials of each word, and the worst one's reason."""
     by_setting: dict[str, list[Verdict]] = {}
+    turned: dict[str, list[float]] = {}
     settings = {(row.study, row.trial): row.setting for row in data.members}
-    for trial, verdict in of_trials(data.frame).items():
-        by_setting.setdefault(settings[trial], []).append(verdict)
+    for trial, checks in _checks(data.frame).items():
+        by_setting.setdefault(settings[trial], []).append(judge(checks))
+        turned.setdefault(settings[trial], []).extend(checks[name] for name in ("precision",) if name in checks)
     found, look = [], looks(data)
     for setting in data.settings:
         own = by_setting.get(setting)
@@ -54,16 +51,23 @@ def lines(data: StudyData) -> list[Line]:
             counts = Counter(verdict.word for verdict in own)
             worst = max(own, key=lambda verdict: WORDS.index(verdict.word))
             told = ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word])
-            found.append(Line(setting, look[setting].colour, [told, worst.reason]))
+            found.append(Line(setting, look[setting].colour, [told, _most(turned[setting]), worst.reason]))
     return found
+
+
+def _most(shares: list[float]) -> str:
+    """The largest share of a mask that turned, over trials and attacks; nothing where none was looked at again."""
+    return f"{100 * max(shares):.2g} %" if shares else ""
 
 
 def text(data: StudyData) -> str:
     """Returns the lines as people read them in a terminal; empty without verdicts."""
-    told = [(line.setting, *line.cells) for line in lines(data)]
-    return "\n".join(
-        f"robustness of {setting}: {counts}{f' ({reason})' if reason else ''}" for setting, counts, reason in told
-    )
+    told = []
+    for line in lines(data):
+        counts, turned, reason = line.cells
+        told.append(f"robustness of {line.setting}: {counts}" + (f" ({reason})" if reason else ""))
+        told[-1] += f"; the highest precision turns {turned} of a mask at most" if turned else ""
+    return "\n".join(told)
 
 
 TABLE = LinedTable("verdicts", "What the robust accuracies are worth", "robustness", HEADS, lines, numbers, NOTE)

@@ -1,0 +1,1 @@
+"""The stages of benchmarks/accelerator.py: a file each, with `run(report, options)`."""
