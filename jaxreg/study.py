@@ -199,7 +199,7 @@ def _check(study: StudySpec, programs: list[Program], workdir: Workdir) -> None:
     for program in programs:
         about = preflight.check(program)
         check(study.probes, about)
-        for line in fewer(study.probes, about) if hosts.is_first() else ():
+        for line in fewer(study.probes, about, program.steps) if hosts.is_first() else ():
             print(f"note: {line}", file=sys.stderr, flush=True)
     own = workdir.config.exists() or not jobs.of_jobs(workdir)
     require(own, f"{workdir} holds a study of jobs: go on with launch/local.py, or choose another --workdir.")
@@ -229,6 +229,7 @@ def report(directories: Sequence[epath.PathLike]) -> int:
         require(own or jobs.of_jobs(study), f"{study} holds no study: name the --workdir of one.")
         if own:
             gather(study)
+    record.check_alike([workdir for study in studies for workdir in with_results(study)])
     found = reported.load(studies)
     _name_unfinished(studies)
     _name_equal(studies)

@@ -1,5 +1,6 @@
 """Commands as people use them: stopped by Ctrl-C, read by `head`, in odd environments, on half a study."""
 
+import json
 import os
 import shutil
 import signal
@@ -178,6 +179,11 @@ def test_plan_tells_layers_and_what_is_fewer_than_asked(config, capsys):
     assert "note: probes.robustness.examples=100000: test of digits has 500 examples, so these are all." in told
 
 
+def test_plan_tells_snapshots_that_training_does_not_reach(config, capsys):
+    assert main(["jaxreg", "plan", f"--config={config}", "--config.probes.geometry.snapshots=(0,2,900)"]) == 0
+    assert "note: probes.geometry.snapshots names [900]: training ends with step" in capsys.readouterr().out
+
+
 def test_results_of_a_misspelt_metric_name_its_neighbours(tmp_path, capsys):
     study = measured_study.write(tmp_path / "study", seeds=1, arrays=False)
     assert main(["jaxreg", "results", str(study), "metric=acuracy"]) == 2
@@ -195,6 +201,17 @@ def test_a_report_of_two_says_which_numbers_count_and_where_it_lies(tmp_path, ca
     error = capsys.readouterr().err
     assert f"note: 1 of 2 trials of {second} are in {first} too, whose numbers count" in error
     assert f"note: {first / 'report'} shows all 2; `python -m jaxreg report {first}` makes that of it alone" in error
+
+
+def test_a_report_of_other_examples_of_one_name_is_refused(tmp_path, capsys):
+    first, second = (finished_jobs.study(tmp_path / name, [[name]]) for name in "ab")
+    for study, content in ((first, "1"), (second, "2")):
+        for workdir in (study / "jobs").iterdir():
+            (workdir / "data.json").write_text(json.dumps({"digits": {"train": "0", "test": content}}))
+    assert main(["jaxreg", "report", str(first)]) == 0
+    capsys.readouterr()
+    assert main(["jaxreg", "report", str(first), str(second)]) == 2
+    one_line(capsys, "hold other examples of digits: split ['test'] differs")
 
 
 def test_a_commit_of_another_project_is_not_ours(tmp_path, monkeypatch):

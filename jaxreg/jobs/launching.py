@@ -52,7 +52,7 @@ def _about(program: Program, mesh: parallel.Mesh, study: StudySpec) -> str:
     if about.unused:
         lines.insert(2, f"  note   the dataset's own {about.unused} validation examples are not used: {_OWN}")
     lines += [f"  {count} x {setting.label}" for setting, count in settings.items()]
-    lines += [f"  note: {line}" for line in probes.fewer(study.probes, about)]
+    lines += [f"  note: {line}" for line in probes.fewer(study.probes, about, program.steps)]
     return "\n".join(lines)
 
 

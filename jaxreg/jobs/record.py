@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import jax
 from jaxreg.config import Plain
 from jaxreg.runtime.files import read_json, write_json
 from jaxreg.runtime.workdir import Workdir
-from jaxreg.spec import SpecError
+from jaxreg.spec import SpecError, require
 
 FREE = ("execution", "probes", "launch")  # what may change between two runs of one workdir: it trains nothing anew
 _PACKAGES = ("jaxreg", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "tensorflow-datasets")
@@ -55,6 +55,20 @@ def settle_data(workdir: Workdir, name: str, contents: Mapping[str, str]) -> Non
         raise SpecError(f"{rule} ({was} -> {now}): put its files back, or choose another --workdir.")
     if before != contents:
         write_json(workdir.data, held | {name: dict(contents)})
+
+
+def check_alike(workdirs: Sequence[Workdir]) -> None:
+    """Raises SpecError where two workdirs know a dataset by one name and hold other examples of it.
+
+    Their numbers would be compared as if they were of the same images.
+    """
+    known: dict[str, tuple[Workdir, Plain]] = {}
+    for workdir in workdirs:
+        for name, contents in (read_json(workdir.data) if workdir.data.exists() else {}).items():
+            first, held = known.setdefault(name, (workdir, contents))
+            changed = [split for split in held if contents.get(split) != held[split]]
+            rule = f"{first} and {workdir} hold other examples of {name}: split {changed[:1]} differs"
+            require(not changed, f"{rule}: report them apart, or train one of them again on the data of the other.")
 
 
 def differences(old: Plain, new: Plain) -> list[str]:

@@ -42,8 +42,8 @@ def check(spec: ProbesSpec, about: data.Description) -> None:
         _checked(PROBES[name].check, name, spec, about)
 
 
-def fewer(spec: ProbesSpec, about: data.Description) -> list[str]:
-    """A line for every setting that asks for more examples than its split has: all of it is what there is."""
+def fewer(spec: ProbesSpec, about: data.Description, steps: int) -> list[str]:
+    """A line for every setting that asks for more than there is: examples of a split, or snapshots of a training."""
     asked = [
         (f"probes.{name}.{key}", getattr(spec.settings[name], key), split)
         for name in chosen(spec)
@@ -53,7 +53,15 @@ def fewer(spec: ProbesSpec, about: data.Description) -> list[str]:
         f"{key}={count}: {split} of {about.name} has {about.counts[split]} examples, so these are all."
         for key, count, split in asked
         if count > about.counts[split]
-    ]
+    ] + _beyond(spec, steps)
+
+
+def _beyond(spec: ProbesSpec, steps: int) -> list[str]:
+    """A line if snapshots are asked for that training does not reach."""
+    wanted = spec.settings["geometry"].snapshots
+    late = [step for step in wanted if step > steps] if isinstance(wanted, tuple) else []
+    told = f"probes.geometry.snapshots names {late}: training ends with step {steps}, so these are not kept."
+    return [told] if late else []
 
 
 def check_data(spec: ProbesSpec, dataset: data.Dataset) -> None:
