@@ -73,8 +73,8 @@ def run(argv: Sequence[str]) -> int:
     if not asked.workdir:
         raise SpecError("--workdir is missing: name a directory for the study's files.")
     preemption = Preemption()
-    preemption.listen()
-    return study.run(command, asked.spec, asked.config, asked.sweep, asked.workdir, preemption)
+    with preemption.listening():
+        return study.run(command, asked.spec, asked.config, asked.sweep, asked.workdir, preemption)
 
 
 def define(argv: Sequence[str]) -> flags.FlagValues:

@@ -35,15 +35,6 @@ def get_config():
 """
 
 
-@pytest.fixture(autouse=True)
-def handlers():
-    """What commands change of the process is put back."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     path = tmp_path_factory.mktemp("configs") / "four.py"
@@ -82,11 +73,13 @@ def test_after_ctrl_c_in_training_the_same_command_goes_on(trained):
 
 def test_a_second_ctrl_c_stops_at_once():
     preemption = Preemption()
-    preemption.listen()
-    signal.raise_signal(signal.SIGINT)
-    assert preemption.is_due()
-    with pytest.raises(KeyboardInterrupt):
+    before = signal.getsignal(signal.SIGINT)
+    with preemption.listening():
         signal.raise_signal(signal.SIGINT)
+        assert preemption.is_due()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize(("raised", "code"), [(KeyboardInterrupt, 130), (BrokenPipeError, 141)])

@@ -3,8 +3,10 @@
 A signal at one process of a job stops all of them, at the same step.
 """
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from types import FrameType
 
 from jaxreg.runtime import hosts, parallel
@@ -21,10 +23,16 @@ class Preemption:
         self._noted = False
         self._answer = lambda: False
 
-    def listen(self) -> None:
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
         """Takes over SIGTERM, SIGUSR1 (which Slurm can send ahead of a time limit) and the first Ctrl-C."""
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-            signal.signal(number, self._note)
+        numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+        before = {number: signal.signal(number, self._note) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._noted = True
