@@ -229,7 +229,7 @@ def report(directories: Sequence[epath.PathLike]) -> int:
         require(own or jobs.of_jobs(study), f"{study} holds no study: name the --workdir of one.")
         if own:
             gather(study)
-    record.check_alike([workdir for study in studies for workdir in with_results(study)])
+    record.check_alike([workdir for study in studies for workdir in jobs.workdirs(study)])
     found = reported.load(studies)
     _name_unfinished(studies)
     _name_equal(studies)
