@@ -16,7 +16,7 @@ study: $(VENV)/.ready  ## Train, measure and report the digits study.
 test: $(VENV)/.ready  ## Run the test suite.
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not cluster and not slow" $(ARGS)
 
-test-slow: $(VENV)/.ready  ## Run small studies that meet every value of every option.
+test-slow: $(VENV)/.ready  ## Run the tests that take many seconds: small studies that meet every option among them.
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(ARGS)
 
 test-cluster: $(VENV)/.ready  ## Kill processes, run jobs of many, and on a real Slurm where one is installed.

@@ -11,7 +11,6 @@ from typing import Any, Literal, TypeVar
 from jaxreg.spec import require
 
 S = TypeVar("S")
-_WORDS: Mapping[Any, str] = {int: "int", float: "float", bool: "bool", str: "str"}
 _SHOWN: Mapping[Any, str] = {int: "8", float: "0.5", str: "a"}
 
 
@@ -116,4 +115,4 @@ def _told(wanted: Any) -> str:
         return f"a list of {_told(item)}{shown}"
     if origin is Literal:
         return " or ".join(map(repr, inside))
-    return "None" if wanted in (None, type(None)) else _WORDS.get(wanted, str(wanted))
+    return "None" if wanted in (None, type(None)) else getattr(wanted, "__name__", str(wanted))

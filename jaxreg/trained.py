@@ -17,6 +17,14 @@ from jaxreg.training.program import Program, Run
 from jaxreg.training.step import Fixed, TrainState
 
 
+class Examples(NamedTuple):
+    """Images [N, H, W, C], float32 in [0, 1], with labels [N] and the ids [N] of their random numbers."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    key_ids: np.ndarray
+
+
 class Trained(NamedTuple):
     """A trained program: its trials as stacks on the mesh, their saved predictions, and the data they saw."""
 
@@ -45,6 +53,12 @@ class Trained(NamedTuple):
             return both
         index = np.array([trials.index(trial) for trial in self.measured])
         return parallel.put_trials(jax.tree.map(lambda a: a[index], parallel.fetch(both)), self.run.mesh)
+
+    def examples(self, split: str, count: int = 0) -> Examples:
+        """The first `count` examples of a split, 0 for all: images as networks take them, labels, ids."""
+        own = self.dataset.splits[split]
+        own = own[: count or len(own)]
+        return Examples(np.asarray(own.images, np.float32) / np.float32(self.dataset.scale), own.labels, own.key_ids)
 
     def predictions(self, split: str) -> Predictions:
         """The saved logits and features of one split, stacked [T, N, ...]."""

@@ -30,6 +30,7 @@ def benchmarks(monkeypatch):
     monkeypatch.syspath_prepend(SCRIPT.parent)
 
 
+@pytest.mark.slow
 def test_every_stage_runs_without_what_may_be_missing(tmp_path):
     words = [sys.executable, "-c", WITHOUT, "--tiny", "--inside", f"--out={tmp_path}"]
     done = subprocess.run(words, env=environment(JAX_PLATFORMS="cpu"), capture_output=True, text=True, timeout=400)

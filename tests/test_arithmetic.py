@@ -86,6 +86,7 @@ def test_corruptions(name):
     same(lambda: corruptions.corrupt(images, name, 3, key=jax.random.key(0)), atol=1.01 / 255)
 
 
+@pytest.mark.slow
 def test_geometry():
     same(lambda: geometry.measure_network(FEATURES[0], KERNEL[0], BIAS[0], LABELS))
     splits = {"train": geometry.Features(FEATURES, LABELS), "test": geometry.Features(FEATURES[:, ::-1], LABELS[::-1])}
@@ -95,6 +96,7 @@ def test_geometry():
     same(lambda: geometry.measure_snapshots(FEATURES[:, None], LABELS, KERNEL[:, None], BIAS[:, None]))
 
 
+@pytest.mark.slow
 def test_geometry_of_arrays():
     features, kernel, bias = jnp.asarray(FEATURES[0]), jnp.asarray(KERNEL[0]), jnp.asarray(BIAS[0])
     labels, covariance = jnp.asarray(LABELS, jnp.int32), jnp.asarray(KERNEL[0] @ KERNEL[0].T)

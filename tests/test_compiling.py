@@ -11,6 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxreg.__main__ import main
+from jaxreg.calibration import probe as calibration
+from jaxreg.geometry import probe as geometry
 from jaxreg.runtime import compiling, parallel
 from jaxreg.runtime.passes import CHEAP_BYTES, trial_groups
 from jaxreg.spec import SpecError
@@ -116,3 +119,27 @@ def test_effort_changes_no_number_by_more_than_rounding():
         lifted = parallel.per_trial(lambda x, _: jnp.linalg.norm(jnp.tanh(x @ x.T), axis=1), mesh, effort=effort)
         found[effort] = parallel.fetch(lifted(parallel.put_trials(stacks, mesh), ()), 3)
     np.testing.assert_allclose(found["cheap"], found["full"], rtol=1e-6)
+
+
+def test_commands_keep_programs_where_the_config_says(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(compiling, "keep", lambda place, remote: asked.append((place, remote)))
+    (tmp_path / "config.py").write_text("from support.small_study import small_config as get_config")
+    words = ["jaxreg", "plan", f"--config={tmp_path / 'config.py'}"]
+    assert main([*words, f"--config.execution.compilation_cache={tmp_path}"]) == 0
+    assert main(words) == 0
+    assert asked == [(str(tmp_path), False), ("", False)]
+
+
+@pytest.mark.parametrize("probe", [calibration, geometry])
+def test_small_measurements_are_compiled_cheaply(monkeypatch, probe):
+    efforts = set()
+    monkeypatch.setattr(parallel, "options", lambda effort, kind: efforts.add(effort))
+    for program in ("_programs", "_program"):
+        getattr(getattr(probe, program, None), "cache_clear", lambda: None)()
+    z, y = np.random.default_rng(0).normal(size=(1, 30, 3)).astype(np.float32), np.arange(30) % 3
+    if probe is calibration:
+        probe.measure({"validation": probe.Logits(z, y)}, replicates=3)
+    else:
+        probe.measure({"train": probe.Features(z, y)}, np.ones((1, 3, 3)), np.zeros((1, 3)))
+    assert efforts == {"cheap"}

@@ -90,6 +90,7 @@ def with_validation(workdir):
     results.gather(workdir)
 
 
+@pytest.mark.slow
 def test_figures_show_nothing_of_validation_that_test_has(tmp_path):
     pictures = []
     for name in ("plain", "both"):
@@ -143,6 +144,7 @@ def test_conditions_are_those_of_their_own_probe(tmp_path):
     assert told == given
 
 
+@pytest.mark.slow
 def test_each_program_is_told_with_its_own_dtype_and_precision(tmp_path):
     config = small_config()
     config.seeds, config.steps, config.probes.only = 1, 4, ("calibration",)

@@ -146,6 +146,17 @@ def test_box_area_follows_the_rule(alpha, side, odd):
     np.testing.assert_allclose(weights.var(), variance, rtol=0.06)
 
 
+@pytest.mark.parametrize(
+    ("side", "odd", "unmixed", "pasted"),
+    [(8, False, 0.063, 0.23), (8, True, 0.016, 0.28), (32, False, 0.004, 0.30), (32, True, 0.001, 0.31)],
+)
+def test_shares_of_pasted_pixels_are_those_that_the_docs_tell(side, odd, unmixed, pasted):
+    weights = np.asarray(draw(cutmix.paste_box, 40_000, side=side, odd_sides=odd).weight_B)
+    assert abs((weights == 1).mean() - unmixed) < 0.005
+    assert abs((1 - weights).mean() - pasted) < 0.01
+    assert abs(expected_area(side, 1.0, odd)[0] - pasted) < 0.005
+
+
 def test_cutmix_weight_is_the_exact_area_at_every_border():
     mix = draw(cutmix.paste_box, 8192)
     masks, weights = np.asarray(mix.mask_BHW1[..., 0]), np.asarray(mix.weight_B)

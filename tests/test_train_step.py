@@ -2,6 +2,7 @@
 
 import functools
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import chex
 import jax
@@ -13,6 +14,7 @@ from jaxreg import config as configs
 from jaxreg import data
 from jaxreg.rng import Stream, key_of
 from jaxreg.runtime import parallel
+from jaxreg.training import step
 from jaxreg.training.program import Program, fixed_parts, programs_of, settings_of
 from jaxreg.training.step import Batch, init_state, orders, resident_steps, streamed_steps
 from support.compiled_collectives import groups
@@ -157,3 +159,24 @@ def test_orders_are_those_of_the_epochs_that_steps_touch(steps):
         for epoch in range(start // 3, (start + steps - 1) // 3 + 1):
             expected = jax.random.permutation(key_of(5, Stream.ORDER, epoch), 10)
             np.testing.assert_array_equal(drawn[epoch - start // 3], expected)
+
+
+class Clock(NamedTuple):
+    step: jax.Array
+
+
+class Seed(NamedTuple):
+    seed: jax.Array
+
+
+@pytest.mark.parametrize("start", [0, 2, 5])
+def test_batches_of_a_dispatch_are_cut_from_the_order_of_their_own_epoch(monkeypatch, start):
+    """Four steps over ten examples, three steps an epoch; the step of training only tells what it was given."""
+    monkeypatch.setattr(step, "train_step", lambda state, _, batch, fixed: (Clock(state.step + 1), batch.labels))
+    images = jnp.arange(10)
+    one, given = (Clock(jnp.asarray(start)), Seed(jnp.asarray(5))), Batch(images, images, images)
+    (after, _), labels = step.resident_steps(one, given, fixed=None, batch_size=3, steps=4)
+    assert int(after.step) == start + 4
+    for at, own in zip(range(start, start + 4), np.asarray(labels)):
+        order = jax.random.permutation(key_of(5, Stream.ORDER, at // 3), 10)
+        np.testing.assert_array_equal(own, order[at % 3 * 3 :][:3])

@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import numpy as np
-
 from jaxreg import data
 from jaxreg.measured import Measured
 from jaxreg.probes import robustness
@@ -33,19 +31,15 @@ def measure(trained: Trained, settings: CorruptionSettings) -> list[Measured]:
     """Accuracy on corrupted test images, by family and severity."""
     if not settings.families:
         return []
-    test, scale, run = trained.dataset.splits["test"], np.float32(trained.dataset.scale), trained.run
-    test = test[: settings.examples or len(test)]
     return corruptions.measure(
         trained.fixed.model.apply,
         *trained.weights,
-        np.asarray(test.images, np.float32) / scale,
-        test.labels,
-        test.key_ids,
+        *trained.examples("test", settings.examples),
         names=settings.families,
         severities=settings.severities,
         trials=len(trained.program.trials),
-        mesh=run.mesh,
-        local=run.local,
+        mesh=trained.run.mesh,
+        local=trained.run.local,
     )
 
 

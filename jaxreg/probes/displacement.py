@@ -30,8 +30,7 @@ def measure(trained: Trained, attacks: RobustnessSettings, geometry_: GeometrySe
     attacked = predictions.own_features(trained.weights, images, trained.fixed, trained.run)
     head, clean, count = trained.head, trained.predictions("test"), images.shape[1]
     pair = (clean.features[:, :count], attacked, clean.labels[:count])
-    test = np.asarray(trained.dataset.splits["test"][:count].images, np.float32) / np.float32(trained.dataset.scale)
-    differs = np.any(images != test, axis=(2, 3, 4))
+    differs = np.any(images != trained.examples("test", count).images, axis=(2, 3, 4))
     moved = displacement.measure_displacement(
         *pair, head.kernel, head.bias, centers, differs_TN=differs, mesh=trained.run.mesh
     )
@@ -52,10 +51,9 @@ def _middle_radius(epsilons: Sequence[float]) -> float:
 
 
 def _paths(trained: Trained, centers: np.ndarray, radius: float, norm: Any) -> list[list[Row]]:
-    test, run = trained.dataset.splits["test"][:PATH_EXAMPLES], trained.run
-    images = np.asarray(test.images, np.float32) / np.float32(trained.dataset.scale)
-    how: dict[str, Any] = {"eps": radius, "norm": norm, "mesh": run.mesh, "local": run.local}
-    return measure_path(trained.fixed.model.apply, *trained.weights, images, test.labels, centers, **how)
+    images, labels, _ = trained.examples("test", PATH_EXAMPLES)
+    how: dict[str, Any] = {"eps": radius, "norm": norm, "mesh": trained.run.mesh, "local": trained.run.local}
+    return measure_path(trained.fixed.model.apply, *trained.weights, images, labels, centers, **how)
 
 
 PROBE = Probe(measure, geometry.SECTION, reads=("robustness", "geometry"), needs=("robustness", "geometry"))

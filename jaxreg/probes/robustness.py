@@ -44,16 +44,12 @@ class RobustnessSettings:
 
 def measure(trained: Trained, settings: RobustnessSettings) -> list[Measured]:
     """Robust accuracy of every attack, the worst case, minimal radii, confidence under attack, and the verdict."""
-    test, scale = trained.dataset.splits["test"], np.float32(trained.dataset.scale)
-    test = test[: settings.examples or len(test)]
     run, sources = trained.run, [i if b is None else b for i, b in enumerate(trained.baselines)]
     with _AttackProgress(trained) as progress:
         return robustness.measure(
             trained.fixed.model.apply,
             *trained.weights,
-            np.asarray(test.images, np.float32) / scale,
-            test.labels,
-            test.key_ids,
+            *trained.examples("test", settings.examples),
             suite_name=settings.suite,
             epsilons=settings.epsilons,
             norm=settings.norm,

@@ -15,9 +15,7 @@ import jax
 from jaxreg.spec import require
 
 Effort = Literal["full", "cheap"]
-VARIABLE = (
-    "JAXREG_COMPILATION_CACHE"  # a directory, or "off"; the config's `execution.compilation_cache` goes before it
-)
+VARIABLE = "JAXREG_COMPILATION_CACHE"  # a directory, or "off"; a config that names one goes before it
 LIMIT = 2**30  # bytes of kept programs: the ones that were used longest ago go first
 LEAST_SECONDS = 0.1  # of compiling: what takes less is not worth a file
 # On a CPU, for what runs once: LLVM does little, and XLA's older emitters of fusions compile faster.
@@ -58,11 +56,10 @@ def keep(place: str = "", remote: bool = False) -> Path | None:
     if named == "off" or "JAX_COMPILATION_CACHE_DIR" in os.environ or (remote and not named):
         return None
     folder = (Path(named).expanduser() if named else _of_user()) / _machine()
-    if not _is_private(folder):
-        cure = 'name another, or "off"'
-        require(
-            not named, f"execution.compilation_cache must be a directory that only you can write, got {named}: {cure}."
-        )
+    private = _is_private(folder)
+    rule = "execution.compilation_cache must be a directory that only you can write"
+    require(private or not named, f'{rule}, got {named}: name another, or "off".')
+    if not private:
         return None
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_compilation_cache_max_size", LIMIT)

@@ -1,11 +1,14 @@
 """Folders of any name are reported: what tells two studies apart may hold what Matplotlib or HTML take for signs."""
 
+import pytest
+
 from jaxreg import study
 from support import measured_study
 from support.odd_names import ALL_AT_ONCE
 from support.web_page import Page
 
 
+@pytest.mark.slow
 def test_two_studies_in_folders_of_odd_names(tmp_path, capsys):
     names = (ALL_AT_ONCE, "_<b>$\\frac{$")
     folders = [measured_study.write(tmp_path / name, settings=measured_study.SETTINGS[:2], seeds=2) for name in names]

@@ -49,6 +49,23 @@ def test_a_sure_network_is_as_easy_to_fool_in_l2(name, nats):
     assert not found.robust.any()
 
 
+@pytest.mark.parametrize("name", ["minimal", "fab_t", "pgd_margin"])
+def test_the_unit_of_logits_changes_no_step_in_l2(name):
+    """Networks whose logits are tiny are attacked as the same networks in other units: gradients near 1e-24."""
+    logits_fn, x = small_networks.linear()[0], small_networks.images(16)
+    labels, attack = (
+        small_networks.predicted(logits_fn, x),
+        ATTACKS[name]._replace(targets=min(ATTACKS[name].targets, 3)),
+    )
+    plain, tiny = (
+        run_attack(lambda x, unit=unit: unit * logits_fn(x), x, labels, [0.05, 0.1, 0.3], attack, key=KEY, norm="l2")
+        for unit in (1, 2.0**-80)
+    )
+    assert 0 < np.mean(plain.robust) < 1
+    np.testing.assert_array_equal(tiny.robust, plain.robust)
+    np.testing.assert_allclose(tiny.adversarial, plain.adversarial, atol=1e-5)
+
+
 @pytest.mark.parametrize("size", 10.0 ** -np.arange(0, 34, 3))
 def test_steps_have_the_length_one_whatever_the_gradient(size):
     gradient = size * np.random.default_rng(0).normal(size=(4, 5, 5, 1))
