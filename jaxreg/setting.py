@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 BASELINE = "none"  # the regularizer that others are compared with
 # What a sweep overrides, beside seeds and regularizers.
 SWEPT = ("dataset", "model", "optimizer", "batch_size", "steps")
-_OFF = {"per_batch": 0}  # not said where it has this value, as in nearly every study
+_OFF = {"per_batch": 0, "odd_sides": 0}  # not said where it has this value, as in nearly every study
 
 
 class Setting(NamedTuple):

@@ -1,13 +1,16 @@
 """Attacks and predictions at the highest precision unless JAX is told another; masks that it turns are counted."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxreg.models.conv import conv_general_dilated
-from jaxreg.robustness import ATTACKS, corruptions, flips, probe, run_attack, run_suite
+from jaxreg.robustness import ATTACKS, controls, corruptions, flips, probe, run_attack, run_suite
 from jaxreg.robustness.attacks import Suite
+from jaxreg.robustness.audit import wrong
 from jaxreg.robustness.loop import Attacked
 from jaxreg.robustness.network import minimal_eps
 from jaxreg.robustness.trials import Evaluation, Networks
@@ -103,6 +106,21 @@ def test_what_a_cascade_takes_over_is_no_flip_of_its_own(network, images):
     assert not flips.recomputed(evaluation, {"second": nothing})["second"].any()
     claimed = nothing._replace(hits=~robust)  # its own, but what it stores is right
     assert flips.recomputed(evaluation, {"first": claimed})["first"].sum() == 4
+
+
+def test_a_control_that_makes_a_wrong_example_right_turns_no_mask(network, images):
+    """Its mask is that of the clean image: right or wrong, that is looked at."""
+    mesh = parallel.make_mesh(devices=jax.devices()[:1])
+    networks = Networks(Heard(), parallel.put_trials((network, {}), mesh), mesh)
+    clean = networks.logits_of_all(images)
+    labels = np.argmin(clean[0], axis=-1).astype(np.int32)  # all are wrong
+    evaluation = Evaluation(networks, images, labels, np.arange(COUNT), clean, np.float32([EPS]))
+    right = controls.outcome_at(evaluation, -images[None, None])
+    assert not wrong(networks.logits_of_all(-images), labels).any()
+    assert not flips.recomputed(evaluation, {"noise": right})["noise"].any()
+    labels = np.argmax(clean[0], axis=-1).astype(np.int32)
+    claimed = dataclasses.replace(evaluation, labels=labels, clean=-clean)
+    assert flips.recomputed(claimed, {"noise": right})["noise"].all()
 
 
 def test_a_convolution_of_the_models_takes_the_precision_told():
