@@ -34,6 +34,7 @@ OTHER = {
     "optimizer.learning_rate": 0.01,
     "probes.robustness": {"suite": "autoattack", "norm": "l2", "epsilons": (0.5,), "examples": 4, "verdict": True},
     "execution.local_trials": "vmap",
+    "execution.precision": "default",
 }
 THIRD = {
     "dataset.augment": (),
@@ -42,6 +43,8 @@ THIRD = {
     "probes.robustness": {"suite": "pgd", "norm": "linf", "epsilons": (0.0, 0.1), "examples": 8, "verdict": True},
     "execution.data_devices": 2,
     "execution.cpu_devices": 2,
+    "execution.local_trials": "auto",
+    "execution.precision": "high",
 }
 STUDIES = {
     "plain": {},
