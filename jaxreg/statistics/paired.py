@@ -10,6 +10,7 @@ import scipy.special
 import scipy.stats
 
 from jaxreg.setting import BASELINE, Setting
+from jaxreg.statistics.multiple import holm
 
 CONFIDENCE = 0.95
 ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of a metric, relative: they are computed in float32
@@ -131,30 +132,6 @@ def _sums(ranks: tuple[int, ...]) -> np.ndarray:
     for rank in ranks:
         chance = (np.pad(chance, (0, rank)) + np.pad(chance, (rank, 0))) / 2
     return np.cumsum(chance)
-
-
-def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Adjusts the p-values of one family so that the chance of any false rejection is kept; NaN stays and counts not.
-
-    adjusted_(i) = max over j <= i of min(1, (m - j + 1) p_(j)), sorted ascending.
-
-    References: Holm, 1979, Scandinavian Journal of Statistics 6, 65-70.
-    """
-    p = np.asarray(p, float)
-    found = np.full(p.shape, np.nan)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    steps = np.arange(len(order), 0, -1) * p[order]
-    found[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if len(order) else steps
-    return found
-
-
-def rank_correlation(one_N: np.ndarray, other_N: np.ndarray) -> float:
-    """Spearman's correlation, infinities ranked first and last; nan for fewer than two values or a constant."""
-    ranks = [scipy.stats.rankdata(values) for values in (one_N, other_N)]
-    if len(one_N) < 2 or not all(np.ptp(rank) > 0 for rank in ranks):
-        return float("nan")
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 def paired(

@@ -1,0 +1,30 @@
+"""Statistics over trials and examples: paired tests, crossed intervals, what they decide, and how many seeds would."""
+
+from jaxreg.statistics import influence
+from jaxreg.statistics.crossed import Components, Spread, spread
+from jaxreg.statistics.decision import Decision, decide
+from jaxreg.statistics.estimates import Estimates, combined
+from jaxreg.statistics.multiple import benjamini_hochberg, holm
+from jaxreg.statistics.paired import Effect, effect, effects, paired
+from jaxreg.statistics.planning import Plan, plan
+from jaxreg.statistics.ranks import rank_correlation
+
+__all__ = [
+    "Components",
+    "Decision",
+    "Effect",
+    "Estimates",
+    "Plan",
+    "Spread",
+    "benjamini_hochberg",
+    "combined",
+    "decide",
+    "effect",
+    "effects",
+    "holm",
+    "influence",
+    "paired",
+    "plan",
+    "rank_correlation",
+    "spread",
+]

@@ -1,0 +1,91 @@
+"""The interval of an effect over seeds and examples, two crossed factors: every seed saw the same examples."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+
+from jaxreg.statistics.estimates import Estimates
+
+
+class Sample(NamedTuple):
+    """Variances of one sample's influence, and its size: of examples over all seeds, and of what is left."""
+
+    examples: float
+    rest: float
+    size: int
+
+
+class Components(NamedTuple):
+    """How an effect scatters: over seeds (of the network, not of its examples), and by sample over its examples."""
+
+    seeds: float
+    samples: Mapping[str, Sample]
+
+
+class Spread(NamedTuple):
+    """The standard error of an effect over n seeds, and its degrees of freedom (Satterthwaite)."""
+
+    effect: float
+    error: float
+    df: float
+    n: int
+    components: Components
+
+    def interval(self, outside: float = 0.05) -> tuple[float, float]:
+        """Student's interval that misses the effect with probability `outside`; nan for a single seed."""
+        half = float(scipy.stats.t.ppf(1 - outside / 2, self.df)) * self.error if self.n > 1 else float("nan")
+        return self.effect - half, self.effect + half
+
+    def p(self, bound: float = 0.0) -> float:
+        """One-sided p of an effect above the bound: small where it lies far above; nan for a single seed."""
+        if self.n < 2:
+            return float("nan")
+        if self.error == 0:
+            return 0.5 if self.effect == bound else float(self.effect < bound)
+        return float(scipy.stats.t.sf((self.effect - bound) / self.error, self.df))
+
+
+def spread(estimates: Estimates) -> Spread:
+    """Effect, standard error and degrees of freedom of the mean over seeds.
+
+    Var = S^2_seeds / n + sum over samples of (MS_examples - MS_rest) / (n N), with the mean squares of influence; of a
+    mean that is (MS_seeds + MS_examples - MS_rest) / (n N). At least what examples alone say, MS_examples / (n N).
+    df = Var^2 / sum (term^2 / its df), at least n - 1.
+
+    References: Satterthwaite, 1946, doi:10.2307/3002019; Searle, Casella and McCulloch, 1992, chapter 4.
+    """
+    n, effect = estimates.seeds, estimates.mean
+    if n < 2:
+        return Spread(effect, float("nan"), float("nan"), n, Components(float("nan"), {}))
+    squares = {name: _mean_squares(psi_SN) for name, psi_SN in estimates.influence.items()}
+    between = float(np.var(estimates.value_S, ddof=1))
+    terms = [(between / n, n - 1)]
+    least = (0.0, 1)
+    for own, rest, count in squares.values():
+        terms += [(own / (n * count), count - 1), (-rest / (n * count), (n - 1) * (count - 1))]
+        least = max(least, (own / (n * count), count - 1))
+    variance = sum(term for term, _ in terms)
+    if variance < least[0]:
+        terms, variance = [least], least[0]
+    df = variance**2 / max(sum(term**2 / max(of, 1) for term, of in terms), np.finfo(float).tiny)
+    return Spread(effect, float(np.sqrt(variance)), max(df, n - 1.0), n, _components(between, squares, n))
+
+
+def _mean_squares(psi_SN: np.ndarray) -> tuple[float, float, int]:
+    """MS of examples, MS of the rest, and the number of examples, of rows of mean 0."""
+    n, count = psi_SN.shape
+    if count < 2:
+        return 0.0, 0.0, count
+    mean_N = psi_SN.mean(0)
+    own = n * float(mean_N @ mean_N) / (count - 1)
+    rest = float(np.square(psi_SN - mean_N).sum()) / ((n - 1) * (count - 1))
+    return own, rest, count
+
+
+def _components(between: float, squares: Mapping[str, tuple[float, float, int]], n: int) -> Components:
+    """The variances behind the mean squares, none below 0."""
+    samples = {name: Sample(max((own - rest) / n, 0.0), rest, count) for name, (own, rest, count) in squares.items()}
+    seeds = between - sum(sample.rest / sample.size for sample in samples.values())
+    return Components(max(seeds, 0.0), samples)
