@@ -204,6 +204,32 @@ class LaunchSpec:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ClaimsSpec:
+    """What is judged, fixed before any result: one setting a method, one radius, and the smallest effects that matter."""
+
+    primary: tuple[Any, ...] = ()  # (regularizer, hyperparameters) as in `regularizers`; empty: of each soft one the first
+    radius: float = 0.0  # of the judged robust accuracy; 0: the first of probes.robustness.epsilons above 0
+    norm: float = 0.05  # share of the feature norm
+    cosine: float = 0.01
+    calibration_before: float = 0.01  # of the debiased calibration error
+    calibration_after: float = 0.005
+    robustness: float = 0.02  # of the share of images
+    mechanism: float = 0.1  # of a correlation
+    origin: float = 0.02  # of a cosine
+    accuracy: float = 0.005
+
+    def __post_init__(self) -> None:
+        require(self.radius >= 0, f"claims.radius must be 0 (the first radius attacked) or more, got {self.radius}.")
+        sizes = [field.name for field in dataclasses.fields(self) if field.name not in ("primary", "radius")]
+        check_positive("claims.", self, *sizes)
+
+    @property
+    def digest(self) -> str:
+        """Hex digits that change with whatever is fixed here."""
+        return digest(dataclasses.asdict(self))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StudySpec:
     """All the trials of one config file, how they run, and what is measured on them."""
 
@@ -212,6 +238,7 @@ class StudySpec:
     probes: ProbesSpec
     execution: ExecutionSpec
     launch: LaunchSpec = LaunchSpec()
+    claims: ClaimsSpec = ClaimsSpec()
 
 
 def digest(fields: Any, length: int = 10) -> str:

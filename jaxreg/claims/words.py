@@ -1,79 +1,41 @@
-"""What the metrics of the claims are called by people, and how their numbers are written."""
+"""What numbers of claims are called by people, and how they are written."""
 
+import math
 from typing import NamedTuple
-
-import numpy as np
-
-from jaxreg.names import MetricName
 
 
 class Quantity(NamedTuple):
-    """A metric in words; numbers are multiplied by `scale`; its values, and no differences, lie within `ends`."""
+    """How a number is printed: times `scale`, with a unit; a logarithm of a ratio as a change in per cent."""
 
-    name: str
     scale: float = 1.0
-    unit: str = ""  # of a value
-    step: str = ""  # of a difference
-    ends: tuple[float, float] = (-np.inf, np.inf)
+    unit: str = ""
+    digits: int = 3
+    is_log: bool = False
 
-    def value(self, number: float) -> str:
-        """0.1395 of a share: `13.95 %`."""
-        return f"{number * self.scale:.4g}{self.unit}"
+    def shown(self, value: float) -> float:
+        """The number in the unit that is printed."""
+        return 100 * math.expm1(value) if self.is_log else value * self.scale
 
-    def difference(self, number: float) -> str:
-        """0.113 between two shares: `11.3 points`."""
-        return f"{number * self.scale:.3g}{self.step}"
+    def text(self, value: float) -> str:
+        """-0.1395 of a log ratio: `-13 %`; always with a sign."""
+        if not math.isfinite(value):
+            return "–"
+        return f"{self.shown(value):+.{self.digits}g}{self.unit}".replace("-", "−")
 
+    def interval(self, low: float, high: float) -> str:
+        """`[−14.2, −11.8] %`; a dash where there is none."""
+        if not (math.isfinite(low) and math.isfinite(high)):
+            return "–"
+        ends = (f"{self.shown(end):+.{self.digits}g}".replace("-", "−") for end in (low, high))
+        return f"[{', '.join(ends)}]{self.unit}"
 
-def share(name: str) -> Quantity:
-    """A part of a whole, told in percent."""
-    return Quantity(name, 100, " %", " points", (0.0, 1.0))
-
-
-def cosine(name: str) -> Quantity:
-    """A cosine or a correlation."""
-    return Quantity(name, ends=(-1.0, 1.0))
-
-
-ECE = share("ECE")
-POINTS = Quantity("", 100, " points", " points")
-MOVED = "over the test images that are right without attack and whose adversary is another image"
-QUANTITIES = {
-    "feature_norm": Quantity("mean length of the features"),
-    "feature_rms": Quantity("mean length of the features over the root of their width"),
-    "center_cosine": cosine("mean cosine of the features to the center of their class, the point of least loss"),
-    "cone_fraction": share("share of test images whose prediction stays when their features grow longer"),
-    "ece": ECE,
-    "ece_ts": share("ECE after temperature scaling"),
-    "nll": Quantity("NLL", unit=" nats", step=" nats"),
-    "nll_ts": Quantity("NLL after temperature scaling", unit=" nats", step=" nats"),
-    "accuracy": share("test accuracy"),
-    "adversarial_radial_cosine": cosine("mean cosine of the way that features move with the way to the origin"),
-    "adversarial_norm_change": Quantity("mean change of the length of the features"),
-}
+    def size(self, value: float) -> str:
+        """The smallest effect that matters, without a sign: `2 points`."""
+        return f"{self.shown(value):.{self.digits}g}{self.unit}"
 
 
-def quantity(metric: str) -> Quantity:
-    """The words for a metric; its own name where it has none."""
-    name = MetricName.parse(metric)
-    if name.metric != "robust_accuracy":
-        return QUANTITIES.get(metric, Quantity(metric))
-    attack, eps = name.of
-    told = "the worst case of all attacks" if attack == "worst" else f"the attack {attack}"
-    return share(f"accuracy under {told} at radius {eps}")
-
-
-def against(quantity: Quantity, own: float, base: float) -> str:
-    """Both means, and which is the lower by how much."""
-    told = f"{quantity.name} is {quantity.value(own)} against {quantity.value(base)} for none"
-    return f"{told}, {apart(quantity, own - base)}"
-
-
-def apart(quantity: Quantity, difference: float) -> str:
-    """`lower by 11.3 points`."""
-    if difference == 0:
-        return "no difference"
-    return f"{'higher' if difference > 0 else 'lower'} by {quantity.difference(abs(difference))}"
+POINTS, COSINE = Quantity(100, " points"), Quantity()
+CHANGE, NATS = Quantity(unit=" %", is_log=True), Quantity(unit=" nats")
 
 
 def probability(p: float) -> str:
