@@ -46,7 +46,9 @@ def _by_construction(pair: Pair) -> str:
 
 def _no_headroom(pair: Pair) -> str:
     wrong, least = 1 - float(np.mean(pair.base.values("accuracy"))), HEADROOM * pair.own.source.spec.accuracy
-    told = f"no headroom: the baseline errs on {100 * wrong:.2g} % of the test images, and {100 * least:.2g} % are needed"
+    told = (
+        f"no headroom: the baseline errs on {100 * wrong:.2g} % of the test images, and {100 * least:.2g} % are needed"
+    )
     return told if wrong < least else ""
 
 
@@ -60,7 +62,9 @@ def _unreliable(pair: Pair) -> str:
     found = np.concatenate([side.values("verdict") for side in pair])
     broken, suspect = int((found > 1).sum()), int((found > 0).sum())
     if broken or 2 * suspect > len(found):
-        return f"the attack is not to be relied on: {suspect} of {len(found)} trials are suspect, {broken} of them broken"
+        return (
+            f"the attack is not to be relied on: {suspect} of {len(found)} trials are suspect, {broken} of them broken"
+        )
     return ""
 
 

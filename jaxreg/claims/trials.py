@@ -13,7 +13,7 @@ SETTING = ["regularizer", "hyperparameters"]  # in one study
 FEWEST = 20  # examples that a pair must have in common
 
 
-class Unmeasured(Exception):  # noqa: N818  (an answer, not an error)
+class Unmeasured(Exception):
     """What a claim needs was not measured; the message is the reason that people read."""
 
 
@@ -59,7 +59,9 @@ class Trials(NamedTuple):
 def _all(found: list, what: str) -> list:  # type: ignore[type-arg]
     lacking = sum(one is None for one in found)
     if lacking:
-        raise Unmeasured(f"{what} was not measured" + (f" in {lacking} of {len(found)} trials" if lacking < len(found) else ""))
+        raise Unmeasured(
+            f"{what} was not measured" + (f" in {lacking} of {len(found)} trials" if lacking < len(found) else "")
+        )
     return found
 
 
@@ -90,7 +92,7 @@ def pairs_of(source: Source) -> Iterator[Pair]:
 
     Raises: ValueError: if a setting has two trials of one seed.
     """
-    keys = source.rows[[*SETTING, "seed", "trial"]].drop_duplicates("trial").astype({key: str for key in SETTING})
+    keys = source.rows[[*SETTING, "seed", "trial"]].drop_duplicates("trial").astype(dict.fromkeys(SETTING, str))
     _refuse_twice(keys)
     trials = {Setting(*of): own.set_index("seed")["trial"] for of, own in keys.groupby(SETTING, sort=False)}
     for setting, own in trials.items():
