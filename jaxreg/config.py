@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jaxreg import fields, models, regularizers, schema
+from jaxreg.claims import family
 from jaxreg.probes import PROBES
 from jaxreg.spec import (
+    ClaimsSpec,
     DatasetSpec,
     ExecutionSpec,
     LaunchSpec,
@@ -25,7 +27,14 @@ if TYPE_CHECKING:
 Plain = dict[str, Any]
 S = TypeVar("S")
 
-_FIXED = ("study", "probes", "execution", "launch", "trials")  # what no sweep overrides: it is no part of a trial
+_FIXED = (
+    "study",
+    "probes",
+    "execution",
+    "launch",
+    "claims",
+    "trials",
+)  # what no sweep overrides: it is no part of a trial
 _OWN = ("seeds", "regularizers")  # overrides that a trial's own seed and regularizer tell already
 
 
@@ -46,7 +55,23 @@ def resolve(config: "ConfigDict | Mapping[str, Any]", sweep: Iterable[Mapping[st
     execution = build("config.execution", ExecutionSpec, plain["execution"])
     launch = build("config.launch", LaunchSpec, _launch(plain.get("launch", {})))
     name = fields.typed("config.study", str, plain["study"])
-    return StudySpec(name=name, trials=tuple(trials.values()), probes=probes, execution=execution, launch=launch)
+    claims = _claims(plain["claims"], trials.values())
+    return StudySpec(
+        name=name, trials=tuple(trials.values()), probes=probes, execution=execution, launch=launch, claims=claims
+    )
+
+
+def _claims(given: Plain, trials: Iterable[TrialSpec]) -> ClaimsSpec:
+    """What is judged, each setting of it one of the study's."""
+    spec = build("config.claims", ClaimsSpec, given)
+    own = {trial.setting.own for trial in trials}
+    for entry in spec.primary:
+        pair = isinstance(entry, list | tuple) and len(entry) == 2 and isinstance(entry[1], dict)
+        require(pair, f"config.claims.primary holds pairs (name, hyperparameters), got {entry!r}.")
+        known = ", ".join(sorted(setting.label for setting in own))
+        fits = any(family.matches(setting, *entry) for setting in own)
+        require(fits, f"config.claims.primary names {entry!r}, no setting of this study: it has {known}.")
+    return spec
 
 
 def _probes(given: Plain) -> ProbesSpec:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from jaxreg import fields, models
 from jaxreg.probes import PROBES
-from jaxreg.spec import DatasetSpec, ExecutionSpec, LaunchSpec, OptimizerSpec, SpecError
+from jaxreg.spec import ClaimsSpec, DatasetSpec, ExecutionSpec, LaunchSpec, OptimizerSpec, SpecError
 
 SECTIONS: Mapping[str, type] = {
     "dataset": DatasetSpec,
@@ -16,6 +16,7 @@ SECTIONS: Mapping[str, type] = {
     **{f"probes.{name}": probe.settings for name, probe in PROBES.items() if probe.settings},
     "execution": ExecutionSpec,
     "launch": LaunchSpec,
+    "claims": ClaimsSpec,
 }
 ALONE: Mapping[str, Any] = {
     "study": str,
@@ -30,7 +31,7 @@ ALONE: Mapping[str, Any] = {
     "trials": tuple[str, ...],
 }
 NEEDED = ("study", "model.name", "regularizers", "seeds", "batch_size", "steps")
-GROUPS = ("dataset", "model", "optimizer", "probes", "execution")  # empty where a config leaves them out
+GROUPS = ("dataset", "model", "optimizer", "probes", "execution", "claims")  # empty where a config leaves them out
 SLURM = "launch.slurm."  # whose options submitit knows
 
 

@@ -205,11 +205,9 @@ class LaunchSpec:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClaimsSpec:
-    """What is judged, fixed before any result: one setting a method, one radius, and the smallest effects that matter."""
+    """What is judged, fixed before any result: a setting a method, a radius, and the smallest effects that matter."""
 
-    primary: tuple[
-        Any, ...
-    ] = ()  # (regularizer, hyperparameters) as in `regularizers`; empty: of each soft one the first
+    primary: tuple[Any, ...] = ()  # as in `regularizers`; empty: of each soft regularizer the first
     radius: float = 0.0  # of the judged robust accuracy; 0: the first of probes.robustness.epsilons above 0
     norm: float = 0.05  # share of the feature norm
     cosine: float = 0.01

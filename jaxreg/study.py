@@ -177,6 +177,7 @@ def run(
     with contextlib.ExitStack() as held:
         hosts.on_first(lambda: held.enter_context(claim(workdir)))
         hosts.on_first(lambda: record.settle(workdir, config, sweep))
+        hosts.on_first(lambda: record.fix_claims(workdir, study.claims))
         provenance = record.Provenance(workdir, _precision(study))
         for program in programs:
             wanted = [PER_PROGRAM[name] for name in stages if name in PER_PROGRAM]
@@ -219,8 +220,8 @@ def gather(workdir: Workdir) -> None:
 
 def report(directories: Sequence[epath.PathLike]) -> int:
     """Joins the probes' rows of each workdir, tests the claims, writes one report into the first, prints both."""
-    from jaxreg.report import data as reported
-    from jaxreg.report import page, text  # draws: not for a plan
+    from jaxreg.report import claimed, page, text
+    from jaxreg.report import data as reported  # draws: not for a plan
     from jaxreg.report.tables import MAIN, calibration, verdicts
 
     studies = [Workdir(directory) for directory in directories]
@@ -233,15 +234,16 @@ def report(directories: Sequence[epath.PathLike]) -> int:
     found = reported.load(studies)
     _name_unfinished(studies)
     _name_equal(studies)
-    tested = claims.evaluate(found.frame)
-    claims.save(tested, studies[0].report / "tables")
-    path = page.build(studies, claims=claims.with_tests(tested), data=found)
+    judged = claimed.judged(found)
+    claims.save(judged.table, judged.beside, studies[0].report / "tables")
+    path = page.build(studies, claimed=judged, data=found)
     shown = found.limited()
     parts = [
         *(text.printed(table, shown.frame) for table in (MAIN, calibration.TABLES[0])),
         verdicts.text(shown),
         page.left_out(found, shown),
-        "\n".join(claims.headlines(tested)),
+        claims.grid(judged.table),
+        "\n".join([*claims.headlines(judged.table), *judged.notes]),
         f"report: {path}",
     ]
     print("\n\n".join(part for part in parts if part))

@@ -6,7 +6,7 @@ support. A setting and its baseline share a width, so a claim on the norm is one
 """
 
 from jaxreg.claims.endpoints import CLAIMS
-from jaxreg.claims.judgement import Judgement, beside, judge
+from jaxreg.claims.judgement import Judgement, beside, beside_none, judge
 from jaxreg.claims.summary import as_text, grid, headlines, lines, save, table, with_discoveries
 from jaxreg.claims.trials import Source
 
@@ -16,6 +16,7 @@ __all__ = [
     "Source",
     "as_text",
     "beside",
+    "beside_none",
     "grid",
     "headlines",
     "judge",

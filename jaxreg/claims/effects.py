@@ -43,7 +43,7 @@ def cone(pair: Pair, control: str = "random") -> Estimates:
 def calibration(pair: Pair) -> Estimates:
     """The difference of the debiased calibration errors."""
     own, base = (
-        influence.debiased_ece(*(side.array("calibration", f"test/{name}") for name in ("confidence", "correct")))
+        influence.debiased_ece(side.array("calibration", "test/confidence"), side.array("calibration", "test/correct"))
         for side in pair
     )
     return own - base
@@ -132,8 +132,8 @@ def moved(pair: Pair, name: str) -> list[Estimates]:
 
     Over images that are right without attack in both networks, and moved by every adversary, at every seed.
     """
-    counted = [side.array("displacement", "test/adversarial_counted").astype(bool).all(0) for side in pair]
-    kept_N = enough(np.logical_and(*counted))
+    counted = [side.array("displacement", "test/adversarial_counted") for side in pair]
+    kept_N = enough(np.asarray(np.concatenate(counted).all(0)))
     own, base = (side.array("displacement", f"test/adversarial_{name}")[:, kept_N] for side in pair)
     noise = pair.own.array("displacement", f"test/noise_{name}")[:, kept_N]
     label = f"the displacement ({name})"

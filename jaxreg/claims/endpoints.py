@@ -1,4 +1,4 @@
-"""CLAIMS: each a sentence of the paper, the one number that judges it, and what stands beside it so that it can fail."""
+"""CLAIMS: each a sentence of the paper, the one number that judges it, and what is shown beside it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -110,8 +110,8 @@ CLAIMS: Mapping[str, Claim] = {
     ),
     "cone": Claim(
         "decision regions are cones around the origin, with or without soft labels",
-        "twice the factor that 95 % of the features can be shrunk by before their prediction changes, as a ratio to that "
-        "of random features of equal length",
+        "twice the factor that 95 % of the features can be shrunk by before their prediction changes, as a ratio to "
+        "that of random features of equal length",
         lambda pair: effects.cone(pair).shifted(np.log(2)),
         CHANGE,
         -1,
@@ -180,8 +180,8 @@ CLAIMS: Mapping[str, Claim] = {
     ),
     "origin": Claim(
         "attacks move the features of soft labels toward the origin",
-        "the cosine of the way that features move with the way to the origin, less the baseline's, and less that of noise "
-        "of the same length",
+        "the cosine of the way that features move with the way to the origin, less the baseline's, and less that of "
+        "noise of the same length",
         lambda pair: effects.moved(pair, "radial_cosine"),
         COSINE,
         +1,

@@ -106,6 +106,14 @@ def smallest_of(name: str, spec: ClaimsSpec) -> float | None:
     return float(np.log1p(given)) if CLAIMS[name].quantity.is_log else given
 
 
+NUMBERS = ["claim", "number", "setting", "effect", "low", "high", "n", "p", "text"]
+
+
+def beside_none() -> pd.DataFrame:
+    """The table of numbers beside claims, empty."""
+    return pd.DataFrame(columns=NUMBERS)
+
+
 def beside(source: Source) -> pd.DataFrame:
     """The numbers beside the claims, with 95 % intervals of their own over seeds and examples: never judged."""
     pairs = list(pairs_of(source))
@@ -116,7 +124,7 @@ def beside(source: Source) -> pd.DataFrame:
         for pair in _read(pairs, roles, claim)
         for number, line in _beside(claim, pair)
     ]
-    return pd.DataFrame(lines, columns=["claim", "number", "setting", "effect", "low", "high", "n", "p", "text"])
+    return pd.DataFrame(lines, columns=NUMBERS)
 
 
 def _beside(claim: Claim, pair: Pair) -> Iterator[tuple[str, dict[str, object]]]:

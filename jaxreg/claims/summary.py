@@ -90,7 +90,7 @@ def _about(judged: pd.DataFrame) -> str:
     return "; ".join(parts) or "no setting is judged"
 
 
-def _short(row: Mapping[str, Any]) -> str:
+def _short(row: Mapping[Any, Any]) -> str:
     return f"{row['setting']} ({row['reason']})" if row["reason"] else f"{row['setting']} {row['text']}"
 
 
@@ -104,10 +104,7 @@ def grid(found: pd.DataFrame) -> str:
     claims = list(dict.fromkeys(found["claim"]))
     width = max(map(len, claims))
     heads = [f"{' ' * width}  {' ' * 4 * place}{setting}" for place, setting in enumerate(settings)]
-    body = [
-        f"{name:{width}}  " + "".join(f"{letters.get((name, setting), ''):4}" for setting in settings)
-        for name in claims
-    ]
+    body = [f"{name:{width}}  " + "".join(f"{letters.get((name, one), ''):4}" for one in settings) for name in claims]
     known = ", ".join(f"{letter} {verdict}" for verdict, letter in LETTERS.items() if verdict)
     return "\n".join([*heads, *(line.rstrip() for line in body), f"({known})"])
 
@@ -119,15 +116,8 @@ def as_text(found: pd.DataFrame) -> str:
     told = [grid(found)]
     for line in lines(found):
         rows = found[found["claim"] == line["claim"]]
-        told.append(
-            "\n".join(
-                [
-                    f"{line['claim']}: {line['statement']}",
-                    f"  ({line['endpoint']})",
-                    *(f"  {s}" for s in rows["sentence"]),
-                ]
-            )
-        )
+        head = [f"{line['claim']}: {line['statement']}", f"  ({line['endpoint']})"]
+        told.append("\n".join([*head, *(f"  {sentence}" for sentence in rows["sentence"])]))
     return "\n\n".join(part for part in told if part)
 
 

@@ -1,7 +1,7 @@
 """What claims are judged on: the saved numbers of every example, of trials paired with their baseline by seed."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -56,12 +56,11 @@ class Trials(NamedTuple):
         return own.reindex(self.names).to_numpy(float)
 
 
-def _all(found: list, what: str) -> list:  # type: ignore[type-arg]
+def _all(found: Sequence[Any], what: str) -> Sequence[Any]:
     lacking = sum(one is None for one in found)
     if lacking:
-        raise Unmeasured(
-            f"{what} was not measured" + (f" in {lacking} of {len(found)} trials" if lacking < len(found) else "")
-        )
+        some = f" in {lacking} of {len(found)} trials" if lacking < len(found) else ""
+        raise Unmeasured(f"{what} was not measured{some}")
     return found
 
 
@@ -73,8 +72,8 @@ class Pair(NamedTuple):
 
     def right(self, count: int) -> np.ndarray:
         """Which of the first `count` test examples both networks predict rightly without attack, at every seed."""
-        sides = (side.array("calibration", "test/correct")[:, :count] for side in self)
-        return np.logical_and(*(side.astype(bool).all(0) for side in sides))
+        sides = [side.array("calibration", "test/correct")[:, :count] for side in self]
+        return np.asarray(np.concatenate(sides).all(0))
 
 
 def enough(kept_N: np.ndarray) -> np.ndarray:
@@ -94,7 +93,7 @@ def pairs_of(source: Source) -> Iterator[Pair]:
     """
     keys = source.rows[[*SETTING, "seed", "trial"]].drop_duplicates("trial").astype(dict.fromkeys(SETTING, str))
     _refuse_twice(keys)
-    trials = {Setting(*of): own.set_index("seed")["trial"] for of, own in keys.groupby(SETTING, sort=False)}
+    trials = {Setting(*map(str, of)): own.set_index("seed")["trial"] for of, own in keys.groupby(SETTING, sort=False)}
     for setting, own in trials.items():
         base = setting.baseline(trials)
         other = own if base is None else trials[base]

@@ -1,6 +1,7 @@
 """What a workdir records of its study: one config for ever, and what made its numbers."""
 
 import contextlib
+import dataclasses
 import json
 import subprocess
 import sys
@@ -15,9 +16,14 @@ import jax
 from jaxreg.config import Plain
 from jaxreg.runtime.files import read_json, write_json
 from jaxreg.runtime.workdir import Workdir
-from jaxreg.spec import SpecError, require
+from jaxreg.spec import ClaimsSpec, SpecError, require
 
-FREE = ("execution", "probes", "launch")  # what may change between two runs of one workdir: it trains nothing anew
+FREE = (
+    "execution",
+    "probes",
+    "launch",
+    "claims",
+)  # what may change between two runs of one workdir: it trains nothing anew
 _PACKAGES = ("jaxreg", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "tensorflow-datasets")
 
 
@@ -37,6 +43,18 @@ def settle(workdir: Workdir, config: Plain, sweep: list[Plain]) -> None:
         if "trials" in config:
             return
     write_json(workdir.config, new)
+
+
+def fix_claims(workdir: Workdir, spec: ClaimsSpec) -> None:
+    """Writes what will be judged, with its digest and date, before training; later runs leave it as it is."""
+    if not workdir.claims.exists():
+        fixed = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        write_json(workdir.claims, {"digest": spec.digest, "fixed": fixed, "claims": dataclasses.asdict(spec)})
+
+
+def fixed(workdir: Workdir) -> str | None:
+    """The digest of what was to be judged when training began; None where none was written."""
+    return str(read_json(workdir.claims)["digest"]) if workdir.claims.exists() else None
 
 
 def settle_data(workdir: Workdir, name: str, contents: Mapping[str, str]) -> None:

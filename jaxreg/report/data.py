@@ -14,7 +14,7 @@ from etils import epath
 
 from jaxreg import conditions, results
 from jaxreg.jobs import directory
-from jaxreg.runtime.files import open_bytes
+from jaxreg.runtime.files import open_bytes, read_arrays
 from jaxreg.runtime.workdir import Workdir
 from jaxreg.setting import Setting
 from jaxreg.spec import SpecError
@@ -126,6 +126,11 @@ class StudyData:
         """Returns the rows of one metric (of the report's split, unless told) that have a finite value."""
         rows = self.frame[(self.frame["metric"] == metric) & (self.frame["split"] == (split or self.split))]
         return rows[np.isfinite(rows["value"])]
+
+
+def saved_arrays(path: epath.Path) -> Mapping[str, np.ndarray] | None:
+    """All arrays of a file; None where there is none."""
+    return read_arrays(path) if path.exists() else None
 
 
 def saved_array(workdir: Workdir, probe: str, trial: str, name: str) -> np.ndarray | None:

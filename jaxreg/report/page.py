@@ -10,8 +10,10 @@ import jinja2
 import numpy as np
 from etils import epath
 
+from jaxreg.claims import summary
 from jaxreg.probes import PROBES, Section
 from jaxreg.report import figures, tables
+from jaxreg.report.claimed import Claimed
 from jaxreg.report.data import StudyData, load
 from jaxreg.report.figures import counts
 from jaxreg.report.tables import claims as claim_table
@@ -25,7 +27,7 @@ SECTIONS = (*dict.fromkeys(probe.section for probe in PROBES.values()), TRAINING
 def build(
     workdirs: Sequence[epath.PathLike],
     out: epath.PathLike | None = None,
-    claims: Sequence[Mapping[str, Any]] = (),
+    claimed: Claimed | None = None,
     data: StudyData | None = None,
 ) -> epath.Path:
     """Writes the report of one or several workdirs and returns the path of its page.
@@ -33,8 +35,7 @@ def build(
     Args:
         workdirs: each holds results.parquet; probes/, curves/, config.json, provenance.json if there are any.
         out: the folder to write to; by default `report` in the first workdir.
-        claims: one mapping a claim (claim, statement, verdict, sentence, figure), shown in this order; under "tests"
-            one mapping a test (setting, metric, said, effect, low, high, n, test, p_holm, verdict).
+        claimed: the claims, judged; the page is without them where they are left out.
         data: of the workdirs, where somebody has loaded them.
     Raises: ValueError: if a workdir holds no results.
     """
@@ -43,7 +44,7 @@ def build(
     shown = data.limited()
     with figures.drawing(shown, folder / "figures") as drawn:
         files = tables.save(data, folder / "tables")  # while the last figures are printed
-    write_whole(folder / "index.html", render(shown, drawn, files, claims, left_out(data, shown)).encode())
+    write_whole(folder / "index.html", render(shown, drawn, files, claimed, left_out(data, shown)).encode())
     return folder / "index.html"
 
 
@@ -51,7 +52,7 @@ def render(
     data: StudyData,
     drawn: Sequence[figures.Drawn],
     files: Sequence[str],
-    claims: Sequence[Mapping[str, Any]],
+    claimed: Claimed | None = None,
     limit: str = "",
 ) -> str:
     """Returns the page as HTML: every value escaped, every picture inside it; `limit` says what it leaves out."""
@@ -68,7 +69,8 @@ def render(
         main=tables.MAIN.printed(data),
         printed=tables.printed(data),
         trials=tables.trial_lines(data),
-        claims=claims,
+        claimed=claimed,
+        claims=[] if claimed is None else summary.lines(claimed.table),
         claim_table=claim_table,
         files=files,
         provenance={study: flat(_without(values, "command", "runs")) for study, values in data.provenance.items()},

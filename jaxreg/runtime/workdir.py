@@ -68,6 +68,11 @@ class Workdir(os.PathLike[str]):
         return self.root / "data.json"
 
     @property
+    def claims(self) -> epath.Path:
+        """What is judged, as it was fixed before training."""
+        return self.root / "claims.json"
+
+    @property
     def done(self) -> epath.Path:
         """Written last, by a run that finished everything: the probes that it measured."""
         return self.root / "done.json"

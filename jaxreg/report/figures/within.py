@@ -4,12 +4,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jaxreg import statistics
-from jaxreg.claims.mechanism import WITHIN
 from jaxreg.report.data import StudyData
 from jaxreg.report.figures import counts
 from jaxreg.report.figures.maker import Maker
 from jaxreg.report.figures.seeds import names
 from jaxreg.report.palette import WIDTH, looks
+
+WITHIN = "cosine_radius_correlation"  # of the displacement probe
 
 
 def figure(data: StudyData) -> Figure | None:

@@ -10,6 +10,7 @@ from etils import epath
 from pyarrow import csv
 
 from jaxreg.calibration import floors
+from jaxreg.claims.summary import FILES
 from jaxreg.report.data import StudyData
 from jaxreg.report.palette import looks
 from jaxreg.report.tables import calibration, differences, geometry, interventions, verdicts
@@ -19,7 +20,6 @@ from jaxreg.report.tables.table import Line, Printed, Table
 
 SETTINGS = (MAIN, *calibration.TABLES, *geometry.TABLES)
 TABLES: tuple[Table, ...] = (*SETTINGS, verdicts.TABLE, interventions.TABLE)
-CLAIMS = ("claims.csv", "claims.json", "claims.txt")  # a row a test; each claim with its tests; in words
 
 
 def trial_lines(data: StudyData) -> list[Line]:
@@ -73,7 +73,7 @@ def save(data: StudyData, folder: epath.Path) -> list[str]:
         buffer = io.BytesIO()
         csv.write_csv(pa.Table.from_pandas(table, preserve_index=False), buffer)  # ten times as fast as pandas
         (folder / f"{name}.csv").write_bytes(buffer.getvalue())
-    return [f"{name}.csv" for name in tables] + [name for name in CLAIMS if (folder / name).exists()]
+    return [f"{name}.csv" for name in tables] + [name for name in FILES if (folder / name).exists()]
 
 
 def _has_marks(metric: str) -> bool:

@@ -1,56 +1,75 @@
-"""The tests behind each claim, as the page prints them."""
+"""The claims as the page prints them: a grid of verdicts, a table a claim, and the numbers beside them."""
 
-from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from jaxreg.claims.mechanism import WITHIN
+import pandas as pd
 
-COLUMNS = ("setting", "seen", "effect", "95 % interval", "n", "test", "p (Holm)", "verdict")
-TEXTS = {"setting", "seen", "test", "verdict"}  # columns of words
-SHOWN = 40  # tests of a claim: more are no longer read, and stand in claims.csv
-NO_VERDICT = "no verdict"
-SHOWN_BY = {WITHIN: "within"}  # the figure of tests that the claim's own one does not show
+from jaxreg.claims.summary import LETTERS
+from jaxreg.claims.words import probability
+
+HEADS = ("setting", "effect and interval", "seeds", "images", "p", "verdict", "why, or what would decide")
+TEXTS = {"setting", "verdict", "why, or what would decide"}  # columns of words
+SHOWN = 40  # settings of a claim: more are no longer read, and stand in claims.csv
 
 
-class ClaimTest(NamedTuple):
-    """One test: the printed cells, its verdict, which is one of them, and the name of its metric."""
+class Cell(NamedTuple):
+    """One judgement in the grid: its letter, its verdict, the effect with its interval, and where its row is."""
 
-    cells: list[str]
+    letter: str
     verdict: str
-    metric: str
+    text: str
+    anchor: str
 
 
-def lines(claim: Mapping[str, Any]) -> list[ClaimTest]:
-    """Returns a line a test of the claim, at most `SHOWN`; none where it was given without tests."""
-    return [ClaimTest(_cells(test), _verdict(test), test["metric"]) for test in claim.get("tests", ())[:SHOWN]]
+def settings(found: pd.DataFrame) -> list[str]:
+    """Returns the settings that are judged, in their order: the columns of the grid."""
+    return list(dict.fromkeys(found.loc[found["verdict"] != "", "setting"]))
 
 
-def figures(claim: Mapping[str, Any], drawn: Collection[str]) -> list[str]:
-    """Returns the figures that show the claim, of those that were drawn: its own, then those of its tests."""
-    wanted = [claim.get("figure", ""), *(SHOWN_BY.get(test["metric"], "") for test in claim.get("tests", ()))]
-    return [name for name in dict.fromkeys(wanted) if name in drawn]
+def grid(found: pd.DataFrame) -> dict[str, list[Cell | None]]:
+    """Returns by claim a cell for each of `settings`, None where the claim is not about it."""
+    columns = settings(found)
+    judged = found[found["verdict"] != ""]
+    cells = {(row["claim"], row["setting"]): _cell(row) for row in judged.to_dict("records")}
+    return {name: [cells.get((name, setting)) for setting in columns] for name in dict.fromkeys(found["claim"])}
 
 
-def left_out(claim: Mapping[str, Any]) -> str:
-    """Returns as a sentence how many tests are not shown; empty where all are."""
-    missing = len(claim.get("tests", ())) - SHOWN
-    return f"{missing:,} more tests stand in claims.csv." if missing > 0 else ""
+def _cell(row: dict[Any, Any]) -> Cell:
+    verdict = row["verdict"]
+    return Cell(LETTERS[verdict], verdict, row["text"] if row["effect"] == row["effect"] else "", anchor(row["claim"]))
 
 
-def _cells(test: Mapping[str, Any]) -> list[str]:
-    low, high, p = test["low"], test["high"], test["p_holm"]
-    interval = "–" if low is None else f"[{low:.3g}, {high:.3g}]"
-    numbers = [_number(test["effect"]), interval, str(test["n"]), test["test"], _p(p), _verdict(test)]
-    return [test["setting"], test["said"], *numbers]
+def anchor(claim: str) -> str:
+    """Returns the place of a claim's table on the page."""
+    return f"claim-{claim}"
 
 
-def _verdict(test: Mapping[str, Any]) -> str:
-    return test["verdict"] or NO_VERDICT
+def lines(found: pd.DataFrame, claim: str) -> list[tuple[list[str], str]]:
+    """Returns a line a setting of the claim, at most `SHOWN`, with its verdict."""
+    rows = found[found["claim"] == claim].head(SHOWN)
+    return [(_cells(row), row["verdict"]) for row in rows.to_dict("records")]
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"
+def _cells(row: dict[Any, Any]) -> list[str]:
+    p = "–" if row["p"] != row["p"] else probability(row["p"]).removeprefix("p ").removeprefix("= ")
+    why = row["reason"] or row["needed"]
+    counts = [str(row["n"]), f"{row['examples']:,}"] if row["n"] else ["–", "–"]
+    return [row["setting"], row["text"], *counts, p, row["verdict"] or f"({row['role']})", why]
 
 
-def _p(p: float | None) -> str:
-    return "–" if p is None else "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+def left_out(found: pd.DataFrame, claim: str) -> str:
+    """Returns as a sentence how many settings are not shown; empty where all are."""
+    missing = int((found["claim"] == claim).sum()) - SHOWN
+    return f"{missing:,} more settings stand in claims.csv." if missing > 0 else ""
+
+
+def beside(numbers: pd.DataFrame, claim: str) -> list[list[str]]:
+    """Returns a line a number beside the claim, with a cell a setting; first the settings."""
+    own = numbers[(numbers["claim"] == claim) & (numbers["setting"] != "over settings")]
+    if own.empty:
+        return []
+    columns = list(dict.fromkeys(own["setting"]))[:SHOWN]
+    texts = {(row["number"], row["setting"]): row["text"] for row in own.to_dict("records")}
+    names = dict.fromkeys(own["number"])
+    body = [[name.replace("_", " "), *(texts.get((name, setting), "–") for setting in columns)] for name in names]
+    return [["", *columns], *body]

@@ -1,0 +1,72 @@
+"""The claims of the studies of a report: judged, in tables, and whether what is judged was fixed before training."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from jaxreg import claims, config
+from jaxreg.claims import over_settings
+from jaxreg.jobs import record
+from jaxreg.report.data import StudyData, saved_arrays
+from jaxreg.spec import ClaimsSpec
+
+
+class Claimed(NamedTuple):
+    """What a report says of claims: a row a claim and setting, the numbers beside them, and notes on how to read it."""
+
+    table: pd.DataFrame
+    beside: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+
+def source(data: StudyData, study: str) -> claims.Source:
+    """One study as claims read it."""
+    rows = data.frame[data.frame["study"] == study]
+    texts = dict.fromkeys(("trial", "regularizer", "hyperparameters", "metric", "split"), str)
+
+    def array(probe: str, trial: str, name: str) -> np.ndarray | None:
+        return data.array(probe, study, trial, name)
+
+    def predicted(trial: str, split: str) -> Mapping[str, np.ndarray] | None:
+        home = data.homes.get((study, trial, "calibration"))
+        return saved_arrays(home.predictions(trial, split)) if home else None
+
+    return claims.Source(rows.astype(texts), array, predicted, spec_of(data, study))
+
+
+def spec_of(data: StudyData, study: str) -> ClaimsSpec:
+    """What the config of a study fixes; the defaults where it was saved without."""
+    given = data.config[study].get("config", {}).get("claims", {})
+    return config.build("config.claims", ClaimsSpec, given)
+
+
+def judged(data: StudyData) -> Claimed:
+    """Every claim of every study, judged by itself; of several studies a setting bears the name of its own."""
+    tables, numbers, notes = [], [], []
+    for study in data.config:
+        own = source(data, study)
+        start = f"{study}: " if len(data.config) > 1 else ""
+        found = claims.table(claims.judge(own), own.spec)
+        shown = [claims.beside(own), over_settings.correlations(own.rows, own.spec)]
+        tables.append(found.assign(setting=start + found["setting"]))
+        numbers += [part.assign(setting=start + part["setting"]) for part in shown if len(part)]
+        notes += [start + note for note in _notes(data, study, own.spec)]
+    joined = pd.concat(numbers, ignore_index=True) if numbers else claims.beside_none()
+    return Claimed(pd.concat(tables, ignore_index=True), joined, tuple(notes))
+
+
+def _notes(data: StudyData, study: str, spec: ClaimsSpec) -> list[str]:
+    """With which suite the network was attacked, and whether what is judged was changed after training began."""
+    used = data.conditions
+    suites = used[(used["study"] == study) & (used["probe"] == "robustness") & (used["condition"] == "suite")]["value"]
+    told = [f"attacked with suite {', '.join(sorted(set(suites)))}"] if len(suites) else []
+    homes = {home for (of, _, _), home in data.homes.items() if of == study}
+    changed = [home for home in sorted(homes, key=str) if record.fixed(home) not in (None, spec.digest)]
+    if changed:
+        told.append(
+            f"what is judged was changed after training began in {changed[0]} "
+            f"(fixed then: {record.fixed(changed[0])}, now: {spec.digest})"
+        )
+    return told
