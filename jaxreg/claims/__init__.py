@@ -8,12 +8,12 @@ support. A setting and its baseline share a width, so a claim on the norm is one
 from jaxreg.claims.endpoints import CLAIMS
 from jaxreg.claims.judgement import Judgement, beside, beside_none, judge
 from jaxreg.claims.summary import as_text, grid, headlines, lines, save, table, with_discoveries
-from jaxreg.claims.trials import Source
+from jaxreg.claims.trials import StudyNumbers
 
 __all__ = [
     "CLAIMS",
     "Judgement",
-    "Source",
+    "StudyNumbers",
     "as_text",
     "beside",
     "beside_none",

@@ -17,8 +17,14 @@ def mean(probe: str, name: str, pair: Pair) -> Estimates:
 
 def log_mean(probe: str, name: str, pair: Pair) -> Estimates:
     """The logarithm of the ratio of the means."""
-    own, base = (influence.log_mean(_finite(side.array(probe, name), name)) for side in pair)
+    own, base = (_log_mean(_finite(side.array(probe, name), name), name) for side in pair)
     return own - base
+
+
+def _log_mean(values_SN: np.ndarray, name: str) -> Estimates:
+    if not (values_SN.mean(1) > 0).all():
+        raise Unmeasured(f"{name} is 0 in a trial")
+    return influence.log_mean(values_SN)
 
 
 def _mean(side: Trials, probe: str, name: str) -> Estimates:

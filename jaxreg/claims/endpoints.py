@@ -62,9 +62,7 @@ def _unreliable(pair: Pair) -> str:
     found = np.concatenate([side.values("verdict") for side in pair])
     broken, suspect = int((found > 1).sum()), int((found > 0).sum())
     if broken or 2 * suspect > len(found):
-        return (
-            f"the attack is not to be relied on: {suspect} of {len(found)} trials are suspect, {broken} of them broken"
-        )
+        return f"the attack is unreliable: {suspect} of {len(found)} trials are suspect, {broken} of them broken"
     return ""
 
 
@@ -127,7 +125,7 @@ CLAIMS: Mapping[str, Claim] = {
         effects.calibration,
         POINTS,
         -1,
-        "calibration",
+        "reliability",
         beside=_each(nll=(_calibration("test/nll"), NATS), brier=(_calibration("test/brier"), COSINE)),
     ),
     "calibration_after": Claim(
@@ -136,7 +134,7 @@ CLAIMS: Mapping[str, Claim] = {
         effects.calibration_after,
         POINTS,
         -1,
-        "calibration",
+        "reliability",
         beside=_each(nll_ts=(effects.refinement, NATS), brier_ts=(_calibration("test/brier_ts"), COSINE)),
     ),
     "robustness": Claim(
@@ -145,7 +143,7 @@ CLAIMS: Mapping[str, Claim] = {
         _worst,
         POINTS,
         +1,
-        "robustness",
+        "robust_bars",
         unjudged=_unreliable,
         beside=_each(among_right=(_among_right, POINTS)),
     ),

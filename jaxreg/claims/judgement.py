@@ -9,7 +9,7 @@ import pandas as pd
 from jaxreg.claims import family
 from jaxreg.claims.endpoints import CLAIMS, Claim
 from jaxreg.claims.family import PRIMARY, REFERENCE
-from jaxreg.claims.trials import Pair, Source, Unmeasured, pairs_of
+from jaxreg.claims.trials import Pair, StudyNumbers, Unmeasured, pairs_of
 from jaxreg.setting import Setting
 from jaxreg.spec import ClaimsSpec
 from jaxreg.statistics import Components, Decision, Estimates, Plan, decide, plan
@@ -50,7 +50,7 @@ class Judgement(NamedTuple):
         return min(sizes, default=0)
 
 
-def judge(source: Source) -> list[Judgement]:
+def judge(source: StudyNumbers) -> list[Judgement]:
     """Judges every claim of one study, for the settings that the config names, and measures it for the others."""
     pairs = list(pairs_of(source))
     roles = family.roles(pairs, source.spec)
@@ -114,7 +114,7 @@ def beside_none() -> pd.DataFrame:
     return pd.DataFrame(columns=NUMBERS)
 
 
-def beside(source: Source) -> pd.DataFrame:
+def beside(source: StudyNumbers) -> pd.DataFrame:
     """The numbers beside the claims, with 95 % intervals of their own over seeds and examples: never judged."""
     pairs = list(pairs_of(source))
     roles = family.roles(pairs, source.spec)

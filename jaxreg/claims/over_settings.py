@@ -54,7 +54,7 @@ def _means(rows: pd.DataFrame, one: str, other: str) -> np.ndarray:
     own = rows[rows["metric"].isin([one, other])].astype(dict.fromkeys(keys, str))
     means = own.groupby([*keys, "metric"], sort=False)["value"].mean()
     table = pd.DataFrame(means.unstack("metric")).reindex(columns=[one, other])
-    table = table[np.isfinite(table).all(axis=1)]
+    table = table.loc[np.isfinite(table.to_numpy()).all(1)]
     swept = [str(sorted(Setting(*map(str, key)).overrides.items())) for key in table.index]
     return np.round((table - table.groupby(swept).transform("mean")).to_numpy(), 9)
 

@@ -17,7 +17,7 @@ class Unmeasured(Exception):
     """What a claim needs was not measured; the message is the reason that people read."""
 
 
-class Source(NamedTuple):
+class StudyNumbers(NamedTuple):
     """One study: its rows, and how to read what its probes and predictions saved of a trial (None: nothing)."""
 
     rows: pd.DataFrame  # of results.parquet, texts as texts
@@ -31,7 +31,7 @@ class Trials(NamedTuple):
 
     setting: Setting
     names: tuple[str, ...]
-    source: Source
+    source: StudyNumbers
 
     def array(self, probe: str, name: str) -> np.ndarray:
         """A number of every example, [S, N], float64.
@@ -86,7 +86,7 @@ def enough(kept_N: np.ndarray) -> np.ndarray:
     return kept_N
 
 
-def pairs_of(source: Source) -> Iterator[Pair]:
+def pairs_of(source: StudyNumbers) -> Iterator[Pair]:
     """Every setting that has trials, with its baseline; a baseline with itself. Seeds that one side lacks are left out.
 
     Raises: ValueError: if a setting has two trials of one seed.

@@ -21,7 +21,7 @@ class Claimed(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def source(data: StudyData, study: str) -> claims.Source:
+def source(data: StudyData, study: str) -> claims.StudyNumbers:
     """One study as claims read it."""
     rows = data.frame[data.frame["study"] == study]
     texts = dict.fromkeys(("trial", "regularizer", "hyperparameters", "metric", "split"), str)
@@ -31,9 +31,10 @@ def source(data: StudyData, study: str) -> claims.Source:
 
     def predicted(trial: str, split: str) -> Mapping[str, np.ndarray] | None:
         home = data.homes.get((study, trial, "calibration"))
-        return saved_arrays(home.predictions(trial, split)) if home else None
+        saved = saved_arrays(home.predictions(trial, split)) if home else None
+        return saved if saved and "logits" in saved else None
 
-    return claims.Source(rows.astype(texts), array, predicted, spec_of(data, study))
+    return claims.StudyNumbers(rows.astype(texts), array, predicted, spec_of(data, study))
 
 
 def spec_of(data: StudyData, study: str) -> ClaimsSpec:

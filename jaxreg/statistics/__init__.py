@@ -1,7 +1,7 @@
 """Statistics over trials and examples: paired tests, crossed intervals, what they decide, and how many seeds would."""
 
 from jaxreg.statistics import influence
-from jaxreg.statistics.crossed import Components, Spread, spread
+from jaxreg.statistics.crossed import Components, CrossedEffect, spread
 from jaxreg.statistics.decision import Decision, decide
 from jaxreg.statistics.estimates import Estimates, combined
 from jaxreg.statistics.multiple import benjamini_hochberg, holm
@@ -11,11 +11,11 @@ from jaxreg.statistics.ranks import rank_correlation
 
 __all__ = [
     "Components",
+    "CrossedEffect",
     "Decision",
     "Effect",
     "Estimates",
     "Plan",
-    "Spread",
     "benjamini_hochberg",
     "combined",
     "decide",

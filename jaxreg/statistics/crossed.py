@@ -24,7 +24,7 @@ class Components(NamedTuple):
     samples: Mapping[str, Sample]
 
 
-class Spread(NamedTuple):
+class CrossedEffect(NamedTuple):
     """The standard error of an effect over n seeds, and its degrees of freedom (Satterthwaite)."""
 
     effect: float
@@ -47,7 +47,7 @@ class Spread(NamedTuple):
         return float(scipy.stats.t.sf((self.effect - bound) / self.error, self.df))
 
 
-def spread(estimates: Estimates) -> Spread:
+def spread(estimates: Estimates) -> CrossedEffect:
     """Effect, standard error and degrees of freedom of the mean over seeds.
 
     Var = S^2_seeds / n + sum over samples of (MS_examples - MS_rest) / (n N), with the mean squares of influence; of a
@@ -58,7 +58,7 @@ def spread(estimates: Estimates) -> Spread:
     """
     n, effect = estimates.seeds, estimates.mean
     if n < 2:
-        return Spread(effect, float("nan"), float("nan"), n, Components(float("nan"), {}))
+        return CrossedEffect(effect, float("nan"), float("nan"), n, Components(float("nan"), {}))
     squares = {name: _mean_squares(psi_SN) for name, psi_SN in estimates.influence.items()}
     between = float(np.var(estimates.value_S, ddof=1))
     terms = [(between / n, n - 1)]
@@ -70,7 +70,7 @@ def spread(estimates: Estimates) -> Spread:
     if variance < least[0]:
         terms, variance = [least], least[0]
     df = variance**2 / max(sum(term**2 / max(of, 1) for term, of in terms), np.finfo(float).tiny)
-    return Spread(effect, float(np.sqrt(variance)), max(df, n - 1.0), n, _components(between, squares, n))
+    return CrossedEffect(effect, float(np.sqrt(variance)), max(df, n - 1.0), n, _components(between, squares, n))
 
 
 def _mean_squares(psi_SN: np.ndarray) -> tuple[float, float, int]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jaxreg.statistics.crossed import Spread, spread
+from jaxreg.statistics.crossed import CrossedEffect, spread
 from jaxreg.statistics.estimates import Estimates
 
 SUPPORTED, CONTRADICTED, EQUIVALENT, INCONCLUSIVE = "supported", "contradicted", "equivalent", "inconclusive"
@@ -23,7 +23,7 @@ class Decision(NamedTuple):
     n: int
     p: float
     verdict: str | None  # None for a single seed
-    spreads: tuple[Spread, ...]  # of its parts, each in the claimed direction
+    spreads: tuple[CrossedEffect, ...]  # of its parts, each in the claimed direction
 
 
 def decide(

@@ -26,9 +26,14 @@ def mean(values_SN: Values, sample: str = TEST) -> Estimates:
 
 
 def log_mean(values_SN: Values) -> Estimates:
-    """The logarithm of the mean, of values above 0: psi = (v - mean) / mean."""
+    """The logarithm of the mean, of values above 0: psi = (v - mean) / mean.
+
+    Raises: ValueError: as `mean` does, and for a mean that is not above 0.
+    """
     v_SN = _checked(values_SN)
     mean_S = v_SN.mean(1)
+    if not (mean_S > 0).all():
+        raise ValueError(f"a logarithm needs means above 0, got {mean_S.min():g}: compare the means themselves.")
     return of_values(np.log(mean_S), v_SN / mean_S[:, None])
 
 

@@ -3,15 +3,18 @@
 import contextlib
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
 from etils import epath
 
 from jaxreg import claims, study
-from jaxreg.report import data, figures, page
+from jaxreg.jobs import record
+from jaxreg.report import claimed, data, figures, page
 from jaxreg.report.tables import claims as claim_table
+from jaxreg.runtime.workdir import Workdir
+from jaxreg.spec import ClaimsSpec
 from support import measured_study
+from support.claim_trials import study as made_up
 from support.web_page import Page
 
 
@@ -25,57 +28,72 @@ def reported(tmp_path_factory):
     return workdir
 
 
-def test_the_file_of_claims_has_a_row_a_test_after_a_report(reported):
+def test_the_file_of_claims_has_a_row_a_claim_and_setting_after_a_report(reported):
     folder = reported / "report" / "tables"
     table = pd.read_csv(folder / "claims.csv")
-    assert {"effect", "low", "high", "n", "p", "p_holm", "verdict", "test"} <= set(table.columns)
-    saved = json.loads((folder / "claims.json").read_text())
-    assert len(table) == sum(len(claim["tests"]) for claim in saved) > len(saved)
+    assert set(table["claim"]) == set(claims.CLAIMS)
     norm = table[table["claim"] == "norm"]
     assert list(norm["setting"]) == ["label_smoothing(epsilon=0.1)", "label_smoothing(epsilon=0.3)", "mixup(alpha=1)"]
-    np.testing.assert_allclose(norm["effect"], [-1, -2, -3], atol=0.2)
+    assert list(norm["role"]) == ["primary", "another strength", "primary"]
+    assert (norm["effect"].diff().dropna() < 0).all()  # log(10/11), log(9/11), log(8/11)
+    saved = json.loads((folder / "claims.json").read_text())
+    assert len(table) == sum(len(claim["rows"]) for claim in saved)
     assert norm["sentence"].tolist()[0] in (folder / "claims.txt").read_text()
 
 
-def test_the_page_shows_and_links_every_test(reported):
+def test_the_page_shows_every_judgement_and_links_its_numbers(reported):
     seen = Page(reported / "report" / "index.html")
-    table = pd.read_csv(reported / "report" / "tables" / "claims.csv")
-    assert set(seen.links) >= {f"tables/claims.{kind}" for kind in ("csv", "json", "txt")}
+    table = pd.read_csv(reported / "report" / "tables" / "claims.csv", keep_default_na=False)
+    assert set(seen.links) >= {f"tables/{name}" for name in ("claims.csv", "claims.json", "claims.txt", "beside.csv")}
+    assert set(seen.links) >= {f"#{claim_table.anchor(name)}" for name in claims.CLAIMS}
     for row in table.itertuples():
-        assert row.said in seen.text
-        assert f"[{row.low:.3g}, {row.high:.3g}]" in seen.text or np.isnan(row.low)
-    assert seen.text.count("paired t") == (table["test"] == "paired t").sum()
+        assert row.text in seen.text
+        assert row.reason in seen.text
+    assert "made_up_attacks" in seen.text
 
 
-def test_one_seed_says_no_verdict_and_never_none(tmp_path):
-    workdir = measured_study.write(tmp_path / "w", seeds=1, arrays=False, curves=False)
+def test_one_seed_is_judged_by_nothing(tmp_path):
+    workdir = measured_study.write(tmp_path / "w", seeds=1, curves=False)
     loaded = data.load([workdir])
-    seen = Page(page.render(loaded, [], [], claims.with_tests(claims.evaluate(loaded.frame))))
-    words = seen.text.split("Main table")[1].split()
-    assert "None" not in words
-    assert seen.text.count("no verdict") > 9
+    seen = Page(page.render(loaded, [], [], claimed.judged(loaded)))
+    assert "single seed" in seen.text
+    assert "None" not in seen.text.split("Main table")[1].split()
 
 
-def test_many_tests_are_cut_and_say_so():
-    test = dict.fromkeys(("effect", "low", "high", "p_holm", "verdict")) | {"n": 1, "test": "t"}
-    claim = {"tests": [test | {"setting": str(i), "metric": "m", "said": ""} for i in range(claim_table.SHOWN + 7)]}
-    shown = claim_table.lines(claim)
-    assert len(shown) == claim_table.SHOWN
-    assert shown[0] == (["0", "", "–", "–", "1", "t", "–", "no verdict"], "no verdict", "m")
-    assert claim_table.left_out(claim) == "7 more tests stand in claims.csv."
-    assert claim_table.left_out({"claim": "norm"}) == ""
+def test_many_settings_are_cut_and_say_so():
+    row = dict.fromkeys(("effect", "p"), float("nan")) | {"claim": "c", "n": 0, "examples": 0, "role": "control"}
+    row |= dict.fromkeys(("text", "verdict", "reason", "needed"), "")
+    table = pd.DataFrame([row | {"setting": str(i)} for i in range(claim_table.SHOWN + 7)])
+    assert len(claim_table.lines(table, "c")) == claim_table.SHOWN
+    assert claim_table.left_out(table, "c") == "7 more settings stand in claims.csv."
+    assert claim_table.lines(table, "c")[0] == (["0", "", "–", "–", "–", "(control)", ""], "")
+    assert claim_table.left_out(table, "d") == ""
 
 
 def test_the_figure_of_every_claim_exists():
     assert {claim.figure for claim in claims.CLAIMS.values()} <= set(figures.FIGURES)
-    assert set(claim_table.SHOWN_BY.values()) <= set(figures.FIGURES)
 
 
-def test_a_claim_links_the_figures_of_its_tests_too(reported):
-    saved = json.loads((reported / "report" / "tables" / "claims.json").read_text())
-    shown = {claim["claim"]: claim_table.figures(claim, figures.FIGURES) for claim in saved}
-    assert shown["mechanism"] == ["mechanism", "within"]
-    assert shown["norm"] == ["geometry"]
-    (mechanism,) = [claim for claim in saved if claim["claim"] == "mechanism"]
-    assert claim_table.figures(mechanism, {"within"}) == ["within"]  # the other one was not drawn
-    assert claim_table.figures({"claim": "norm"}, figures.FIGURES) == []
+def test_the_grid_has_a_cell_a_judgement():
+    source = made_up()
+    table = claims.table(claims.judge(source), source.spec)
+    cells = claim_table.grid(table)
+    assert claim_table.settings(table) == ["label_smoothing(epsilon=0.1)", "none"]
+    assert [cell is not None for cell in cells["cone"]] == [True, True]
+    assert [cell is not None for cell in cells["norm"]] == [True, False]
+    assert cells["norm"][0].verdict == "supported"
+    beside = claim_table.beside(claims.beside(source), "mechanism")
+    assert beside[0] == ["", "label_smoothing(epsilon=0.1)"]
+    assert [line[0] for line in beside[1:]] == ["raw", "given the margin too"]
+
+
+def test_what_is_judged_is_fixed_before_training(tmp_path):
+    workdir = Workdir(measured_study.write(tmp_path / "w", seeds=2, curves=False))
+    record.fix_claims(workdir, ClaimsSpec())
+    record.fix_claims(workdir, ClaimsSpec(norm=0.5))
+    assert record.fixed(workdir) == ClaimsSpec().digest != ClaimsSpec(norm=0.5).digest
+    loaded = data.load([workdir])
+    assert not any("changed after training" in note for note in claimed.judged(loaded).notes)
+    for held in loaded.config.values():
+        held["config"] = {"claims": {"norm": 0.5}}
+    assert any("changed after training" in note for note in claimed.judged(loaded).notes)

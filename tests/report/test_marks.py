@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from jaxreg.report import data, tables
-from jaxreg.report.figures import attacked, calibration, corruptions, mechanism, seeds
+from jaxreg.report.figures import attacked, calibration, corruptions, seeds
 from jaxreg.report.tables import differences
 from support import measured_study
 
@@ -61,12 +61,6 @@ def test_bars_and_large_marks_tell_which_differences_are_noise(study):
         white = [mark.get_offsets()[0][1] for mark in large if mark.get_facecolor()[0][:3].tolist() == [1, 1, 1]]
         assert len(large) == 4
         assert white == pytest.approx(open_)
-
-
-def test_a_relation_with_ece_shows_its_floors(study):
-    axes = [axis for axis in mechanism.figure(study).axes if axis.get_title() == "ECE %"]
-    floors = [line.get_ydata()[0] for line in axes[0].lines if line.get_marker() == "_"]
-    assert floors == pytest.approx([2.0] * len(study.settings))
 
 
 def test_what_is_marked_is_in_the_table_of_differences(study, tmp_path):

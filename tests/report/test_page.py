@@ -11,31 +11,19 @@ import pytest
 from etils import epath
 from matplotlib.figure import Figure
 
-from jaxreg.report import data, figures, page, palette, tables
+from jaxreg.report import claimed, data, figures, page, palette, tables
 from jaxreg.report.figures import counts, printer
 from jaxreg.report.tables import calibration, geometry, interventions, verdicts
 from jaxreg.robustness.verdict import CHECKS
 from support import measured_study
 from support.web_page import Page
 
-CLAIMS = [
-    {"claim": "norm", "verdict": "supported", "effect": -1.25, "low": -1.5, "high": -1.0, "n": 3, "test": "paired t"},
-    {
-        "claim": "cosine",
-        "verdict": "contradicted",
-        "effect": np.nan,
-        "low": None,
-        "high": 0.1,
-        "n": 3,
-        "test": "paired t",
-    },
-]
-
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     workdir = measured_study.write(tmp_path_factory.mktemp("page") / "digits", eps=("0.02", "0.05", "0.1", "0.2"))
-    page.build([workdir], claims=CLAIMS)
+    loaded = data.load([workdir])
+    page.build([workdir], claimed=claimed.judged(loaded), data=loaded)
     return workdir
 
 
@@ -58,7 +46,7 @@ def test_verdicts_are_a_table_of_every_check(workdir, tmp_path):
     assert table["reason"].str.startswith("twice the steps break another 20 %").all()
     assert set(table["steps"]) == {0.2}
     assert set(table.columns) == {"study", "trial", "setting", "seed", "verdict", "reason", *CHECKS}
-    shown = page.render(checked, [], ["verdicts.csv"], [])
+    shown = page.render(checked, [], ["verdicts.csv"])
     assert 'href="tables/verdicts.csv"' in shown
     assert "3 suspect" in shown
 
@@ -67,7 +55,7 @@ def test_reliable_trials_need_no_reason(workdir):
     loaded = data.load([workdir])
     first = loaded.frame.drop_duplicates(["study", "trial"])
     frame = pd.concat([loaded.frame, first.assign(probe="robustness", metric="verdict/steps", value=0.0)])
-    shown = page.render(dataclasses.replace(loaded, frame=frame), [], [], [])
+    shown = page.render(dataclasses.replace(loaded, frame=frame), [], [])
     assert "3 reliable" in shown
     assert "suspect" not in shown
 
@@ -159,7 +147,7 @@ def test_provenance_command_and_claims_are_told(seen):
     assert measured_study.PROVENANCE["command"] in seen.text
     for fact in ("0123456789abcdef", "True", "0.10.2", "float32", "wall_seconds.train", "31.2", "2026-01-02T04:04:05Z"):
         assert fact in seen.text
-    for word in ("supported", "contradicted", "effect -1.25", "paired t"):
+    for word in ("supported", "not judged", "mean length of the features"):
         assert word in seen.text
 
 
@@ -231,7 +219,8 @@ def test_names_are_text_never_markup(tmp_path):
     )
     config = {"name": "</pre><img src=x onerror=1>", "ß": "日本"}
     (workdir / "config.json").write_text(json.dumps(config))
-    seen = Page(page.render(data.load([workdir]), [], [], [{"claim": nasty, "verdict": "<i>"}]))
+    loaded = data.load([workdir])
+    seen = Page(page.render(loaded, [], [], claimed.judged(loaded)))
     assert not {"script", "img"} & set(seen.tags)
     assert nasty in seen.text
     assert "</pre><img src=x onerror=1>" in seen.text
@@ -292,7 +281,7 @@ def test_failed_trials_are_named(tmp_path):
         ("mixup-lost", "loss or gradient not finite by step 270"),
         ("mixup-waiting", "not measured"),
     ]
-    assert "mixup-lost" in Page(page.render(loaded, [], [], ())).text
+    assert "mixup-lost" in Page(page.render(loaded, [], [])).text
 
 
 def test_a_study_where_every_trial_failed_still_has_a_page(tmp_path):

@@ -1,96 +1,139 @@
-"""Rows of synthetic trials that bear on the claims, true, false or undecided."""
-
-import json
+"""Made-up trials with the per-example numbers that claims are judged on, each claim true, false, equal or undecided."""
 
 import numpy as np
 import pandas as pd
+import scipy.special
 
-from jaxreg import claims
+from jaxreg.claims import StudyNumbers
+from jaxreg.setting import Setting
+from jaxreg.spec import ClaimsSpec
 
-SOFT = ("label_smoothing", "mixup")
-ATTACK = "robust_accuracy/worst/0.1"
-HEALTHY = {  # metric: (none, soft) of a study in which every claim is true
-    "feature_norm": (11.0, 8.0),
-    "center_cosine": (0.3, 0.6),
-    "cone_fraction": (0.998, 0.999),
-    "ece": (0.08, 0.02),
-    "nll": (0.5, 0.3),
-    "ece_ts": (0.04, 0.01),
-    "nll_ts": (0.4, 0.25),
-    ATTACK: (0.3, 0.5),
-    "robust_accuracy/fgsm/0.1": (0.4, 0.6),
-    "ece_best_scale": (0.03, 0.03),
-    "ece_temperature": (0.03, 0.03),
-    "scaled_ece/0.5": (0.05, 0.05),
-    "tempered_ece/0.5": (0.05, 0.05),
-    "norm_swap_ece": (np.nan, 0.04),
-    "adversarial_radial_cosine": (0.1, 0.5),
-    "adversarial_norm_change": (0.2, -1.0),
-    "accuracy": (0.90, 0.95),
+SOFT = Setting.of("label_smoothing", {"epsilon": 0.1})
+NONE = Setting.of("none", {})
+EXAMPLES, CLASSES = 400, 5
+TRUE = {  # by what makes a claim true: of none, of soft labels
+    "norm": (10.0, 8.0),
+    "cosine": (0.3, 0.5),
+    "cone": (0.1, 0.1),  # t* as a share of that of random features
+    "sharpness": (4.0, 1.0),  # of logits: 1 is calibrated
+    "spread": (1.2, 0.0),  # of the sharpness over images, which no temperature mends
+    "robust": (0.4, 0.6),
+    "swapped": (0.0, 1.0),  # the share of the distance of confidence gaps that equal norms close
+    "mechanism": (0.7, 0.7),
+    "radial": (0.1, 0.5),
+    "noise": (0.1, 0.1),
+    "signal": (2.6, 3.1),  # of logits over their noise: accuracy
 }
-TESTED = {  # a claim and the metrics that decide it
-    "norm": ("feature_norm",),
-    "cosine": ("center_cosine",),
-    "cone": ("cone_fraction",),
-    "calibration": ("ece", "nll", "ece_ts", "nll_ts"),
-    "robustness": (ATTACK, "robust_accuracy/fgsm/0.1"),
-    "temperature": ("ece_best_scale", "scaled_ece/0.5", "norm_swap_ece"),
-    "mechanism": ("center_cosine", "feature_norm", "ece", ATTACK),
-    "origin": ("adversarial_radial_cosine", "adversarial_norm_change"),
-    "accuracy": ("accuracy",),
+FALSE = {
+    "norm": {"norm": (8.0, 10.0)},
+    "cosine": {"cosine": (0.5, 0.3)},
+    "cone": {"cone": (0.9, 0.9)},
+    "calibration_before": {"sharpness": (1.0, 4.0), "spread": (0.0, 0.0)},
+    "calibration_after": {"spread": (0.0, 1.6), "signal": (2.6, 2.6)},
+    "robustness": {"robust": (0.6, 0.4)},
+    "temperature": {"swapped": (0.0, 0.1)},
+    "mechanism": {"mechanism": (-0.5, -0.5)},
+    "origin": {"radial": (0.5, 0.1)},
+    "accuracy": {"signal": (3.1, 2.6)},
 }
-REVERSED = {  # what makes a claim false
-    "norm": {"feature_norm": (8.0, 11.0)},
-    "cosine": {"center_cosine": (0.6, 0.3)},
-    "cone": {"cone_fraction": (0.3, 0.5)},
-    "calibration": {"ece": (0.02, 0.08), "nll": (0.3, 0.5), "ece_ts": (0.01, 0.04), "nll_ts": (0.25, 0.4)},
-    "robustness": {ATTACK: (0.5, 0.3), "robust_accuracy/fgsm/0.1": (0.6, 0.4)},
-    "temperature": {"ece_best_scale": (0.3, 0.3), "scaled_ece/0.5": (0.3, 0.3), "norm_swap_ece": (np.nan, 0.15)},
-    "mechanism": {"center_cosine": (0.6, 0.3), "feature_norm": (8.0, 11.0)},
-    "origin": {"adversarial_radial_cosine": (0.1, -0.5), "adversarial_norm_change": (0.2, 1.0)},
-    "accuracy": {"accuracy": (0.95, 0.90)},
+EQUAL = {
+    "norm": {"norm": (9.0, 9.0)},
+    "cosine": {"cosine": (0.4, 0.4)},
+    "calibration_before": {"sharpness": (2.0, 2.0), "spread": (0.0, 0.0)},
+    "robustness": {"robust": (0.5, 0.5)},
+    "mechanism": {"mechanism": (0.0, 0.0)},
+    "accuracy": {"signal": (2.6, 2.6)},
 }
 
 
-def trials(changes=None, seeds=8, noise=0.01, noisy=(), graded=0):
-    """Rows of synthetic trials: a level for none and for soft labels, a part shared by a seed, and noise of its own.
+def study(seeds=10, spec=None, scatter=0.02, examples=EXAMPLES, settings=(NONE, SOFT), verdict=0.0, **levels):
+    """A study of none and soft labels: images that are alike for all trials, and a part of each seed and trial.
 
-    Beside them `graded` penalties between none and soft labels, in what is correlated over settings.
+    Settings after the second are as the second; `levels` change `TRUE`.
     """
-    rng = np.random.default_rng(0)
-    levels = HEALTHY | (changes or {})
-    shared = {metric: 0.02 * rng.normal(size=seeds) for metric in levels}
-    rows, settings = [], [("none", "{}", 0.0), *((name, "{}", 1.0) for name in SOFT)]
-    settings += [
-        ("confidence_penalty", json.dumps({"beta": i}), i / (graded + 1), *TESTED["mechanism"])
-        for i in range(1, graded + 1)
-    ]
-    for regularizer, hyperparameters, way, *only in settings:
+    numbers, rows, arrays = TRUE | levels, [], {}
+    shared = np.random.default_rng(1).normal(size=(12, examples))
+    for place, setting in enumerate(settings):
+        own = {key: pair[min(place, 1)] for key, pair in numbers.items()}
         for seed in range(seeds):
-            for metric in only or levels:
-                base, soft = levels[metric]
-                level = soft if way == 1 else base if way == 0 else base + way * (soft - base)
-                scale = 100 * noise if metric in noisy else noise
-                value = level * (1 + shared[metric][seed] + scale * rng.normal())
-                if not np.isnan(value):
-                    rows.append((regularizer, hyperparameters, seed, "test", metric, value))
-    return pd.DataFrame(rows, columns=["regularizer", "hyperparameters", "seed", "split", "metric", "value"])
+            name = f"{setting.label}-{seed}"
+            arrays[name] = trial(np.random.default_rng([seed, place]), shared, own, scatter)
+            if place:
+                base = arrays[f"{settings[0].label}-{seed}"]
+                arrays[name]["geometry:test/norm_swap_confidence"] = swapped(base, arrays[name], own["swapped"])
+            rows += rows_of(name, setting, seed, arrays[name], verdict)
+    frame = pd.DataFrame(rows, columns=["trial", "regularizer", "hyperparameters", "seed", "split", "metric", "value"])
+    found = lambda probe, trial, name: arrays[trial].get(f"{probe}:{name}")  # noqa: E731
+    predicted = lambda trial, split: arrays[trial].get(f"predicted:{split}")  # noqa: E731
+    return StudyNumbers(frame, found, predicted, spec or ClaimsSpec(radius=0.1))
 
 
-def related(correlations, frame=None):
-    """Trials with the correlations within them that settings have."""
-    frame = trials() if frame is None else frame
-    first = frame[frame["metric"] == "accuracy"]
-    more = [
-        first[first["regularizer"] == name].assign(metric="cosine_radius_correlation", value=np.asarray(each))
-        for name, each in correlations.items()
-    ]
-    return pd.concat([frame, *more])
+def swapped(base, own, part):
+    """The baseline's confidence, moved by a part of the distance of both mean gaps of confidence and accuracy."""
+    gaps = [(one["calibration:test/confidence"] - one["calibration:test/correct"]).mean() for one in (base, own)]
+    return base["calibration:test/confidence"] + part * (gaps[1] - gaps[0])
 
 
-def swapped(own, base, after, floor=0.008):
-    """The norm swap's line of a study with these ECEs in every seed, up to a little noise."""
-    frame = trials({"ece": (base, own), "norm_swap_ece": (np.nan, after)}, noise=1e-4)
-    ends = frame[frame["metric"] == "accuracy"].assign(metric="ece_floor", value=floor, low=0.0, high=floor)
-    table = claims.evaluate(pd.concat([frame, ends])).query("metric == 'norm_swap_ece' and setting == 'mixup'")
-    return table.iloc[0]
+def rows_of(name, setting, seed, own, verdict):
+    """The rows that claims read: of everything else they read the examples."""
+    values = {
+        "accuracy": own["calibration:test/correct"].mean(),
+        "verdict": verdict,
+        "cone_by_construction": 0.0,
+        "kernel_norm": 2.0,
+        "center_cosine": own["geometry:test/center_cosine"].mean(),
+        "feature_norm": own["geometry:test/norm"].mean(),
+        "confidence_gap": (own["calibration:test/confidence"] - own["calibration:test/correct"]).mean(),
+        "robust_accuracy/worst/0.1": own["robustness:robust/worst/0.1"].mean(),
+    }
+    return [(name, *setting, seed, "test", metric, value) for metric, value in values.items()]
+
+
+def trial(rng, shared, own, scatter):
+    """The arrays of one trial: numbers of an image are in part the image's own and in part the trial's."""
+    examples = shared.shape[1]
+
+    def draw(place):
+        return (shared[place] + 2 * rng.normal(size=examples)) / 5**0.5
+
+    def level(key):
+        return own[key] * (1 + scatter * rng.normal())
+
+    def share(place, key):
+        wanted = np.clip(own[key] + scatter / 4 * rng.normal(), 0, 1)
+        return draw(place) < np.quantile(draw(place), wanted)
+
+    near, tied = draw(1), own["mechanism"]
+    found = {
+        "geometry:test/norm": level("norm") * np.exp(0.1 * draw(0)),
+        "geometry:test/center_cosine": level("cosine") + 0.05 * near,
+        "geometry:test/label_margin": np.exp(0.1 * draw(9)),
+        "geometry:test/cone_breakpoint": np.exp(0.3 * draw(3)) * 0.05,
+        "geometry:test/random_cone_breakpoint": np.exp(0.3 * draw(5)) * 0.05 / own["cone"],
+        "geometry:test/biased_cone_breakpoint": np.exp(0.3 * draw(5)) * 0.05 / own["cone"],
+        "robustness:radii": np.array([0.05, 0.1], np.float32),
+        "robustness:robust/worst/0.1": share(6, "robust"),
+        "robustness:robust/worst/0.05": share(6, "robust"),
+        "robustness:min_eps": np.exp(0.3 * (tied * near + np.sqrt(1 - tied**2) * draw(2))) * 0.1,
+        "displacement:test/adversarial_counted": np.ones(examples, bool),
+        "displacement:test/adversarial_radial_cosine": level("radial") + 0.2 * draw(7),
+        "displacement:test/noise_radial_cosine": level("noise") + 0.2 * draw(8),
+        "displacement:test/adversarial_norm_change": 0.2 * draw(9),
+        "displacement:test/noise_norm_change": 0.2 * draw(10),
+    }
+    for split, seed in (("test", 5), ("validation", 6)):
+        found[f"predicted:{split}"] = predictions(rng, np.random.default_rng(seed), own, examples, scatter)
+    test = found["predicted:test"]
+    p = scipy.special.softmax(test["logits"], -1)
+    found |= {"calibration:test/confidence": p.max(-1), "calibration:test/correct": p.argmax(-1) == test["labels"]}
+    return found
+
+
+def predictions(rng, split, own, examples, scatter):
+    """Logits of Gaussian classes: calibrated at sharpness 1, their labels and a part of their noise the split's."""
+    labels = split.integers(0, CLASSES, examples)
+    noise = (split.normal(size=(examples, CLASSES)) + 2 * rng.normal(size=(examples, CLASSES))) / 5**0.5
+    signal = own["signal"] * (1 + scatter / 4 * rng.normal())
+    sharpness = own["sharpness"] * np.exp(own["spread"] * split.choice([-1, 1], examples))
+    logits = signal * (signal * (np.arange(CLASSES) == labels[:, None]) + noise)
+    return {"logits": sharpness[:, None] * logits, "labels": labels}
