@@ -148,10 +148,8 @@ def moved(pair: Pair, name: str) -> list[Estimates]:
 
 def product_of_norms(pair: Pair) -> Estimates:
     """log ratio of the norm of W times that of h: h -> c h, W -> W / c changes nothing else."""
-    own, base = (
-        influence.log_mean(side.array("geometry", "test/norm"))
-        .shifted(0)
-        ._replace(value_S=np.log(side.array("geometry", "test/norm").mean(1)) + np.log(side.values("kernel_norm")))
-        for side in pair
-    )
-    return own - base
+    found = log_mean("geometry", "test/norm", pair)
+    kernels = [side.values("kernel_norm") for side in pair]
+    if not (np.concatenate(kernels) > 0).all():
+        raise Unmeasured("kernel_norm was not measured")
+    return found._replace(value_S=found.value_S + np.log(kernels[0] / kernels[1]))
