@@ -15,6 +15,7 @@ from jaxreg import config as configs
 from jaxreg.jobs import directory as jobs
 from jaxreg.jobs import launching
 from jaxreg.jobs.launching import overview
+from jaxreg.jobs.powered import power_of
 from jaxreg.robustness import export
 from jaxreg.runtime import BAD_USE, INTERRUPTED, compiling, hosts, parallel
 from jaxreg.runtime.files import explained
@@ -82,6 +83,7 @@ def define(argv: Sequence[str]) -> flags.FlagValues:
     values = flags.FlagValues()
     flags.DEFINE_string("config", None, "The study's config file; by default that of the workdir.", flag_values=values)
     flags.DEFINE_string("workdir", None, "Where the study lives.", flag_values=values)
+    flags.DEFINE_string("like", None, "plan: a finished study that scatters as this one will.", flag_values=values)
     flags.DEFINE_bool("measure", False, "Train a few real steps of each program, for hours.", flag_values=values)
     overrides.define(values, argv)
     return values
@@ -163,6 +165,7 @@ def _plan(asked: Request) -> int:
     if not hosts.is_first():
         return 0
     print(overview(asked.spec), end="\n\n")
+    print(power_of(asked.spec, absolute(asked.values.like) if asked.values.like else None), end="\n\n")
     return dry_run(asked)
 
 

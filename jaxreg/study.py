@@ -235,7 +235,7 @@ def report(directories: Sequence[epath.PathLike]) -> int:
     _name_unfinished(studies)
     _name_equal(studies)
     judged = claimed.judged(found)
-    claims.save(judged.table, judged.beside, studies[0].report / "tables")
+    claims.save(judged.table, judged.beside, judged.scatters, studies[0].report / "tables")
     path = page.build(studies, claimed=judged, data=found)
     shown = found.limited()
     parts = [

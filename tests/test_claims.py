@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxreg import claims
-from jaxreg.claims import family, over_settings
+from jaxreg.claims import family, over_settings, power
 from jaxreg.claims.judgement import smallest_of
 from jaxreg.setting import Setting
 from jaxreg.spec import ClaimsSpec
@@ -150,7 +150,7 @@ def test_tables_tell_effect_interval_and_reason(true, tmp_path):
     assert norm["smallest"] == "5 %"
     assert norm["sentence"].startswith("label_smoothing(epsilon=0.1): −19 % [−2")
     assert norm["sentence"].endswith(": supported.")
-    claims.save(table, claims.beside(study()), tmp_path)
+    claims.save(table, claims.beside(study()), power.scatters(true), tmp_path)
     saved = json.loads((tmp_path / "claims.json").read_text())
     assert [one["claim"] for one in saved] == list(claims.CLAIMS)
     assert saved[0]["cells"] == {"label_smoothing(epsilon=0.1)": "supported"}
@@ -190,3 +190,20 @@ def test_correlations_over_settings_are_shown_with_their_n():
     assert found["p"].between(2 / 120 - 1e-9, 1).all()
     perfect = over_settings.permuted(np.arange(5.0), np.arange(5.0))
     assert perfect == pytest.approx(2 / 120)
+
+
+def test_planned_power_comes_from_components_that_were_saved(true):
+    like = power.from_json(power.as_json(power.scatters(true)))
+    assert like == power.scatters(true)
+    few, many = (power.needed(SPEC, like, [SOFT], 3, 400, images, 11) for images in (50, 400))
+    seeds = {one.claim: (one.plan.find or 99) for one in many}
+    assert set(seeds) == {name for name, claim in claims.CLAIMS.items() if claim.smallest}
+    assert seeds["norm"] < 13
+    by_claim = {one.claim: one for one in few}
+    assert by_claim["robustness"].power <= {one.claim: one for one in many}["robustness"].power
+    assert by_claim["norm"] == {one.claim: one for one in many}["norm"]  # of all images, attacked or not
+    told = power.as_text(many, 3)
+    assert "power, n = 3" in told
+    assert told.count("label_smoothing") == len(many)
+    other = Setting.of("mixup", {"alpha": 1.0})
+    assert power.needed(SPEC, like, [other], 3, 400, 400, 11)[0].plan == many[0].plan  # like what there is

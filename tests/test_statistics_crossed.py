@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxreg.statistics import benjamini_hochberg, decide, influence, plan, spread
+from jaxreg.statistics import band, benjamini_hochberg, decide, influence, plan, spread
 from jaxreg.statistics.crossed import Components, Sample
 from jaxreg.statistics.decision import read
 from jaxreg.statistics.estimates import TEST, VALIDATION, combined
@@ -254,3 +254,24 @@ def test_values_are_checked():
 def test_false_discoveries_are_those_of_benjamini_and_hochberg():
     p = np.array([0.01, np.nan, 0.04, 0.03])
     np.testing.assert_allclose(benjamini_hochberg(p), [0.03, np.nan, 0.04, 0.04])
+
+
+def test_a_band_holds_for_the_whole_curve():
+    """Of 300 curves of 8 points without an effect at most 9 % leave the band anywhere; single intervals far more do."""
+    rng, left, single = np.random.default_rng(12), 0, 0
+    for _ in range(300):
+        shared, rest = crossed(rng, sd=(0.05, 0.2, 0.2)), [crossed(rng, sd=(0.05, 0.2, 0.4)) for _ in range(8)]
+        points = [influence.mean(shared + one) for one in rest]
+        found = band(points)
+        left += bool(((found.low > 0) | (found.high < 0)).any())
+        single += any(np.prod(spread(point).interval()) > 0 for point in points)
+    assert left / 300 < 0.09 < single / 300
+
+
+def test_a_band_of_one_point_is_its_interval():
+    point = influence.mean(crossed(np.random.default_rng(13), effect=0.3))
+    found, alone = band([point, point]), spread(point)
+    low, high = alone.interval()
+    assert found.low[0] == pytest.approx(low, abs=0.1 * (high - low))
+    assert found.high[0] == pytest.approx(high, abs=0.1 * (high - low))
+    assert np.isnan(band([influence.mean(np.ones((1, 5)))]).low).all()

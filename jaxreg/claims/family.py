@@ -1,6 +1,5 @@
 """Which settings are judged, and of how many judgements each is one: by the config, not by what came out."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,17 +15,16 @@ PRIMARY, STRENGTH, CONTROL, REFERENCE = "primary", "another strength", "control"
 def roles(pairs: Sequence[Pair], spec: ClaimsSpec) -> dict[Setting, str]:
     """What each setting is: the judged one of its method, another strength of it, a control, or the baseline."""
     own = [pair.own.setting for pair in pairs]
-    soft = [setting for setting in own if is_soft(setting.regularizer)]
-    chosen = {setting for setting in soft if is_primary(setting, spec, soft)}
-    return {setting: _role(setting, chosen, soft, pair) for setting, pair in zip(own, pairs, strict=True)}
+    chosen = set(judged(own, spec))
+    return {setting: _role(setting, chosen, own) for setting in own}
 
 
-def _role(setting: Setting, chosen: set[Setting], soft: Sequence[Setting], pair: Pair) -> str:
+def _role(setting: Setting, chosen: set[Setting], known: Sequence[Setting]) -> str:
     if setting in chosen:
         return PRIMARY
-    if setting in soft:
+    if is_soft(setting.regularizer):
         return STRENGTH
-    return REFERENCE if setting == pair.base.setting and setting.regularizer == BASELINE else CONTROL
+    return REFERENCE if is_reference(setting, known) else CONTROL
 
 
 def is_primary(setting: Setting, spec: ClaimsSpec, soft: Sequence[Setting]) -> bool:
@@ -42,12 +40,22 @@ def matches(setting: Setting, name: str, given: Mapping[str, Any]) -> bool:
     return setting.regularizer == name and given.items() <= setting.own.values.items()
 
 
+def judged(settings: Sequence[Setting], spec: ClaimsSpec) -> list[Setting]:
+    """The judged ones of a study's settings."""
+    soft = [setting for setting in settings if is_soft(setting.regularizer)]
+    return [setting for setting in soft if is_primary(setting, spec, soft)]
+
+
+def is_reference(setting: Setting, known: Sequence[Setting]) -> bool:
+    """Whether a setting is a baseline of others, and no control, which has a baseline itself."""
+    return setting.regularizer == BASELINE and setting.baseline(known) in (None, setting)
+
+
 def size(found: Mapping[Setting, str]) -> int:
-    """Judgements of a study: every claim of every primary setting, and of the baseline those that are about it too."""
-    primary, bases = (sum(role == kind for role in found.values()) for kind in (PRIMARY, REFERENCE))
+    """Judgements of a study, of settings by what they are."""
+    return size_of(*(sum(role == kind for role in found.values()) for kind in (PRIMARY, REFERENCE)))
+
+
+def size_of(primary: int, bases: int) -> int:
+    """Every claim of every primary setting, and of each baseline the claims that are about it too; at least 1."""
     return max(1, len(CLAIMS) * primary + sum(claim.of_all for claim in CLAIMS.values()) * bases)
-
-
-def told(spec: ClaimsSpec) -> str:
-    """What is fixed, as one line of JSON."""
-    return json.dumps({"primary": spec.primary, "radius": spec.radius, "digest": spec.digest})

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from etils import epath
 
+from jaxreg.claims import power
 from jaxreg.claims.endpoints import CLAIMS
 from jaxreg.claims.judgement import NOT_JUDGED, Judgement, smallest_of
 from jaxreg.claims.words import probability
@@ -21,7 +22,7 @@ COLUMNS = (
     "claim", "statement", "endpoint", "setting", "role", "effect", "low", "high", "n", "examples", "p", "verdict",
     "reason", "smallest", "needed", "text", "sentence", "figure",
 )  # fmt: skip
-FILES = ("claims.csv", "claims.json", "claims.txt", "beside.csv")
+FILES = ("claims.csv", "claims.json", "claims.txt", "beside.csv", power.FILE)
 
 
 def table(found: Sequence[Judgement], spec: ClaimsSpec) -> pd.DataFrame:
@@ -131,8 +132,12 @@ def with_discoveries(numbers: pd.DataFrame) -> pd.DataFrame:
     return numbers.assign(p_fdr=benjamini_hochberg(numbers["p"].to_numpy(float)) if len(numbers) else [])
 
 
-def save(found: pd.DataFrame, numbers: pd.DataFrame, directory: epath.PathLike) -> None:
-    """Writes `FILES`: a row a claim and setting, the claims with their rows, in words, and the numbers beside them."""
+def save(
+    found: pd.DataFrame, numbers: pd.DataFrame, scatters: Sequence[power.Scatter], directory: epath.PathLike
+) -> None:
+    """Writes `FILES`: a row a claim and setting, the claims with their rows, in words, the numbers beside them, and how
+    effects scatter, for `plan`.
+    """
     directory = epath.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     by_claim = [{**line, "rows": json.loads(_rows(found, line).to_json(orient="records"))} for line in lines(found)]
@@ -141,6 +146,7 @@ def save(found: pd.DataFrame, numbers: pd.DataFrame, directory: epath.PathLike) 
         json.dumps(by_claim, indent=1),
         as_text(found) + "\n",
         with_discoveries(numbers).to_csv(index=False),
+        power.as_json(scatters),
     )
     for name, text in zip(FILES, texts, strict=True):
         write_whole(directory / name, text.encode())

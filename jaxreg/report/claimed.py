@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from jaxreg import claims, config
-from jaxreg.claims import over_settings
+from jaxreg.claims import over_settings, power
 from jaxreg.jobs import record
 from jaxreg.report.data import StudyData, saved_arrays
 from jaxreg.spec import ClaimsSpec
@@ -19,6 +19,7 @@ class Claimed(NamedTuple):
     table: pd.DataFrame
     beside: pd.DataFrame
     notes: tuple[str, ...] = ()
+    scatters: tuple[power.Scatter, ...] = ()
 
 
 def source(data: StudyData, study: str) -> claims.StudyNumbers:
@@ -45,17 +46,19 @@ def spec_of(data: StudyData, study: str) -> ClaimsSpec:
 
 def judged(data: StudyData) -> Claimed:
     """Every claim of every study, judged by itself; of several studies a setting bears the name of its own."""
-    tables, numbers, notes = [], [], []
+    tables, numbers, notes, scatters = [], [], [], []
     for study in data.config:
         own = source(data, study)
         start = f"{study}: " if len(data.config) > 1 else ""
-        found = claims.table(claims.judge(own), own.spec)
+        judgements = claims.judge(own)
+        scatters += power.scatters(judgements)
+        found = claims.table(judgements, own.spec)
         shown = [claims.beside(own), over_settings.correlations(own.rows, own.spec)]
         tables.append(found.assign(setting=start + found["setting"]))
         numbers += [part.assign(setting=start + part["setting"]) for part in shown if len(part)]
         notes += [start + note for note in _notes(data, study, own.spec)]
     joined = pd.concat(numbers, ignore_index=True) if numbers else claims.beside_none()
-    return Claimed(pd.concat(tables, ignore_index=True), joined, tuple(notes))
+    return Claimed(pd.concat(tables, ignore_index=True), joined, tuple(notes), tuple(scatters))
 
 
 def _notes(data: StudyData, study: str, spec: ClaimsSpec) -> list[str]:

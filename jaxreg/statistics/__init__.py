@@ -1,6 +1,7 @@
 """Statistics over trials and examples: paired tests, crossed intervals, what they decide, and how many seeds would."""
 
 from jaxreg.statistics import influence
+from jaxreg.statistics.band import Band, band
 from jaxreg.statistics.crossed import Components, CrossedEffect, spread
 from jaxreg.statistics.decision import Decision, decide
 from jaxreg.statistics.estimates import Estimates, combined
@@ -10,12 +11,14 @@ from jaxreg.statistics.planning import Plan, plan
 from jaxreg.statistics.ranks import rank_correlation
 
 __all__ = [
+    "Band",
     "Components",
     "CrossedEffect",
     "Decision",
     "Effect",
     "Estimates",
     "Plan",
+    "band",
     "benjamini_hochberg",
     "combined",
     "decide",
