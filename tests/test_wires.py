@@ -15,6 +15,7 @@ from jaxreg import data, results, study
 from jaxreg.calibration import probe as calibration
 from jaxreg.geometry import displacement, over_training
 from jaxreg.geometry import probe as geometry
+from jaxreg.report import data as reported
 from jaxreg.robustness import attacks, corruptions
 from jaxreg.robustness import probe as robustness
 from jaxreg.runtime import parallel
@@ -24,7 +25,13 @@ from jaxreg.runtime.workdir import Workdir
 from jaxreg.training import predictions
 
 SMOOTHING = 0.2
-REGULARIZERS = (("none", {}), ("label_smoothing", {"epsilon": SMOOTHING}), ("mixup", {"alpha": 0.5}))
+DECAY = 0.02
+REGULARIZERS = (
+    ("none", {}, {"optimizer.weight_decay": DECAY}),  # a control, which comes first: it is no baseline there either
+    ("none", {}),
+    ("label_smoothing", {"epsilon": SMOOTHING}),
+    ("mixup", {"alpha": 0.5}),
+)
 SEEDS = 2
 EPSILONS = (0.02, 0.05, 0.1)
 ATTACKED, CORRUPTED, SNAPPED = 60, 50, 300  # examples
@@ -149,8 +156,9 @@ def names(wires):
 
 def base_of(wires):
     """The place of each trial's baseline: the one of the same seed that is not regularized."""
-    places = {t.seed: i for i, t in enumerate(wires.trials) if t.regularizer.name == "none"}
-    return [None if t.regularizer.name == "none" else places[t.seed] for t in wires.trials]
+    plain = [t.regularizer.name == "none" and not t.control for t in wires.trials]
+    places = {t.seed: i for i, t in enumerate(wires.trials) if plain[i]}
+    return [None if plain[i] else places[t.seed] for i, t in enumerate(wires.trials)]
 
 
 def test_every_program_of_a_study_lowers_for_accelerators(wires):
@@ -165,10 +173,20 @@ def test_every_program_of_a_study_lowers_for_accelerators(wires):
 
 def test_every_probe_ran_on_every_trial(wires):
     assert set(wires.heard) == set(HEARD)
-    assert sorted(names(wires)) == sorted([name for name, _ in REGULARIZERS] * SEEDS)
+    assert sorted(names(wires)) == sorted([name for name, *_ in REGULARIZERS] * SEEDS)
     told = wires.frame.groupby("probe", observed=True)["trial"].nunique()
     probes = ("calibration", "robustness", "corruptions", "geometry", "over_training", "displacement")
     assert dict(told) == dict.fromkeys(probes, len(wires.trials))
+
+
+def test_a_control_decays_more_in_the_same_program_and_the_report_shows_it_behind_its_baseline(wires):
+    assert wires.frame["program"].nunique() == 1
+    losses, own = wires.value("train_nll", "train"), [bool(t.control) for t in wires.trials]
+    assert all(losses[i] > losses[base] for i, base in enumerate(base_of(wires)) if own[i])
+    assert {t.optimizer.weight_decay for t, its in zip(wires.trials, own) if its} == {DECAY}
+    control = f"none(optimizer.weight_decay={DECAY})"
+    assert reported.load([wires.workdir]).settings[:2] == ["none", control]
+    assert control in (wires.workdir.report / "index.html").read_text()
 
 
 def test_calibration_gets_the_saved_logits_of_both_splits(wires):
