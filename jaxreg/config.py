@@ -20,6 +20,7 @@ from jaxreg.spec import (
     TrialSpec,
     require,
 )
+from jaxreg.training.optimizer import TRACED, structure_of
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict  # a study of plain dicts needs none
@@ -117,8 +118,8 @@ def trials_of(plain: Plain, overrides: Mapping[str, Any]) -> list[TrialSpec]:
     }
     listed = plain["regularizers"]
     require(isinstance(listed, list), f"config.regularizers must be a list of (name, hyperparameters), got {listed!r}.")
-    chosen = [_regularizer(entry) for entry in listed]
-    trials = [TrialSpec(regularizer=r, seed=s, **common) for r in chosen for s in _seeds(plain["seeds"])]
+    chosen = [common | _chosen(entry, plain["optimizer"], overrides) for entry in listed]
+    trials = [TrialSpec(seed=seed, **one) for one in chosen for seed in _seeds(plain["seeds"])]
     _check_unique(trials)
     return trials
 
@@ -177,14 +178,40 @@ def _model(given: Plain) -> ModelSpec:
     return build("config.model", ModelSpec, {**common, "options": list(options.items())})
 
 
-def _regularizer(entry: Any) -> RegularizerSpec:
-    pair = isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and isinstance(entry[1], dict)
-    require(pair, f"config.regularizers holds pairs (name, hyperparameters), got {entry!r}.")
+def _chosen(entry: Any, optimizer: Plain, overrides: Mapping[str, Any]) -> Plain:
+    """What an entry of `regularizers` says of its trials: their regularizer, and the optimizer of a control."""
+    kinds = (str, dict, dict)
+    fits = isinstance(entry, list) and len(entry) in (2, 3) and all(map(isinstance, entry, kinds))
+    rule = "config.regularizers holds pairs (name, hyperparameters) or, of a control, triples with what it overrides"
+    require(fits, f'{rule}, {{"optimizer.weight_decay": 0.005}} for one, got {entry!r}.')
+    name, hyperparameters, *controls = entry
     try:
-        complete = regularizers.complete(*entry)
+        complete = regularizers.complete(name, hyperparameters)
     except ValueError as error:
         raise SpecError(str(error)) from None
-    return RegularizerSpec(name=entry[0], hyperparameters=tuple(complete.items()))
+    chosen = {"regularizer": RegularizerSpec(name=name, hyperparameters=tuple(complete.items()))}
+    return chosen | (_control(name, controls[0], optimizer, overrides) if any(controls) else {})
+
+
+def _control(name: str, given: Plain, optimizer: Plain, overrides: Mapping[str, Any]) -> Plain:
+    """The optimizer of a control, and what it overrides of that of the config."""
+    what, known = f"config.regularizers: a control of {name!r}", [f"optimizer.{key}" for key in TRACED]
+    for key in given:
+        if key not in schema.kinds():
+            raise schema.unknown(key, f"{what} cannot override ", known)
+        program = f"{what} cannot override {key}, which is another program or none of the optimizer"
+        require(key in known, f"{program}: override {', '.join(known)}, or put it into a sweep.")
+        require(key not in overrides, f"{what} overrides {key}, which the sweep sets too: leave it out of one of them.")
+    base = build("config.optimizer", OptimizerSpec, optimizer)
+    changed = {key.removeprefix("optimizer."): value for key, value in given.items()}
+    own = build(f"{what}: optimizer", OptimizerSpec, optimizer | changed)
+    count = len(base.boundaries)
+    require(structure_of(own) == structure_of(base), f"{what} needs {count} optimizer.boundaries, as the config has.")
+    for key in changed:
+        value = getattr(own, key)
+        same = f"{what} sets optimizer.{key} to {value}, which it is in the config"
+        require(value != getattr(base, key), f"{same}: give it another value, or leave it out.")
+    return {"optimizer": own, "control": tuple(sorted((f"optimizer.{key}", getattr(own, key)) for key in changed))}
 
 
 def _seeds(seeds: Any) -> list[int]:

@@ -21,6 +21,8 @@ class Stream(enum.IntEnum):
     DROPOUT = 5
     ATTACK = 6
     CORRUPTION = 7
+    RANDOM_FEATURE = 8
+    INPUT_NOISE = 9
 
 
 IMPLEMENTATION = "threefry2x32"  # named with every key: draws of rbg depend on what is drawn beside them

@@ -9,12 +9,15 @@ BASELINE = "none"  # the regularizer that others are compared with
 # What a sweep overrides, beside seeds and regularizers.
 SWEPT = ("dataset", "model", "optimizer", "batch_size", "steps")
 _OFF = {"per_batch": 0, "odd_sides": 0}  # not said where it has this value, as in nearly every study
+# Of a control: the regularizer that it is compared with, and which of its keys are a sweep's, where any is.
+_AGAINST, _OF_SWEEP = "baseline", "swept"
 
 
 class Setting(NamedTuple):
     """A regularizer with its numbers, and what a sweep overrides; both as JSON with sorted keys, as results hold them.
 
-    Settings are equal where these texts are: a number is never rounded.
+    Settings are equal where these texts are: a number is never rounded. A control overrides numbers of the optimizer by
+    itself, to be compared with the baseline that has those of the config: its JSON names it, `"baseline": "none"`.
     """
 
     regularizer: str
@@ -26,6 +29,22 @@ class Setting(NamedTuple):
         given = json.loads(values) if isinstance(values, str) else dict(values)
         return cls(regularizer, json.dumps(given, sort_keys=True))
 
+    @classmethod
+    def control(cls, regularizer: str, own: Mapping[str, Any], swept: Mapping[str, Any]) -> Self:
+        """A control from its hyperparameters and what it overrides, and from what a sweep overrides beside."""
+        marks = {_AGAINST: BASELINE} | ({_OF_SWEEP: sorted(swept)} if swept else {})
+        return cls.of(regularizer, {**own, **swept, **marks})
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it overrides numbers of the optimizer by itself, to be compared with a baseline that does not."""
+        return _AGAINST in self.values
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether others are compared with it."""
+        return self.regularizer == BASELINE and not self.is_control
+
     @property
     def values(self) -> Mapping[str, Any]:
         """Hyperparameters and overrides by name."""
@@ -33,18 +52,22 @@ class Setting(NamedTuple):
 
     @property
     def overrides(self) -> dict[str, Any]:
-        """What a sweep sets, by dotted key."""
-        return {key: value for key, value in self.values.items() if key.split(".")[0] in SWEPT}
+        """What a sweep sets, by dotted key; what a control sets itself is none of it."""
+        values = self.values
+        swept = values.get(_OF_SWEEP, ()) if self.is_control else [k for k in values if k.split(".")[0] in SWEPT]
+        return {key: values[key] for key in swept}
 
     @property
     def own(self) -> "Setting":
         """The same without what a sweep overrides."""
-        return Setting.of(self.regularizer, {k: v for k, v in self.values.items() if k not in self.overrides})
+        left = {*self.overrides, _OF_SWEEP}
+        return Setting.of(self.regularizer, {k: v for k, v in self.values.items() if k not in left})
 
     @property
     def label(self) -> str:
         """The name that people read: `label_smoothing(epsilon=0.1)`; settings that differ have different ones."""
-        shown = (f"{k}={_short(v)}" for k, v in self.values.items() if k not in _OFF or v != _OFF[k])
+        told = {k: v for k, v in self.values.items() if k not in (_AGAINST, _OF_SWEEP)}
+        shown = (f"{k}={_short(v)}" for k, v in told.items() if k not in _OFF or v != _OFF[k])
         inside = ", ".join(shown)
         return f"{self.regularizer}({inside})" if inside else self.regularizer
 
@@ -52,16 +75,19 @@ class Setting(NamedTuple):
         """Which of the `known` settings this one is compared with; None for none.
 
         The one called `name` whose hyperparameters it shares, and whose overrides are its own: one that lacks an
-        override has the value of the config, which is another. Of several the one that shares most.
+        override has the value of the config, which is another. Of several the one that shares most. A control is never
+        one, and has no other than the one that it names.
         """
-        return _closest(self, tuple(other for other in known if other.regularizer == name))
+        if self.values.get(_AGAINST, name) != name:
+            return None
+        return _closest(self, tuple(other for other in known if other.regularizer == name and not other.is_control))
 
 
 def baselines(settings: Sequence[Setting], seeds: Sequence[int]) -> list[int | None]:
     """For each trial the place of its baseline at the same seed; None for a baseline, and where there is none."""
     at = {(setting, seed): place for place, (setting, seed) in enumerate(zip(settings, seeds))}
     known = list(dict.fromkeys(settings))
-    found = {own: None if own.regularizer == BASELINE else own.baseline(known) for own in known}
+    found = {own: None if own.is_baseline else own.baseline(known) for own in known}
     return [at.get((base, seed)) if (base := found[own]) else None for own, seed in zip(settings, seeds)]
 
 

@@ -122,6 +122,7 @@ class TrialSpec:
     steps: int
     regularizer: RegularizerSpec
     seed: int
+    control: tuple[tuple[str, Any], ...] = ()  # what its setting alone overrides of the optimizer, by dotted key
     overrides: tuple[tuple[str, Any], ...] = dataclasses.field(default=(), compare=False)
 
     def __post_init__(self) -> None:
@@ -135,15 +136,19 @@ class TrialSpec:
         """A readable name that ends in the hash of everything that determines the trial."""
         fields = dataclasses.asdict(self)
         del fields["overrides"], fields["dataset"]["data_dir"]  # where the files lie changes nothing
+        if not self.control:
+            del fields["control"]  # what was trained before there were any keeps its name
         return f"{self.regularizer.name}-s{self.seed}-{digest(fields)}"
 
     @property
     def setting(self) -> Setting:
-        """The trial without its seed: the regularizer's hyperparameters and the sweep's overrides.
+        """The trial without its seed: the regularizer's hyperparameters, the sweep's overrides and its own.
 
         `per_batch` is named only where it is on: it is off in nearly every study.
         """
         shown = {k: v for k, v in self.regularizer.hyperparameters if k != "per_batch" or v}
+        if self.control:
+            return Setting.control(self.regularizer.name, shown | dict(self.control), dict(self.overrides))
         return Setting.of(self.regularizer.name, shown | dict(self.overrides))
 
 

@@ -143,6 +143,67 @@ def test_trials_are_settings_times_seeds_times_sweep():
     assert '"optimizer.learning_rate": 0.2' in study.trials[4].setting.hyperparameters
 
 
+def with_control(overrides, *more, name="none"):
+    return changed("regularizers", (("none", {}), (name, {}, overrides), *more))
+
+
+def test_a_control_overrides_numbers_of_the_optimizer_in_the_same_program():
+    plain = configs.resolve(changed("regularizers", (("none", {}),)))
+    study = configs.resolve(with_control({"optimizer.weight_decay": 1, "optimizer.momentum": 0.5}))
+    assert study.trials[:2] == plain.trials  # with their names
+    assert {t.id for t in study.trials[:2]} == {t.id for t in plain.trials}
+    assert len({t.id for t in study.trials}) == 4
+    numbers = [(t.optimizer.weight_decay, t.optimizer.momentum) for t in study.trials]
+    assert numbers == [(1e-4, 0.9)] * 2 + [(1.0, 0.5)] * 2
+    assert len(programs_of(study)) == 1
+    control = study.trials[2].setting
+    assert control.hyperparameters == '{"baseline": "none", "optimizer.momentum": 0.5, "optimizer.weight_decay": 1.0}'
+    assert control.baseline([t.setting for t in study.trials]) == study.trials[0].setting
+    assert configs.resolve(with_control({}, name="mixup")).trials[2].control == ()
+
+
+def test_a_control_has_another_name_than_a_trial_of_a_sweep_with_its_numbers():
+    swept = configs.resolve(small_config(), [{"optimizer.weight_decay": 0.005}])
+    controls = configs.resolve(with_control({"optimizer.weight_decay": 0.005}))
+    assert not {t.id for t in swept.trials} & {t.id for t in controls.trials}
+
+
+def test_a_sweep_sets_what_a_control_does_not():
+    study = configs.resolve(with_control({"optimizer.weight_decay": 0.005}), [{}, {"optimizer.learning_rate": 0.02}])
+    settings = [t.setting for t in study.trials]
+    assert [s.baseline(settings) for s in settings if s.is_control] == [settings[0]] * 2 + [settings[4]] * 2
+    assert {t.optimizer.weight_decay for t in study.trials if t.control} == {0.005}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"optimizer.decays": 1.0}, r"cannot override optimizer\.decays: did you mean optimizer\.decay"),
+        ({"weight_decay": 1.0}, r"cannot override weight_decay: did you mean optimizer\.weight_decay"),
+        ({"optimizer.schedule": "constant"}, "which is another program or none of the optimizer"),
+        ({"batch_size": 64}, "which is another program or none of the optimizer"),
+        ({"optimizer.boundaries": (0.5,)}, r"needs 2 optimizer\.boundaries, as the config has"),
+        ({"optimizer.weight_decay": "much"}, "a control of 'none': optimizer.weight_decay must be float"),
+        ({"optimizer.weight_decay": -1.0}, "must be 0 or more"),
+        ({"optimizer.weight_decay": 1e-4}, "which it is in the config"),
+    ],
+)
+def test_what_a_control_cannot_override_is_told(overrides, message):
+    with pytest.raises(SpecError, match=message) as told:
+        configs.resolve(with_control(overrides))
+    assert "\n" not in str(told.value)
+
+
+def test_a_control_that_stands_twice_or_in_the_sweep_is_refused():
+    decay = {"optimizer.weight_decay": 0.005}
+    with pytest.raises(SpecError, match="stands twice in the study"):
+        configs.resolve(with_control(decay, ("none", {}, {"optimizer.weight_decay": 5e-3})))
+    with pytest.raises(SpecError, match="which the sweep sets too: leave it out of one of them"):
+        configs.resolve(with_control(decay), [{}, {"optimizer.weight_decay": 0.1}])
+    with pytest.raises(SpecError, match="or, of a control, triples with what it overrides"):
+        configs.resolve(with_control("optimizer.weight_decay"))
+
+
 @pytest.mark.parametrize("seeds", [(0, 0), (1, 2, 1)])
 def test_duplicate_trials(seeds):
     with pytest.raises(SpecError, match="stands twice in the study"):

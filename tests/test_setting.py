@@ -65,6 +65,35 @@ def test_trials_have_their_baseline_at_their_own_seed_and_overrides():
     assert baselines(settings, seeds) == [None, 0, None, 2, 5, None, None]
 
 
+DECAY = {"optimizer.weight_decay": 0.005}
+
+
+def test_a_control_is_compared_with_the_baseline_that_it_names_and_is_none_itself():
+    none, control = Setting("none"), Setting.control("none", DECAY, {})
+    assert control == Setting.of("none", DECAY | {"baseline": "none"})
+    assert control.label == "none(optimizer.weight_decay=0.005)"
+    assert (control.is_control, control.is_baseline, none.is_control, none.is_baseline) == (True, False, False, True)
+    assert control.overrides == {}
+    assert control.own == control
+    mixup = Setting("mixup", '{"alpha": 1.0}')
+    assert baselines([control, mixup, none], [0, 0, 0]) == [2, 2, None]
+    assert mixup.baseline([control]) is None
+    assert control.baseline([none, mixup], "mixup") is None
+    swept = Setting.of("mixup", DECAY)  # the same number by a sweep: its baseline must have it too
+    assert swept.baseline([none, control]) is None
+
+
+def test_a_control_in_a_sweep_is_compared_at_its_overrides():
+    rate = {"optimizer.learning_rate": 0.02}
+    none, slow = Setting("none"), Setting.of("none", rate)
+    control = Setting.control("none", DECAY, rate)
+    assert control.overrides == rate
+    assert control.own == Setting.control("none", DECAY, {})
+    assert control.baseline([none, slow]) == slow
+    assert control.baseline([none]) is None  # which has another learning rate
+    assert control.label == "none(optimizer.learning_rate=0.02, optimizer.weight_decay=0.005)"
+
+
 @pytest.mark.parametrize(
     ("name", "soft", "smoothing", "floor"),
     [

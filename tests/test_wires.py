@@ -15,6 +15,7 @@ from jaxreg import data, results, study
 from jaxreg.calibration import probe as calibration
 from jaxreg.geometry import displacement, over_training
 from jaxreg.geometry import probe as geometry
+from jaxreg.report import data as reported
 from jaxreg.robustness import attacks, corruptions
 from jaxreg.robustness import probe as robustness
 from jaxreg.runtime import parallel
@@ -24,7 +25,13 @@ from jaxreg.runtime.workdir import Workdir
 from jaxreg.training import predictions
 
 SMOOTHING = 0.2
-REGULARIZERS = (("none", {}), ("label_smoothing", {"epsilon": SMOOTHING}), ("mixup", {"alpha": 0.5}))
+DECAY = 0.02
+REGULARIZERS = (
+    ("none", {}, {"optimizer.weight_decay": DECAY}),  # a control, which comes first: it is no baseline there either
+    ("none", {}),
+    ("label_smoothing", {"epsilon": SMOOTHING}),
+    ("mixup", {"alpha": 0.5}),
+)
 SEEDS = 2
 EPSILONS = (0.02, 0.05, 0.1)
 ATTACKED, CORRUPTED, SNAPPED = 60, 50, 300  # examples
@@ -37,6 +44,7 @@ HEARD = {
     "over_training": (over_training, "measure_snapshots"),
     "displacement": (displacement, "measure_displacement"),
     "path": ("jaxreg.probes.displacement", "measure_path"),
+    "with_noise": ("jaxreg.probes.displacement", "with_noise"),
 }
 
 
@@ -114,6 +122,7 @@ class Wires:
 
     def _call(self, probe, measure, *args, **named):
         given = inspect.signature(measure).bind(*args, **named).arguments
+        probe = given.get("called", probe) if given.get("called") != "adversarial" else probe
         self.heard[probe] = {re.sub("_[A-Z]+$", "", name): value for name, value in given.items()}  # without axes
         return measure(*args, **named)
 
@@ -149,8 +158,9 @@ def names(wires):
 
 def base_of(wires):
     """The place of each trial's baseline: the one of the same seed that is not regularized."""
-    places = {t.seed: i for i, t in enumerate(wires.trials) if t.regularizer.name == "none"}
-    return [None if t.regularizer.name == "none" else places[t.seed] for t in wires.trials]
+    plain = [t.regularizer.name == "none" and not t.control for t in wires.trials]
+    places = {t.seed: i for i, t in enumerate(wires.trials) if plain[i]}
+    return [None if plain[i] else places[t.seed] for i, t in enumerate(wires.trials)]
 
 
 def test_every_program_of_a_study_lowers_for_accelerators(wires):
@@ -164,11 +174,21 @@ def test_every_program_of_a_study_lowers_for_accelerators(wires):
 
 
 def test_every_probe_ran_on_every_trial(wires):
-    assert set(wires.heard) == set(HEARD)
-    assert sorted(names(wires)) == sorted([name for name, _ in REGULARIZERS] * SEEDS)
+    assert set(wires.heard) == {*HEARD, "noise"}
+    assert sorted(names(wires)) == sorted([name for name, *_ in REGULARIZERS] * SEEDS)
     told = wires.frame.groupby("probe", observed=True)["trial"].nunique()
     probes = ("calibration", "robustness", "corruptions", "geometry", "over_training", "displacement")
     assert dict(told) == dict.fromkeys(probes, len(wires.trials))
+
+
+def test_a_control_decays_more_in_the_same_program_and_the_report_shows_it_behind_its_baseline(wires):
+    assert wires.frame["program"].nunique() == 1
+    losses, own = wires.value("train_nll", "train"), [bool(t.control) for t in wires.trials]
+    assert all(losses[i] > losses[base] for i, base in enumerate(base_of(wires)) if own[i])
+    assert {t.optimizer.weight_decay for t, its in zip(wires.trials, own) if its} == {DECAY}
+    control = f"none(optimizer.weight_decay={DECAY})"
+    assert reported.load([wires.workdir]).settings[:2] == ["none", control]
+    assert control in (wires.workdir.report / "index.html").read_text()
 
 
 def test_calibration_gets_the_saved_logits_of_both_splits(wires):
@@ -217,6 +237,8 @@ def test_geometry_gets_the_saved_features_and_what_each_loss_is(wires):
     for name, split in given["splits"].items():
         np.testing.assert_array_equal(np.stack(list(split[0])), wires.predicted("features", name))
         np.testing.assert_array_equal(split[1], wires.predicted("labels", name)[0])
+        np.testing.assert_array_equal(split[2], wires.predicted("ids", name)[0])
+    assert list(given["seeds"]) == [trial.seed for trial in wires.trials]
     np.testing.assert_array_equal(given["kernel"], wires.predicted("kernel", "head"))
     np.testing.assert_array_equal(given["bias"], wires.predicted("bias", "head"))
     assert given["radius"] == 2.5
@@ -267,6 +289,46 @@ def test_displacement_is_that_of_the_worst_adversaries_at_the_middle_radius(wire
     adversaries = np.stack(wires.saved("robustness", "adversarial/worst/0.05"))
     np.testing.assert_array_equal(given["differs"], (adversaries != wires.images[:ATTACKED]).any((2, 3, 4)))
     assert wires.value("adversarial_eps") == [0.05] * len(wires.trials)
+
+
+def test_noise_is_as_large_as_the_adversary_of_each_trial(wires):
+    adversaries = np.stack(wires.saved("robustness", "adversarial/worst/0.05")).astype(float)
+    sizes = np.sqrt(((adversaries - wires.images[:ATTACKED]) ** 2).sum((2, 3, 4)))
+    given = wires.heard["with_noise"]  # of the last trial
+    np.testing.assert_array_equal(given["images"], wires.images[:ATTACKED])
+    np.testing.assert_array_equal(given["key_ids"], wires.test.key_ids[:ATTACKED])
+    np.testing.assert_allclose(given["size"], sizes[-1], rtol=1e-6)
+    assert (given["seed"], given["norm"]) == (wires.trials[-1].seed, "linf")
+    moved, attack = wires.heard["noise"], wires.heard["displacement"]
+    for name in ("clean", "labels", "kernel", "bias", "centers", "differs"):
+        np.testing.assert_array_equal(moved[name], attack[name])
+    radial, norm, counted = (
+        np.stack(wires.saved("displacement", f"test/{name}"))
+        for name in ("noise_radial_cosine", "noise_norm_change", "adversarial_counted")
+    )
+    h, d = np.asarray(moved["clean"], float), np.asarray(moved["attacked"], float) - moved["clean"]
+    lengths = np.linalg.norm(h, axis=-1)
+    expected = -(d * h).sum(-1) / np.maximum(np.linalg.norm(d, axis=-1) * lengths, 1e-30)
+    np.testing.assert_allclose(radial, np.where(counted, expected, np.nan), atol=1e-4)
+    change = np.linalg.norm(h + d, axis=-1) - lengths
+    np.testing.assert_allclose(norm, np.where(counted, change, np.nan), atol=1e-4)
+    means = [values[mask].mean() for values, mask in zip(radial, counted)]
+    np.testing.assert_allclose(wires.value("noise_radial_cosine"), means, rtol=1e-5)
+    attacked = np.stack(wires.saved("displacement", "test/adversarial_radial_cosine"))
+    assert not np.allclose(attacked[counted], radial[counted], atol=0.05)
+
+
+def test_arrays_of_examples_carry_their_ids(wires):
+    for probe, name, count in (
+        ("geometry", "test/id", None),
+        ("robustness", "id", ATTACKED),
+        ("displacement", "test/id", ATTACKED),
+        ("calibration", "test/id", None),
+    ):
+        for ids in wires.saved(probe, name):
+            np.testing.assert_array_equal(ids, wires.test.ids[:count], err_msg=probe)
+    for name in ("min_eps", "adversarial_logits/worst/0.05"):
+        assert {len(array) for array in wires.saved("robustness", name)} == {ATTACKED}
 
 
 def test_the_path_of_an_attack_begins_at_the_images(wires):

@@ -12,14 +12,16 @@ geometry.measure(splits, kernels, biases)                           of many netw
 
 from jaxreg.geometry.centers import max_margin_directions, minimal_loss_points
 from jaxreg.geometry.collapse import effective_rank
-from jaxreg.geometry.cones import cone
+from jaxreg.geometry.cones import cone, shrinkable
 from jaxreg.geometry.cosines import angle, cosine
 from jaxreg.geometry.displacement import measure_displacement
 from jaxreg.geometry.interventions import turn_toward
-from jaxreg.geometry.margins import angular_margin, rival_angles
+from jaxreg.geometry.isotropic import random_features
+from jaxreg.geometry.margins import angular_margin, logit_margin, rival_angles
 from jaxreg.geometry.network import Network, measure_network, neural_collapse
 from jaxreg.geometry.norms import class_means, common_mode, norm, rms
 from jaxreg.geometry.over_training import measure_snapshots
+from jaxreg.geometry.partial_ranks import partial_rank_correlation
 from jaxreg.geometry.probe import Features, measure
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "cone",
     "cosine",
     "effective_rank",
+    "logit_margin",
     "max_margin_directions",
     "measure",
     "measure_displacement",
@@ -40,7 +43,10 @@ __all__ = [
     "minimal_loss_points",
     "neural_collapse",
     "norm",
+    "partial_rank_correlation",
+    "random_features",
     "rival_angles",
     "rms",
+    "shrinkable",
     "turn_toward",
 ]

@@ -21,6 +21,8 @@ from jaxreg.runtime import parallel
 from jaxreg.runtime.compiling import Effort
 from jaxreg.runtime.passes import Placed, Tree, each, trial_groups
 
+ADVERSARIAL = "adversarial"
+
 
 @single
 def measure_displacement(
@@ -32,6 +34,7 @@ def measure_displacement(
     centers_TKD: Shaped[Arrays, "T K D"],
     *,
     differs_TN: np.ndarray | None = None,
+    called: str = ADVERSARIAL,
     split: str = "test",
     mesh: parallel.Mesh | None = None,
 ) -> list[Measured]:
@@ -41,10 +44,11 @@ def measure_displacement(
       clean_TND, attacked_TND: stacks, or sequences of arrays [N, D], one a trial, that may be read when asked for.
       centers_TKD: of the classes, as `probe.measure` finds them.
       differs_TN: whether the attacked image is another one than the clean one; by default whether its features are.
+      called: what names begin with, where images were moved by something else than an attack.
       mesh: from `parallel.make_mesh`; by default all devices, trials side by side.
     Returns: for each trial rows of the means (with intervals) over the examples that are right without attack and whose
       adversary is another image: an attack leaves the others where they are. Among them `adversarial_radial_cosine` and
-      the shares of `displacement`. Arrays [N] of all examples named SPLIT/METRIC, and which of them the
+      the shares of `displacement`. Arrays [N] named SPLIT/METRIC, nan for the other examples, and which of them the
       means are over as SPLIT/adversarial_counted.
     Raises: ValueError: if shapes disagree, a label is no class, or a number is not finite.
     """
@@ -63,7 +67,7 @@ def measure_displacement(
     groups = trial_groups(trials, 2 * math.prod(shape) * 4, mesh)
     found = groups.results(_program(groups.mesh, groups.effort), read, parallel.put_shared(labels, groups.mesh))
     differs = [moved_N for _, _, moved_N in found] if differs_TN is None else differs_TN
-    return [_measured(arrays, right_N & own_N, split) for (arrays, right_N, _), own_N in zip(found, differs)]
+    return [_measured(arrays, right_N & own_N, called, split) for (arrays, right_N, _), own_N in zip(found, differs)]
 
 
 def _shape_of_both(*features: Arrays | Sequence[Arrays]) -> tuple[int, ...]:
@@ -74,10 +78,11 @@ def _shape_of_both(*features: Arrays | Sequence[Arrays]) -> tuple[int, ...]:
     return clean
 
 
-def _measured(arrays: dict[str, np.ndarray], counted_N: np.ndarray, split: str) -> Measured:
-    rows = [mean_row(split, name, array[counted_N]) for name, array in arrays.items()]
-    arrays = arrays | {"adversarial_counted": counted_N}
-    return Measured(rows, {f"{split}/{name}": array for name, array in arrays.items()})
+def _measured(arrays: dict[str, np.ndarray], counted_N: np.ndarray, called: str, split: str) -> Measured:
+    rows = [mean_row(split, f"{called}_{name}", array[counted_N]) for name, array in arrays.items()]
+    saved = {name: np.where(counted_N, array, np.float32(np.nan)) for name, array in arrays.items()}
+    saved |= {"counted": counted_N}
+    return Measured(rows, {f"{split}/{called}_{name}": array for name, array in saved.items()})
 
 
 @functools.lru_cache(maxsize=4)
@@ -127,12 +132,12 @@ def displacement(
     shares["rest"] = jnp.maximum(jnp.where(energy_N > 0, 1, 0) - sum(shares.values()), 0)
     own_ND = centers_KD[labels_N]
     return {
-        "adversarial_radial_cosine": cosines.cosine(moved_ND, -clean_ND),
-        **{f"adversarial_{name}_part": part for name, part in parts.items()},
-        **{f"adversarial_{name}_share": share for name, share in shares.items()},
-        "adversarial_norm_change": jnp.linalg.norm(attacked_ND, axis=1) - jnp.linalg.norm(clean_ND, axis=1),
-        "adversarial_turn": cosines.angle(clean_ND, attacked_ND),
-        "adversarial_center_turn": cosines.angle(attacked_ND, own_ND) - cosines.angle(clean_ND, own_ND),
+        "radial_cosine": cosines.cosine(moved_ND, -clean_ND),
+        **{f"{name}_part": part for name, part in parts.items()},
+        **{f"{name}_share": share for name, share in shares.items()},
+        "norm_change": jnp.linalg.norm(attacked_ND, axis=1) - jnp.linalg.norm(clean_ND, axis=1),
+        "turn": cosines.angle(clean_ND, attacked_ND),
+        "center_turn": cosines.angle(attacked_ND, own_ND) - cosines.angle(clean_ND, own_ND),
     }
 
 

@@ -11,9 +11,10 @@ from jax import Array
 from jaxtyping import Shaped
 
 from jaxreg.arithmetic import standard
+from jaxreg.calibration import metrics
 from jaxreg.geometry import cosines, margins, scaling
 from jaxreg.models.functional import Head
-from jaxreg.runtime.passes import Placed, Rows, Tree, total
+from jaxreg.runtime.passes import Placed, Rows, Tree, each, total
 
 
 class Change(NamedTuple):
@@ -43,9 +44,9 @@ def turn_toward(
 def intervene(
     features_ND: Rows, labels_N: Shaped[Array, " N"], head: Head, centers_KD: Shaped[Array, "K D"], change: Change
 ) -> dict[str, Array]:
-    """ECE, NLL, accuracy and mean signed label margin of the baseline at another length, and in another direction.
+    """ECE, NLL, accuracy, confidence gap and mean signed label margin of the baseline, changed in two ways.
 
-    Returns: scalars `norm_swap_METRIC` and `turn_METRIC`.
+    Returns: scalars `norm_swap_METRIC` at another length, and `turn_METRIC` in another direction.
     """
     head, centers_KD = Head(*map(jnp.asarray, head)), jnp.asarray(centers_KD)  # NumPy's take no traced label as index
     apart_KK = margins.distances(head.kernel)
@@ -65,12 +66,26 @@ def intervene(
     return {f"{done}_{name}": value[i] for i, done in enumerate(("norm_swap", "turn")) for name, value in both.items()}
 
 
-def measure_placed(stacks: tuple[Tree, Array], labels_N: Shaped[Array, " N"]) -> dict[str, Array]:
-    """`intervene` on one of the baselines whose stacks are given; its features are read where they lie."""
+def swapped(features_ND: Rows, labels_N: Shaped[Array, " N"], head: Head, scale: Array) -> dict[str, Array]:
+    """Each example of the baseline at another length: `norm_swap_confidence` and `norm_swap_correct` [N]."""
+
+    def of_piece(features_BD: Array, labels_B: Array) -> dict[str, Array]:
+        each_B = metrics.examples(head.logits(scale * features_BD), labels_B)
+        return {"norm_swap_confidence": each_B.confidence, "norm_swap_correct": each_B.correct > 0}
+
+    return each(of_piece, {"": (features_ND, labels_N)})[""]
+
+
+def measure_placed(
+    stacks: tuple[Tree, Array], labels_N: Shaped[Array, " N"]
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """`intervene` and `swapped` on one of the baselines whose stacks are given, read where they lie."""
     (features_TND, *rest), trial = stacks
     head, centers_KD, change = jax.tree.map(lambda a: a[trial], rest)
     with jax.default_matmul_precision("highest"):
-        return intervene(Placed(features_TND, trial), labels_N, head, centers_KD, change)
+        features_ND = Placed(features_TND, trial)
+        found = intervene(features_ND, labels_N, head, centers_KD, change)
+        return found, swapped(features_ND, labels_N, head, change.scale)
 
 
 def share_closed(before: float, after: float, goal: float, noise: float) -> float:

@@ -17,6 +17,13 @@ def distances(kernel_DK: Shaped[Array, "D K"]) -> Array:
     return lax.map(lambda row_D: jnp.linalg.norm(rows_KD - row_D[None], axis=1), rows_KD)
 
 
+def logit_margin(logits_NK: Shaped[Array, "N K"], labels_N: Shaped[Array, " N"]) -> Shaped[Array, " N"]:
+    """z_y - max_{j != y} z_j of each example: [N], below 0 on mistakes."""
+    itself_NK = labels_N[:, None] == jnp.arange(logits_NK.shape[1])[None]
+    own_N = jnp.take_along_axis(logits_NK, labels_N[:, None], 1)[:, 0]
+    return own_N - jnp.max(jnp.where(itself_NK, -jnp.inf, logits_NK), 1)
+
+
 @standard
 def rival_angles(
     features_ND: Shaped[Array, "N D"],

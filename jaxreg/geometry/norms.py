@@ -22,6 +22,16 @@ def rms(features_ND: Shaped[Array, "N D"]) -> Shaped[Array, " N"]:
     return norm(features_ND) / jnp.sqrt(jnp.asarray(features_ND.shape[-1], features_ND.dtype))
 
 
+def weighted(features_ND: Shaped[Array, "N D"], kernel_DK: Shaped[Array, "D K"]) -> Shaped[Array, " N"]:
+    """|W|_F |h| of each example: [N]. Unlike |h| it is the same for c h and W / c, which are one network."""
+    return jnp.linalg.norm(kernel_DK) * norm(features_ND)
+
+
+def centred(logits_NK: Shaped[Array, "N K"]) -> Shaped[Array, " N"]:
+    """|z - mean z| of each example's logits: [N]. What softmax sees of their size."""
+    return jnp.linalg.norm(logits_NK - logits_NK.mean(-1, keepdims=True), axis=-1)
+
+
 class Moments(NamedTuple):
     """Means over examples: of |h|, of h [D], of |h|^2."""
 

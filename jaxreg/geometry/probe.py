@@ -9,26 +9,29 @@ import numpy as np
 from jaxtyping import Shaped
 
 from jaxreg.arithmetic import single
-from jaxreg.checks import Arrays, check_heads, check_labels, stacked_features
-from jaxreg.geometry import interventions, norms, rows
+from jaxreg.checks import Arrays, check_heads, check_ids, check_labels, stacked_features
+from jaxreg.data.dataset import key_ids
+from jaxreg.geometry import interventions, isotropic, norms, rows
 from jaxreg.geometry.trial import KEPT, measure_placed
-from jaxreg.measured import Measured, Row
+from jaxreg.measured import Measured
 from jaxreg.models.functional import Head
 from jaxreg.runtime import parallel
 from jaxreg.runtime.compiling import Effort
-from jaxreg.runtime.passes import Tree, trial_groups
+from jaxreg.runtime.passes import Tree, fetch_trials, trial_groups
 
 REPORTED = "test"  # the split on which trials are compared with their baselines
 
 
 class Features(NamedTuple):
-    """Features of all trials on one split [T, N, D], or one array [N, D] for each trial; the labels [N] they share.
+    """Features of all trials on one split [T, N, D], or one array [N, D] for each trial; labels and ids [N] they share.
 
-    A sequence may read its arrays from files when it is asked for them: one trial after another.
+    A sequence may read its arrays from files when it is asked for them: one trial after another. Without ids examples
+    are numbered from 0.
     """
 
     features: Arrays | Sequence[Arrays]
     labels: Arrays
+    ids: Arrays | None = None
 
 
 @single
@@ -41,26 +44,29 @@ def measure(
     smoothing_T: Sequence[float] | None = None,
     floor_known_T: Sequence[bool] | None = None,
     baselines: Sequence[int | None] | None = None,
+    seeds_T: Sequence[int] | None = None,
     mesh: parallel.Mesh | None = None,
 ) -> list[Measured]:
-    """Measures all trials with one compiled program, and a second one for the pairs of trial and baseline.
+    """Measures all trials with one compiled program, and two small ones: random features, and pairs with a baseline.
 
     Args:
       splits: by name; "train", un-augmented, is needed: it gives class means, the default radius, and collapse.
-        "validation" and "test" together give the scaling of features; "test" the interventions.
+        "validation" and "test" together give the scaling of features; "test" the interventions and random features.
       radius: length of the class centers; 0 means each trial's mean feature norm on train.
       smoothing_T: each trial's label smoothing epsilon: the centers of its own soft targets; default 0.
       floor_known_T: whether a trial's loss is the cross-entropy to targets of the label alone; default True. The
         entropy of mixed targets cannot be told from one example.
       baselines: for each trial the index of its baseline, None without one; default: no interventions.
+      seeds_T: of the random features that those of "test" are compared with; default 0. Trials of one seed share them.
       mesh: from `parallel.make_mesh`; by default all devices, trials side by side.
-    Returns: for each trial its rows, and arrays [N] named SPLIT/METRIC.
+    Returns: for each trial its rows, and arrays [N] named SPLIT/METRIC, the ids of "test" as test/id.
     Raises: ValueError: if there is no train split or it lacks a class, a split is empty, shapes disagree, a label is no
       class, or a number is not finite: naming split, trial and example.
     """
     heads, labels = _checked(splits, kernel_TDK, bias_TK)
     count, width, _ = heads.kernel.shape
-    _check_trials(count, smoothing_T, floor_known_T, baselines)
+    _check_trials(count, smoothing_T, floor_known_T, baselines, seeds_T)
+    ids = {name: check_ids(name, split.ids, split.labels) for name, split in splits.items()}
     smoothing = np.zeros(count, np.float32) if smoothing_T is None else np.asarray(smoothing_T, np.float32)
     groups = trial_groups(count, sum(map(len, labels.values())) * width * 4, mesh)
     shared = parallel.put_shared((labels, np.float32(radius)), groups.mesh)
@@ -68,10 +74,15 @@ def measure(
     trials = groups.results(_program(measure_placed, groups.mesh, groups.effort), read, shared)
     known = [True] * count if floor_known_T is None else floor_known_T
     measured = [rows.measured(trial, labels, own) for trial, own in zip(trials, known)]
-    if baselines is None or REPORTED not in splits:
+    if REPORTED not in splits:
+        return measured
+    seeds = np.zeros(count, np.uint32) if seeds_T is None else np.asarray(seeds_T, np.uint32)
+    drawn = _random(trials, heads, ids[REPORTED], seeds, groups.mesh)
+    measured = [rows.with_random(one, own, ids[REPORTED], REPORTED) for one, own in zip(measured, drawn)]
+    if baselines is None:
         return measured
     pairs = _intervene(trials, splits[REPORTED], labels[REPORTED], heads, baselines, groups.mesh)
-    return [one._replace(rows=one.rows + own) for one, own in zip(measured, pairs)]
+    return [Measured(one.rows + own.rows, one.arrays | own.arrays) for one, own in zip(measured, pairs)]
 
 
 def _read(
@@ -83,10 +94,22 @@ def _read(
     return features, *jax.tree.map(lambda a: a[group], (heads, smoothing))
 
 
+def _random(
+    trials: Sequence[Tree], heads: Head, ids_N: np.ndarray, seeds_T: np.ndarray, mesh: parallel.Mesh
+) -> list[dict[str, np.ndarray]]:
+    """What random features of the lengths of each trial's own show, arrays [N]."""
+    norms_TN = np.stack([trial["examples"][REPORTED]["feature_norm"] for trial in trials])
+    given = parallel.put_trials((norms_TN, heads, seeds_T), mesh)
+    program = _program(isotropic.measure_trial, mesh, "cheap", "map")
+    return fetch_trials(program(given, parallel.put_shared(key_ids(ids_N), mesh)), len(trials))
+
+
 @functools.lru_cache(maxsize=8)
-def _program(fn: Callable[..., Tree], mesh: parallel.Mesh, effort: Effort) -> Callable[..., Tree]:
+def _program(
+    fn: Callable[..., Tree], mesh: parallel.Mesh, effort: Effort, local: parallel.Local = "place"
+) -> Callable[..., Tree]:
     """Kept, so that a second program of the same shapes compiles nothing."""
-    return parallel.per_trial(fn, mesh, "place", effort=effort)
+    return parallel.per_trial(fn, mesh, local, effort=effort)
 
 
 def _intervene(
@@ -96,8 +119,8 @@ def _intervene(
     heads: Head,
     baselines: Sequence[int | None],
     mesh: parallel.Mesh,
-) -> list[list[Row]]:
-    """Rows of each trial that has a baseline: what its norm and its angle would do to the baseline."""
+) -> list[Measured]:
+    """Of each trial that has a baseline: what its norm and its angle would do to the baseline."""
     of = np.array([t if b is None else b for t, b in enumerate(baselines)])
     examples = [trial["examples"][REPORTED] for trial in trials]
     lengths, angles = (np.array([one[name].mean() for one in examples]) for name in ("feature_norm", "center_angle"))
@@ -115,7 +138,8 @@ def _intervene(
     program, shared = _program(interventions.measure_placed, mesh, groups.effort), parallel.put_shared(labels_N, mesh)
     found = groups.results(program, read, shared)
     return [
-        [] if b is None else rows.pair_rows(REPORTED, found[t], trials[t], trials[b]) for t, b in enumerate(baselines)
+        Measured([], {}) if b is None else rows.of_pair(REPORTED, found[t], trials[t], trials[b])
+        for t, b in enumerate(baselines)
     ]
 
 
@@ -139,8 +163,9 @@ def _check_trials(
     smoothing: Sequence[float] | None,
     floor_known: Sequence[bool] | None,
     baselines: Sequence[int | None] | None,
+    seeds: Sequence[int] | None,
 ) -> None:
-    given = {"smoothing_T": smoothing, "floor_known_T": floor_known, "baselines": baselines}
+    given = {"smoothing_T": smoothing, "floor_known_T": floor_known, "baselines": baselines, "seeds_T": seeds}
     for name, values in given.items():
         if values is not None and len(values) != count:
             raise ValueError(f"{name} must have a value a trial, {count}, got {len(values)}.")

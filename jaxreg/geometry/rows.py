@@ -16,7 +16,10 @@ QUANTILES = (50, 95, 100)
 MARGIN_NOISE = 0.01  # radians: a smaller gap has no share
 CALIBRATION_NOISE = 0.002  # of ECE and NLL
 # Metrics, by how they begin, that mean something where all features are zero.
-PLAIN = ("feature_", "common_mode", "train_", "cone_by_construction", "classes", "width", "scaled_", "tempered_")
+PLAIN = (
+    *("feature_", "weighted_norm", "logit_", "common_mode", "train_", "cone_by_construction", "classes", "width"),
+    *("scaled_", "tempered_"),
+)
 
 
 def measured(trial: Mapping[str, Any], labels: Mapping[str, np.ndarray], floor_known: bool = True) -> Measured:
@@ -59,11 +62,26 @@ def scaling_rows(found: Mapping[str, Any], labels: Mapping[str, np.ndarray]) -> 
     return rows
 
 
-def pair_rows(split: str, found: Mapping[str, Any], own: Mapping[str, Any], base: Mapping[str, Any]) -> list[Row]:
+def with_random(own: Measured, found: Mapping[str, np.ndarray], ids_N: np.ndarray, split: str) -> Measured:
+    """The same with ids, and what random features of equal lengths showed: quantiles, nan where all are zero."""
+    alive = np.any(own.arrays[f"{split}/norm"])
+    more = [row for name, values_N in found.items() for row in _quantile_rows(split, name, values_N)]
+    more = more if alive else [_undirected(row) for row in more]
+    arrays = {f"{split}/{name}": values_N for name, values_N in {**found, "id": ids_N}.items()}
+    return Measured(own.rows + more, own.arrays | arrays)
+
+
+def of_pair(
+    split: str,
+    interventions: tuple[Mapping[str, Any], Mapping[str, np.ndarray]],
+    own: Mapping[str, Any],
+    base: Mapping[str, Any],
+) -> Measured:
     """What interventions on the baseline gave, and the share of each gap that they close (nan for a gap too small).
 
     All are nan where every feature of either trial is zero: such features have no norm to swap and no way to turn.
     """
+    found, arrays = interventions
     count = len(own["examples"][split]["label_margin"])
     alive = all(np.any(trial["examples"][split]["feature_norm"]) for trial in (base, own))
     found = found if alive else dict.fromkeys(found, math.nan)
@@ -78,7 +96,7 @@ def pair_rows(split: str, found: Mapping[str, Any], own: Mapping[str, Any], base
         for change in ("norm_swap", "turn"):
             share = share_closed(before, float(found[f"{change}_{name}"]), goal, noise)
             rows.append(Row(split, f"{change}_{name}_share", share, count))
-    return rows
+    return Measured(rows, {f"{split}/{name}": array for name, array in arrays.items()})
 
 
 def _arrays(examples: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

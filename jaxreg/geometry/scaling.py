@@ -23,10 +23,11 @@ def sums_of(counts_B: Shaped[Array, " B"], logits_BK: Shaped[Array, "B K"], labe
 
 
 def calibration(sums: Sums) -> dict[str, Array]:
-    """ECE (15 equal-width bins), NLL and accuracy: scalars."""
+    """ECE (15 equal-width bins), NLL, accuracy, and mean confidence less accuracy: scalars."""
     top, nll = sums
-    count = top.count.sum(-1)
-    return {"ece": bins.ece(top), "nll": nll / count, "accuracy": top.correct.sum(-1) / count}
+    count, right = top.count.sum(-1), top.correct.sum(-1)
+    gap = (top.confidence.sum(-1) - right) / count
+    return {"ece": bins.ece(top), "nll": nll / count, "accuracy": right / count, "confidence_gap": gap}
 
 
 def curve(

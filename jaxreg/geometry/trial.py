@@ -21,6 +21,7 @@ class ExamplePiece(NamedTuple):
 
     features: Array  # [B, D]
     labels: Array
+    logits: Array  # [B, K]
     predictions: Array
     head: Head
     vectors: cosines.ClassVectors
@@ -40,6 +41,10 @@ def _near(name: str) -> Callable[[ExamplePiece], Array]:
     return lambda piece: piece.cosines[name]
 
 
+def _shrinkable(piece: ExamplePiece, times: float) -> Array:
+    return cones.shrinkable(piece.features, piece.head.kernel, times * piece.head.bias)
+
+
 def _margin(piece: ExamplePiece, classes_B: Array) -> Array:
     return margins.angular_margin(piece.features, *piece.head, classes_B, piece.distances)
 
@@ -48,6 +53,9 @@ def _margin(piece: ExamplePiece, classes_B: Array) -> Array:
 EXAMPLES: dict[str, PerExample] = {
     "feature_norm": PerExample(lambda piece: norms.norm(piece.features)),
     "feature_rms": PerExample(lambda piece: norms.rms(piece.features)),
+    "weighted_norm": PerExample(lambda piece: norms.weighted(piece.features, piece.head.kernel)),
+    "logit_norm": PerExample(lambda piece: norms.centred(piece.logits)),
+    "logit_margin": PerExample(lambda piece: margins.logit_margin(piece.logits, piece.labels)),
     **{f"{name}_cosine": PerExample(_near(f"{name}_cosine")) for name in cosines.CANDIDATES},
     **{f"{name}_cosine_centred": PerExample(_near(f"{name}_cosine_centred")) for name in cosines.CANDIDATES},
     "center_angle": PerExample(lambda piece: cosines.angle(piece.features, piece.vectors.center[piece.labels])),
@@ -56,6 +64,8 @@ EXAMPLES: dict[str, PerExample] = {
     "cone_fraction": PerExample(lambda piece: piece.cone.final(), "share"),
     "cone_breakpoint": PerExample(lambda piece: piece.cone.breakpoint, "quantiles"),
     "cone_radius": PerExample(lambda piece: piece.cone.radius, "quantiles"),
+    "t_star": PerExample(lambda piece: _shrinkable(piece, 1.0), "quantiles"),
+    "t_star_bias10": PerExample(lambda piece: _shrinkable(piece, cones.MORE_BIAS), "quantiles"),
     "prediction": PerExample(lambda piece: piece.predictions, "none"),
     "correct": PerExample(lambda piece: piece.predictions == piece.labels, "none"),
 }
@@ -76,10 +86,11 @@ def measure_examples(
 
     def of_piece(features_BD: Array, labels_B: Array) -> dict[str, Array]:
         with jax.default_matmul_precision("highest"):
-            predictions_B = predicted(head.logits(features_BD))
+            logits_BK = head.logits(features_BD)
+        predictions_B = predicted(logits_BK)
         near = cosines.label_cosines(features_BD, labels_B, vectors)
         cone = cones.cone(features_BD, *head)
-        piece = ExamplePiece(features_BD, labels_B, predictions_B, head, vectors, apart_KK, cone, near)
+        piece = ExamplePiece(features_BD, labels_B, logits_BK, predictions_B, head, vectors, apart_KK, cone, near)
         return {name: number.of(piece) for name, number in EXAMPLES.items() if names is None or name in names}
 
     return passes.each(of_piece, splits)

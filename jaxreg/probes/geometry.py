@@ -46,7 +46,7 @@ def _check_snapshots(wanted: Any) -> None:
 def measure(trained: Trained, settings: GeometrySettings) -> list[Measured]:
     """Every number of geometry, of all splits."""
     found = {name: trained.predictions(name) for name in SPLITS}
-    splits = {name: geometry.Features(p.features, p.labels) for name, p in found.items()}
+    splits = {name: geometry.Features(p.features, p.labels, p.ids) for name, p in found.items()}
     chosen_T = [t.regularizer for t in trained.measured]
     smoothing = [smoothing_of(r.name, dict(r.hyperparameters)) or 0.0 for r in chosen_T]
     floor_known = [has_floor(r.name) for r in chosen_T]
@@ -58,6 +58,7 @@ def measure(trained: Trained, settings: GeometrySettings) -> list[Measured]:
         smoothing_T=smoothing,
         floor_known_T=floor_known,
         baselines=trained.baselines,
+        seeds_T=[t.seed for t in trained.measured],
         mesh=trained.run.mesh,
     )
 

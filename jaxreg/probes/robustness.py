@@ -46,7 +46,7 @@ def measure(trained: Trained, settings: RobustnessSettings) -> list[Measured]:
     """Robust accuracy of every attack, the worst case, minimal radii, confidence under attack, and the verdict."""
     run, sources = trained.run, [i if b is None else b for i, b in enumerate(trained.baselines)]
     with _AttackProgress(trained) as progress:
-        return robustness.measure(
+        measured = robustness.measure(
             trained.fixed.model.apply,
             *trained.weights,
             *trained.examples("test", settings.examples),
@@ -61,6 +61,8 @@ def measure(trained: Trained, settings: RobustnessSettings) -> list[Measured]:
             finished=run.workdir.calls("robustness"),
             progress=progress.show,
         )
+    ids = trained.dataset.splits["test"].ids[: settings.examples or None]
+    return [one._replace(arrays=one.arrays | {"id": ids}) for one in measured]
 
 
 class _AttackProgress(Progress):

@@ -67,8 +67,10 @@ class StudyData:
     @functools.cached_property
     def settings(self) -> list[str]:
         """Returns the settings in the order of the results, study by study, the unregularized one first."""
-        place, soft = self.keys["study"].map(list(self.config).index), self.keys["regularizer"] != "none"
-        return list(self.keys.assign(place=place, soft=soft).sort_values(["place", "soft"], kind="stable")["setting"])
+        place = self.keys["study"].map(list(self.config).index)
+        named = zip(self.keys["regularizer"], self.keys["hyperparameters"])
+        rest = [not Setting(*one).is_baseline for one in named]
+        return list(self.keys.assign(place=place, rest=rest).sort_values(["place", "rest"], kind="stable")["setting"])
 
     def limited(self, most: int = SHOWN) -> "StudyData":
         """Returns the same with at most that many settings: of each regularizer the first in turn."""

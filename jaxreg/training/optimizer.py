@@ -12,6 +12,8 @@ from jax import Array
 from jaxreg.spec import OptimizerSpec
 
 Numbers = Mapping[str, Array]
+# Of a spec, those that are traced: trials that differ in nothing else share a program.
+TRACED = (*(f.name for f in dataclasses.fields(OptimizerSpec) if f.type in ("float", "int", float, int)), "boundaries")
 
 
 class Optimizer(NamedTuple):
@@ -99,11 +101,9 @@ def make_optimizer(spec: OptimizerSpec, steps: int) -> Optimizer:
 def numbers_of(specs: Sequence[OptimizerSpec], index: int | None = None) -> Numbers:
     """The scalars of several specs of one structure as float32 arrays [T], or those of one of them."""
     chosen = specs if index is None else specs[index]
-    scalar = [f.name for f in dataclasses.fields(OptimizerSpec) if f.type in ("float", "int", float, int)]
-    names = [*scalar, "boundaries"]
     if isinstance(chosen, OptimizerSpec):
-        return {name: jnp.asarray(getattr(chosen, name), jnp.float32) for name in names}
-    return {name: jnp.asarray([getattr(s, name) for s in chosen], jnp.float32) for name in names}
+        return {name: jnp.asarray(getattr(chosen, name), jnp.float32) for name in TRACED}
+    return {name: jnp.asarray([getattr(s, name) for s in chosen], jnp.float32) for name in TRACED}
 
 
 def structure_of(spec: OptimizerSpec) -> tuple[Any, ...]:

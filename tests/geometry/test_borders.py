@@ -115,7 +115,7 @@ def test_what_cannot_be_measured_is_named(case):
 )
 def test_last_layers_of_another_shape_are_named(kernel, bias, message):
     splits, *_ = stacks()
-    features, labels = splits["train"]
+    features, labels, _ = splits["train"]
     with pytest.raises(ValueError, match=message):
         probe.measure(splits, np.ones(kernel), np.ones(bias))
     with pytest.raises(ValueError, match=message):
@@ -127,7 +127,7 @@ def test_last_layers_of_another_shape_are_named(kernel, bias, message):
 @pytest.mark.usefixtures("as_users")
 def test_displacements_that_cannot_be_measured_are_named():
     splits, kernel, bias, _ = stacks()
-    features, labels = splits["test"]
+    features, labels, _ = splits["test"]
     centers = np.ones((2, CLASSES, WIDTH))
     with pytest.raises(ValueError, match=r"^test, example 0: label must be a class"):
         displacement.measure_displacement(features, features, labels + CLASSES, kernel, bias, centers)
@@ -139,7 +139,7 @@ def test_displacements_that_cannot_be_measured_are_named():
 
 def test_labels_that_are_no_numbers_and_radii_below_zero_are_named():
     splits, kernel, bias, _ = stacks()
-    features, labels = splits["train"]
+    features, labels, _ = splits["train"]
     with pytest.raises(ValueError, match=r"^labels must be numbers of classes \[N\]"):
         network.measure_network(features[0], kernel[0], bias[0], labels.astype(str))
     with pytest.raises(ValueError, match=r"^radius must be finite and at least 0, got -1"):

@@ -108,9 +108,8 @@ def test_turning_every_space_changes_no_number(study, measured):
     skipped = {"center_nonnegative_agreement", "nonnegative_center_cosine", "nonnegative_center_cosine_centred"}
     for one, other in zip(probe.measure(turned, kernel, bias), measured):
         for row, expected in zip(one.rows, other.rows):
-            if (
-                row.metric not in skipped and "residual" not in row.metric
-            ):  # an orthant does not turn with the space; residuals are rounding
+            # An orthant does not turn with the space, nor do random features; residuals are rounding.
+            if row.metric not in skipped and "residual" not in row.metric and "t_star_random" not in row.metric:
                 np.testing.assert_allclose(row.value, expected.value, rtol=5e-3, atol=2e-3, err_msg=row.metric)
 
 

@@ -61,17 +61,37 @@ def lengths(trial):
 def test_arrays_equal_float64(measured, trials):
     for one, (h_ND, kernel, bias, _), trial in zip(measured, trials, trials):
         top_N = (h_ND @ kernel + bias).argmax(1)
+        logits_NK = h_ND @ kernel + bias
+        own_N = logits_NK[np.arange(len(h_ND)), LABELS_N]
+        others_NK = np.where(np.arange(CLASSES) == LABELS_N[:, None], -np.inf, logits_NK)
         last_N = np.array([reference.last_change(h, kernel, bias) for h in h_ND])
         expected = {
             "center_angle": angles(trial),
             "cone_breakpoint": last_N,
             "cone_radius": last_N * lengths(trial),
+            "weighted_norm": np.sqrt((kernel**2).sum()) * lengths(trial),
+            "logit_norm": np.sqrt(((logits_NK - logits_NK.mean(1)[:, None]) ** 2).sum(1)),
+            "logit_margin": own_N - others_NK.max(1),
+            "t_star": [reference.first_change(h, kernel, bias) for h in h_ND],
+            "t_star_bias10": [reference.first_change(h, kernel, 10 * bias) for h in h_ND],
             "label_margin": margins(h_ND, kernel, bias),
             "angular_margin": [reference.margin(h, kernel, bias, c) for h, c in zip(h_ND, top_N)],
             "correct": top_N == LABELS_N,
         }
         for name, values in expected.items():
             np.testing.assert_allclose(one.arrays[f"test/{name}"], values, rtol=2e-3, atol=2e-4, err_msg=name)
+
+
+def test_t_star_is_the_last_breakpoint_where_the_prediction_is_final(measured):
+    for one in measured:
+        final_N, t_star_N = one.arrays["test/cone_fraction"], one.arrays["test/t_star"]
+        assert 0.1 < final_N.mean() < 0.95
+        last_N = one.arrays["test/cone_breakpoint"]
+        np.testing.assert_allclose(t_star_N[final_N], last_N[final_N], rtol=1e-5)
+        assert (t_star_N[~final_N] < last_N[~final_N]).all()
+        for q in (50, 95):
+            expected = np.percentile(t_star_N.astype(float), q)
+            np.testing.assert_allclose(rows(one)[f"t_star/q{q}"].value, expected, rtol=1e-6)
 
 
 def test_rows_by_class_and_correctness_equal_float64(measured, trials):
@@ -123,6 +143,20 @@ def test_interventions_equal_float64(measured, trials, own, base):
             assert abs(gap) > 2 * noise
             share = (before[name] - after[name]) / gap
             np.testing.assert_allclose(found[f"{done}_{name}_share"], share, rtol=5e-3, atol=5e-3, err_msg=name)
+
+
+@pytest.mark.parametrize(("own", "base"), PAIRS)
+def test_every_example_of_the_norm_swap_equals_float64(measured, trials, own, base):
+    h_ND, kernel, bias, _ = trials[base]
+    logits_NK = lengths(trials[own]).mean() / lengths(trials[base]).mean() * h_ND @ kernel + bias
+    p_NK = np.exp(logits_NK - logits_NK.max(1, keepdims=True))
+    confidence_N = (p_NK / p_NK.sum(1, keepdims=True)).max(1)
+    arrays, found = measured[own].arrays, rows(measured[own])
+    np.testing.assert_allclose(arrays["test/norm_swap_confidence"], confidence_N, rtol=1e-4)
+    np.testing.assert_array_equal(arrays["test/norm_swap_correct"], logits_NK.argmax(1) == LABELS_N)
+    assert np.any(arrays["test/norm_swap_correct"] != measured[base].arrays["test/correct"])  # by the bias
+    gap = arrays["test/norm_swap_confidence"].mean() - arrays["test/norm_swap_correct"].mean()
+    np.testing.assert_allclose(found["norm_swap_confidence_gap"].value, gap, atol=1e-5)
 
 
 def plain(trial):

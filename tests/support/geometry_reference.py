@@ -1,5 +1,7 @@
 """Geometry in float64 NumPy, one example at a time where a formula has a case: what the probe is compared with."""
 
+import itertools
+
 import numpy as np
 
 
@@ -28,6 +30,21 @@ def last_change(h, kernel, bias):
     return max(0, *crossings)
 
 
+def first_change(h, kernel, bias):
+    """The t < 1, coming from 1, at which the prediction of t h changes, or 0: by all crossings of two lines below 1."""
+    slopes = h @ kernel
+    crossings = {1.0, 0.0}
+    for i in range(len(bias)):
+        for j in range(i):
+            t = (bias[j] - bias[i]) / (slopes[i] - slopes[j])
+            crossings |= {t} if 0 < t < 1 else set()
+    ends = sorted(crossings)[::-1]
+    for high, low in itertools.pairwise(ends):  # between two crossings nothing changes
+        if np.argmax((high + low) / 2 * slopes + bias) != np.argmax(slopes + bias):
+            return high
+    return 0.0
+
+
 def turned(h, center, by):
     """h turned toward the center by an angle, no further than onto it: the great circle through both, by sines."""
     whole = angle(h, center)
@@ -37,13 +54,14 @@ def turned(h, center, by):
 
 
 def calibration(logits, labels):
-    """ECE in 15 bins (l, u], NLL in nats, accuracy."""
+    """ECE in 15 bins (l, u], NLL in nats, accuracy, mean confidence less accuracy."""
     p = np.exp(logits - logits.max(1, keepdims=True))
     p /= p.sum(1, keepdims=True)
     confidence, right = p.max(1), p.argmax(1) == labels
     place = np.clip(np.ceil(confidence * 15) - 1, 0, 14)
     ece = sum(abs(np.sum((right - confidence)[place == m])) for m in range(15)) / len(labels)
-    return {"ece": ece, "nll": -np.log(p[np.arange(len(labels)), labels]).mean(), "accuracy": right.mean()}
+    means = {"accuracy": right.mean(), "confidence_gap": confidence.mean() - right.mean()}
+    return {"ece": ece, "nll": -np.log(p[np.arange(len(labels)), labels]).mean(), **means}
 
 
 def collapse(features, labels, kernel, predictions):
