@@ -37,11 +37,13 @@ def _finite(values_SN: np.ndarray, name: str) -> np.ndarray:
     return values_SN
 
 
-def cone(pair: Pair, control: str = "random") -> Estimates:
-    """log of the 95 % quantile of t* over that of random features of equal length."""
+def cone(pair: Pair, control: str = "") -> Estimates:
+    """log of the 95 % quantile of t* over that of random features of equal length; control "_bias10": of both with ten
+    times the bias.
+    """
     own, other = (
-        influence.log_quantile(np.maximum(pair.own.array("geometry", name), LEAST), QUANTILE)
-        for name in ("test/cone_breakpoint", f"test/{control}_cone_breakpoint")
+        influence.log_quantile(np.maximum(_finite(pair.own.array("geometry", name), name), LEAST), QUANTILE)
+        for name in (f"test/t_star{control}", f"test/t_star_random{control}")
     )
     return own - other
 
@@ -103,17 +105,16 @@ def gaps(pair: Pair) -> tuple[Estimates, Estimates]:
     """How far the soft label's confidence gap (confidence - accuracy) is from the baseline's: before, and after the
     baseline's features were given the soft label's mean norm. Both are counted in the direction of the first.
     """
-    own, base = (_gap(side, "confidence") for side in pair)
-    swapped = influence.mean(
-        pair.own.array("geometry", "test/norm_swap_confidence") - pair.base.array("calibration", "test/correct")
-    )
+    own, base = (_gap(side, "calibration", "confidence", "correct") for side in pair)
+    swapped = _gap(pair.own, "geometry", "norm_swap_confidence", "norm_swap_correct")
     before, after = base - own, swapped - own
     sign = 1.0 if before.mean >= 0 else -1.0
     return before.scaled(sign), after.scaled(sign)
 
 
-def _gap(side: Trials, name: str) -> Estimates:
-    return influence.mean(side.array("calibration", f"test/{name}") - side.array("calibration", "test/correct"))
+def _gap(side: Trials, probe: str, confidence: str, correct: str) -> Estimates:
+    values_SN = side.array(probe, f"test/{confidence}") - side.array(probe, f"test/{correct}")
+    return influence.mean(_finite(values_SN, confidence))
 
 
 def half_closed(pair: Pair) -> list[Estimates]:
@@ -138,18 +139,7 @@ def moved(pair: Pair, name: str) -> list[Estimates]:
 
     Over images that are right without attack in both networks, and moved by every adversary, at every seed.
     """
-    counted = [side.array("displacement", "test/adversarial_counted") for side in pair]
-    kept_N = enough(np.asarray(np.concatenate(counted).all(0)))
-    own, base = (side.array("displacement", f"test/adversarial_{name}")[:, kept_N] for side in pair)
-    noise = pair.own.array("displacement", f"test/noise_{name}")[:, kept_N]
-    label = f"the displacement ({name})"
-    return [influence.mean(_finite(own - other, label)) for other in (base, noise)]
-
-
-def product_of_norms(pair: Pair) -> Estimates:
-    """log ratio of the norm of W times that of h: h -> c h, W -> W / c changes nothing else."""
-    found = log_mean("geometry", "test/norm", pair)
-    kernels = [side.values("kernel_norm") for side in pair]
-    if not (np.concatenate(kernels) > 0).all():
-        raise Unmeasured("kernel_norm was not measured")
-    return found._replace(value_S=found.value_S + np.log(kernels[0] / kernels[1]))
+    own, base = (side.array("displacement", f"test/adversarial_{name}") for side in pair)
+    noise = pair.own.array("displacement", f"test/noise_{name}")
+    kept_N = enough(np.isfinite(np.concatenate([own, base, noise])).all(0))
+    return [influence.mean((own - other)[:, kept_N]) for other in (base, noise)]

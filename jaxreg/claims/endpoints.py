@@ -89,8 +89,8 @@ CLAIMS: Mapping[str, Claim] = {
         -1,
         "geometry",
         beside=_each(
-            product_of_norms=(effects.product_of_norms, CHANGE),
-            centred_logit_norm=(_log_geometry("test/centred_logit_norm"), CHANGE),
+            product_of_norms=(_log_geometry("test/weighted_norm"), CHANGE),
+            centred_logit_norm=(_log_geometry("test/logit_norm"), CHANGE),
         ),
     ),
     "cosine": Claim(
@@ -116,7 +116,7 @@ CLAIMS: Mapping[str, Claim] = {
         "geometry",
         smallest=False,
         unjudged=_by_construction,
-        beside=_each(ten_times_the_bias=(partial(effects.cone, control="biased"), CHANGE)),
+        beside=_each(ten_times_the_bias=(partial(effects.cone, control="_bias10"), CHANGE)),
         of_all=True,
     ),
     "calibration_before": Claim(
@@ -173,7 +173,7 @@ CLAIMS: Mapping[str, Claim] = {
         unjudged=_unreliable,
         beside=_each(
             raw=(effects.mechanism, COSINE),
-            given_the_margin_too=(lambda pair: effects.mechanism(pair, "norm", "label_margin"), COSINE),
+            given_the_margin_too=(lambda pair: effects.mechanism(pair, "norm", "logit_margin"), COSINE),
         ),
     ),
     "origin": Claim(

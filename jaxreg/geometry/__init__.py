@@ -21,7 +21,6 @@ from jaxreg.geometry.margins import angular_margin, logit_margin, rival_angles
 from jaxreg.geometry.network import Network, measure_network, neural_collapse
 from jaxreg.geometry.norms import class_means, common_mode, norm, rms
 from jaxreg.geometry.over_training import measure_snapshots
-from jaxreg.geometry.partial_ranks import partial_rank_correlation
 from jaxreg.geometry.probe import Features, measure
 
 __all__ = [
@@ -43,7 +42,6 @@ __all__ = [
     "minimal_loss_points",
     "neural_collapse",
     "norm",
-    "partial_rank_correlation",
     "random_features",
     "rival_angles",
     "rms",

@@ -8,7 +8,7 @@ from jaxreg.statistics.estimates import Estimates, combined
 from jaxreg.statistics.multiple import benjamini_hochberg, holm
 from jaxreg.statistics.paired import Effect, effect, effects, paired
 from jaxreg.statistics.planning import Plan, plan
-from jaxreg.statistics.ranks import rank_correlation
+from jaxreg.statistics.ranks import partial_rank_correlation, rank_correlation
 
 __all__ = [
     "Band",
@@ -27,6 +27,7 @@ __all__ = [
     "holm",
     "influence",
     "paired",
+    "partial_rank_correlation",
     "plan",
     "rank_correlation",
     "spread",

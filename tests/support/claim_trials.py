@@ -22,7 +22,7 @@ TRUE = {  # by what makes a claim true: of none, of soft labels
     "mechanism": (0.7, 0.7),
     "radial": (0.1, 0.5),
     "noise": (0.1, 0.1),
-    "signal": (2.6, 3.1),  # of logits over their noise: accuracy
+    "signal": (2.0, 2.7),  # of logits over their noise: accuracy
 }
 FALSE = {
     "norm": {"norm": (8.0, 10.0)},
@@ -34,12 +34,12 @@ FALSE = {
     "temperature": {"swapped": (0.0, 0.1)},
     "mechanism": {"mechanism": (-0.5, -0.5)},
     "origin": {"radial": (0.5, 0.1)},
-    "accuracy": {"signal": (3.1, 2.6)},
+    "accuracy": {"signal": (2.7, 2.0)},
 }
 EQUAL = {
     "norm": {"norm": (9.0, 9.0)},
     "cosine": {"cosine": (0.4, 0.4)},
-    "calibration_before": {"sharpness": (2.0, 2.0), "spread": (0.0, 0.0)},
+    "calibration_before": {"sharpness": (2.0, 2.0), "spread": (0.0, 0.0), "signal": (2.4, 2.4)},
     "robustness": {"robust": (0.5, 0.5)},
     "mechanism": {"mechanism": (0.0, 0.0)},
     "accuracy": {"signal": (2.6, 2.6)},
@@ -60,7 +60,7 @@ def study(seeds=10, spec=None, scatter=0.02, examples=EXAMPLES, settings=(NONE, 
             arrays[name] = trial(np.random.default_rng([seed, place]), shared, own, scatter)
             if place:
                 base = arrays[f"{settings[0].label}-{seed}"]
-                arrays[name]["geometry:test/norm_swap_confidence"] = swapped(base, arrays[name], own["swapped"])
+                arrays[name] |= swapped(base, arrays[name], own["swapped"])
             rows += rows_of(name, setting, seed, arrays[name], verdict)
     frame = pd.DataFrame(rows, columns=["trial", "regularizer", "hyperparameters", "seed", "split", "metric", "value"])
     found = lambda probe, trial, name: arrays[trial].get(f"{probe}:{name}")  # noqa: E731
@@ -71,7 +71,11 @@ def study(seeds=10, spec=None, scatter=0.02, examples=EXAMPLES, settings=(NONE, 
 def swapped(base, own, part):
     """The baseline's confidence, moved by a part of the distance of both mean gaps of confidence and accuracy."""
     gaps = [(one["calibration:test/confidence"] - one["calibration:test/correct"]).mean() for one in (base, own)]
-    return base["calibration:test/confidence"] + part * (gaps[1] - gaps[0])
+    moved = base["calibration:test/confidence"] + part * (gaps[1] - gaps[0])
+    return {
+        "geometry:test/norm_swap_confidence": moved,
+        "geometry:test/norm_swap_correct": base["calibration:test/correct"],
+    }
 
 
 def rows_of(name, setting, seed, own, verdict):
@@ -80,7 +84,6 @@ def rows_of(name, setting, seed, own, verdict):
         "accuracy": own["calibration:test/correct"].mean(),
         "verdict": verdict,
         "cone_by_construction": 0.0,
-        "kernel_norm": 2.0,
         "center_cosine": own["geometry:test/center_cosine"].mean(),
         "feature_norm": own["geometry:test/norm"].mean(),
         "confidence_gap": (own["calibration:test/confidence"] - own["calibration:test/correct"]).mean(),
@@ -107,15 +110,15 @@ def trial(rng, shared, own, scatter):
     found = {
         "geometry:test/norm": level("norm") * np.exp(0.1 * draw(0)),
         "geometry:test/center_cosine": level("cosine") + 0.05 * near,
-        "geometry:test/label_margin": np.exp(0.1 * draw(9)),
-        "geometry:test/cone_breakpoint": np.exp(0.3 * draw(3)) * 0.05,
-        "geometry:test/random_cone_breakpoint": np.exp(0.3 * draw(5)) * 0.05 / own["cone"],
-        "geometry:test/biased_cone_breakpoint": np.exp(0.3 * draw(5)) * 0.05 / own["cone"],
+        "geometry:test/logit_margin": np.exp(0.1 * draw(9)),
+        "geometry:test/t_star": np.exp(0.3 * draw(3)) * 0.05,
+        "geometry:test/t_star_random": np.exp(0.3 * draw(5)) * 0.05 / own["cone"],
+        "geometry:test/t_star_bias10": np.exp(0.3 * draw(3)) * 0.5,
+        "geometry:test/t_star_random_bias10": np.exp(0.3 * draw(5)) * 0.5,
         "robustness:radii": np.array([0.05, 0.1], np.float32),
         "robustness:robust/worst/0.1": share(6, "robust"),
         "robustness:robust/worst/0.05": share(6, "robust"),
         "robustness:min_eps": np.exp(0.3 * (tied * near + np.sqrt(1 - tied**2) * draw(2))) * 0.1,
-        "displacement:test/adversarial_counted": np.ones(examples, bool),
         "displacement:test/adversarial_radial_cosine": level("radial") + 0.2 * draw(7),
         "displacement:test/noise_radial_cosine": level("noise") + 0.2 * draw(8),
         "displacement:test/adversarial_norm_change": 0.2 * draw(9),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxreg.geometry import partial_rank_correlation
+from jaxreg.statistics import partial_rank_correlation
 
 
 @pytest.fixture(scope="module")
