@@ -5,13 +5,16 @@ CONFIG ?= configs/digits.py
 WORKDIR ?= runs/digits
 
 .DEFAULT_GOAL := study
-.PHONY: help study test test-slow test-cluster lint format lock clean
+.PHONY: help study claims test test-slow test-cluster lint format lock clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
 
 study: $(VENV)/.ready  ## Train, measure and report the digits study.
 	$(BIN)/python -m jaxreg study --config=$(CONFIG) --workdir=$(WORKDIR)
+
+claims: $(VENV)/.ready  ## The digits study that is large enough to decide claims: about five minutes.
+	$(BIN)/python -m jaxreg study --config=configs/digits.py:claims --workdir=runs/digits-claims
 
 test: $(VENV)/.ready  ## Run the test suite.
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not cluster and not slow" $(ARGS)
