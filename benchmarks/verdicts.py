@@ -33,6 +33,7 @@ from jaxreg.statistics.estimates import TEST, of_values
 from jaxreg.statistics.planning import POWER
 
 ALPHA = 0.05
+DIFFERENCES = ("norm", "cosine", "calibration_before", "calibration_after", "robustness", "accuracy")
 LEVELS = ((5, 250), (5, 500), (10, 250), (10, 500))  # seeds, images
 
 
@@ -152,15 +153,12 @@ def pipeline(source: StudyNumbers, runs: int) -> tuple[float, int]:
     bases = [pair for pair in pairs_of(source) if pair.own.setting == pair.base.setting]
     names = bases[0].own.names
     half, rng, wrong = len(names) // 2, np.random.default_rng(0), 0
-    differences = [
-        name for name in ("norm", "cosine", "calibration_before", "calibration_after", "robustness", "accuracy")
-    ]
     for _ in range(runs):
         order = rng.permutation(len(names))
         sides = [tuple(names[i] for i in part) for part in (order[:half], order[half : 2 * half])]
         resampled = _resampled(source, rng)
         pair = Pair(*(bases[0].own._replace(names=side, source=resampled) for side in sides))
-        found = [decide(parts_of(endpoints.CLAIMS[name], pair), None, len(differences)) for name in differences]
+        found = [decide(parts_of(endpoints.CLAIMS[name], pair), None, len(DIFFERENCES)) for name in DIFFERENCES]
         wrong += any(one.verdict != "inconclusive" for one in found)
     return wrong / runs, half
 
