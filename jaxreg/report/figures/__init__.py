@@ -27,8 +27,8 @@ from jaxreg.report.figures import (
     within,
 )
 from jaxreg.report.figures.maker import Maker
-from jaxreg.report.figures.printer import Printers, uncollected
 from jaxreg.report.palette import STYLE
+from jaxreg.report.printer import Printers, uncollected
 
 FIGURES: Mapping[str, Maker] = {
     **seeds.FIGURES,
