@@ -144,6 +144,7 @@ def per_trial(
             return lax.map(lambda t: fn((stacked, t), shared), lax.pcast(jnp.arange(trials), ("trial",), to="varying"))
         return lax.map(lambda one: fn(one, shared), stacked)
 
+    body.__name__ = _name(fn)  # of the program, where programs are listed
     specs = (P("trial"), P())
     mapped = jax.shard_map(body, mesh=mesh, in_specs=specs, out_specs=P("trial"), axis_names={"trial"})
     kind = mesh.devices.flat[0].platform if isinstance(mesh, Mesh) else jax.default_backend()
@@ -163,6 +164,12 @@ def per_trial(
 
     call.lower = lower  # type: ignore[attr-defined]
     return call
+
+
+def _name(fn: Callable[..., Tree]) -> str:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return getattr(fn, "__name__", type(fn).__name__)
 
 
 def per_example(fn: Callable[..., Tree], devices: Sequence[jax.Device], axes: Tree) -> Callable[..., Tree]:
