@@ -15,7 +15,7 @@ from jaxreg.geometry.trial import KEPT, measure_placed
 from jaxreg.measured import Measured, Row
 from jaxreg.models.functional import Head
 from jaxreg.runtime import parallel
-from jaxreg.runtime.compiling import Effort
+from jaxreg.runtime.compiling import Effort, kept
 from jaxreg.runtime.passes import Tree, trial_groups
 
 REPORTED = "test"  # the split on which trials are compared with their baselines
@@ -31,6 +31,7 @@ class Features(NamedTuple):
     labels: Arrays
 
 
+@kept
 @single
 def measure(
     splits: Mapping[str, Features],

@@ -172,7 +172,9 @@ def _name(fn: Callable[..., Tree]) -> str:
     return getattr(fn, "__name__", type(fn).__name__)
 
 
-def per_example(fn: Callable[..., Tree], devices: Sequence[jax.Device], axes: Tree) -> Callable[..., Tree]:
+def per_example(
+    fn: Callable[..., Tree], devices: Sequence[jax.Device], axes: Tree, effort: Effort = "full"
+) -> Callable[..., Tree]:
     """Compiles `fn(rows, *shared)` for rows [N, ...] that are dealt out to devices: row n goes to device n mod D.
 
     Each device runs `fn` on its own rows, and no collective ties it to another: one whose rows are easy is done early.
@@ -188,7 +190,8 @@ def per_example(fn: Callable[..., Tree], devices: Sequence[jax.Device], axes: Tr
         return jax.tree.map(lambda a, axis: jnp.expand_dims(a, axis + 1), found, axes)
 
     outs = jax.tree.map(lambda axis: P(*[None] * (axis + 1), "example"), axes)
-    compiled = jax.jit(jax.shard_map(body, mesh=mesh, in_specs=(P(None, "example"), P()), out_specs=outs))
+    mapped = jax.shard_map(body, mesh=mesh, in_specs=(P(None, "example"), P()), out_specs=outs)
+    compiled = jax.jit(mapped, compiler_options=options(effort, devices[0].platform))
 
     def joined(part: Array, axis: int) -> Array:
         if axis == SUM:
