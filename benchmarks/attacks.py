@@ -117,10 +117,8 @@ def show(
         print(f"{line}  NOT COMPARABLE: logits differ by {off:.1e}, it alone fools {missed:.1%}")
         return middle
     ratio = "" if base is None else f"  ratio {middle / base:5.2f}{'' if middle > base else '  BEHIND'}"
-    print(
-        f"{line}  {first}  median {middle:7.3f}  min {least:7.3f}{ratio}  jaxreg alone fools {more:.1%}  {found['versions']}",
-        flush=True,
-    )
+    later = f"median {middle:7.3f}  min {least:7.3f}{ratio}"
+    print(f"{line}  {first}  {later}  jaxreg alone fools {more:.1%}  {found['versions']}", flush=True)
     return middle
 
 
