@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,25 @@ jax.monitoring.register_event_listener(lambda name, **_: hits.append(name))
 print(float(jax.jit(lambda x: jnp.sort(x)[0])(jnp.arange(4.0))))
 print(sum(name.endswith("compilation_cache/cache_hits") for name in hits) > 0)
 """
+
+
+ATTACKED = """
+import jax, jax.numpy as jnp
+hits = []
+jax.monitoring.register_event_listener(lambda name, **_: hits.append(name))
+logits_fn = lambda x: jnp.tanh(x.reshape(len(x), -1) @ jnp.eye(4, 3))
+jax.block_until_ready(jax.jit(logits_fn)(jnp.zeros((2, 2, 2, 1))))  # JAX has looked for a folder, and found none
+from jaxreg.robustness import run_attack
+found = run_attack(logits_fn, jnp.zeros((2, 2, 2, 1)), jnp.zeros(2, int), 0.1, key=jax.random.key(0))
+print(found.robust.sum(), sum(name.endswith("compilation_cache/cache_hits") for name in hits) > 0)
+"""
+
+
+def attacked(**variables):
+    own = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    words = [sys.executable, "-c", ATTACKED]
+    done = subprocess.run(words, env=own | variables, capture_output=True, text=True, check=True)
+    return done.stdout.split()[1]
 
 
 @pytest.fixture
@@ -62,6 +82,32 @@ def test_a_kept_program_that_is_broken_is_compiled_anew(tmp_path):
         if path.name.endswith("-cache"):
             path.write_bytes(b"half of a program")
     assert run(tmp_path)[1] == "0.0"
+
+
+def test_a_function_finds_what_it_compiled_in_another_process(tmp_path):
+    assert attacked(XDG_CACHE_HOME=str(tmp_path)) == "False"
+    assert attacked(XDG_CACHE_HOME=str(tmp_path)) == "True"
+    assert attacked(XDG_CACHE_HOME=str(tmp_path), JAXREG_COMPILATION_CACHE="off") == "False"
+
+
+@pytest.mark.parametrize(
+    ("folder", "allowed", "asked"), [(None, True, ["kept"]), ("/own", True, []), (None, False, [])]
+)
+def test_functions_keep_nothing_where_somebody_has_decided(monkeypatch, folder, allowed, asked):
+    said = SimpleNamespace(jax_compilation_cache_dir=folder, jax_enable_compilation_cache=allowed)
+    monkeypatch.setattr(compiling, "_settled", [])
+    monkeypatch.setattr(compiling, "jax", SimpleNamespace(config=said))
+    found = []
+    monkeypatch.setattr(compiling, "keep", lambda: found.append("kept"))
+    compiling.kept(lambda: None)()
+    assert found == asked
+
+
+def test_functions_of_a_study_keep_what_its_config_says(monkeypatch, outside):
+    monkeypatch.setattr(compiling, "_settled", [])
+    assert compiling.keep("off") is None
+    monkeypatch.setattr(compiling, "_keep_once", lambda: pytest.fail("decided anew"))
+    compiling.kept(lambda: None)()
 
 
 def test_programs_are_kept_below_the_users_cache_directory(outside, tmp_path, monkeypatch):
@@ -104,10 +150,14 @@ def test_a_folder_that_others_can_write_is_not_used(outside, tmp_path, monkeypat
         compiling.keep(str(tmp_path / "named"))
 
 
-def test_little_effort_is_for_cpus_and_small_measurements():
+def test_little_effort_is_for_cpus_and_small_measurements(monkeypatch):
     assert compiling.options("cheap", "cpu") == compiling.CHEAP
     assert compiling.options("cheap", "gpu") is None
     assert compiling.options("full", "cpu") is None
+    assert compiling.options("quick", "cpu") is None  # XLA_FLAGS name a level in tests
+    assert compiling.options("quick", "gpu") is None
+    monkeypatch.delenv("XLA_FLAGS")
+    assert compiling.options("quick", "cpu") == compiling.QUICK
     assert trial_groups(4, CHEAP_BYTES // 4).effort == "cheap"
     assert trial_groups(4, CHEAP_BYTES // 4 + 1).effort == "full"
 

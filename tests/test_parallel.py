@@ -1,5 +1,6 @@
 """Trials over a mesh: each one's numbers are those it has alone, and nothing crosses from trial to trial."""
 
+import functools
 import re
 
 import jax
@@ -82,3 +83,8 @@ def test_examples_dealt_out_to_devices_come_back_in_order_and_nothing_crosses():
 def test_data_devices_must_divide():
     with pytest.raises(ValueError, match="data_devices must divide the 8 devices, got 3"):
         parallel.make_mesh(3)
+
+
+def test_a_program_has_the_name_of_what_it_lifts():
+    run = parallel.per_trial(functools.partial(functools.partial(gradient)), parallel.make_mesh())
+    assert "module @jit_gradient" in run.lower(jnp.ones((16, 5)), jnp.ones((3, 5))).as_text()

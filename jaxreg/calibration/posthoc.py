@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jaxtyping import Shaped
-from sklearn.isotonic import IsotonicRegression
 
 from jaxreg.runtime import passes
 
@@ -131,6 +130,8 @@ def isotonic(
 
     References: Zadrozny and Elkan, 2002, https://doi.org/10.1145/775047.775151.
     """
+    from sklearn.isotonic import IsotonicRegression  # takes a second to import, which few processes need
+
     # In float64: of float32, scikit-learn takes values for equal that differ in the sixth digit.
     known_N, correct_N, asked_N = (np.asarray(a, np.float64) for a in (confidence_N, correct_N, apply_to_M))
     _check_shares({"confidence": known_N, "correct": correct_N, "confidence to map": asked_N})

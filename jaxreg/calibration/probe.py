@@ -19,7 +19,7 @@ from jaxreg.checks import Arrays, check_apart, check_count, check_ids, check_lab
 from jaxreg.data.dataset import key_ids
 from jaxreg.measured import Measured
 from jaxreg.runtime import parallel
-from jaxreg.runtime.compiling import Effort
+from jaxreg.runtime.compiling import Effort, kept
 from jaxreg.runtime.passes import Tree, TrialGroups, fetch_trials, trial_groups
 
 
@@ -35,6 +35,7 @@ class Logits(NamedTuple):
     ids: Arrays | None = None
 
 
+@kept
 @single
 def measure(
     splits: Mapping[str, Logits],
@@ -74,6 +75,7 @@ def measure(
     return measured
 
 
+@kept
 @single
 def evaluate(
     splits: Mapping[str, Logits],

@@ -19,7 +19,7 @@ from jaxreg.checks import Arrays, check_heads, check_labels, checked_features
 from jaxreg.geometry import collapse, norms, rows
 from jaxreg.geometry.trial import KEPT, measure_trial
 from jaxreg.models.functional import Head
-from jaxreg.runtime.compiling import cheaply
+from jaxreg.runtime.compiling import cheaply, kept
 
 OF_MEANS = ("nc1", "nc2_norm", "nc2_angle", "nc3", "nc4", "within_class_variance", "within_class_share")
 _measure: Callable[..., Any] = cheaply(measure_trial)
@@ -33,6 +33,7 @@ class Network(NamedTuple):
     classes: dict[str, np.ndarray]
 
 
+@kept
 @single
 def measure_network(
     features_ND: Shaped[Arrays, "N D"],

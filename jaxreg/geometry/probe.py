@@ -16,7 +16,7 @@ from jaxreg.geometry.trial import KEPT, measure_placed
 from jaxreg.measured import Measured
 from jaxreg.models.functional import Head
 from jaxreg.runtime import parallel
-from jaxreg.runtime.compiling import Effort
+from jaxreg.runtime.compiling import Effort, kept
 from jaxreg.runtime.passes import Tree, fetch_trials, trial_groups
 
 REPORTED = "test"  # the split on which trials are compared with their baselines
@@ -34,6 +34,7 @@ class Features(NamedTuple):
     ids: Arrays | None = None
 
 
+@kept
 @single
 def measure(
     splits: Mapping[str, Features],

@@ -34,6 +34,7 @@ from jaxreg.robustness.losses import fooled
 from jaxreg.robustness.method import AttackNumbers, Logits
 from jaxreg.robustness.trial import AttackedExamples, Prior, Shape, filled
 from jaxreg.runtime import parallel
+from jaxreg.runtime.compiling import kept, options
 from jaxreg.runtime.precision import careful
 
 Tree = Any
@@ -43,6 +44,7 @@ Shared = tuple[Array, AttackNumbers, Array]  # radii [E], the numbers of the att
 AXES = Attacked(1, 1, 0, 1, parallel.SUM)  # of examples, in the result of an attack
 
 
+@kept
 @standard
 @careful
 def run_attack(
@@ -89,6 +91,7 @@ class Ensemble(NamedTuple):
         return f"Ensemble({len(self.robust)} examples: robust {np.mean(self.robust):.3f}; {each})"
 
 
+@kept
 @standard
 @careful
 def run_suite(
@@ -125,6 +128,7 @@ def run_suite(
     return Ensemble(adversarial, robust, masks)
 
 
+@kept
 @standard
 @careful
 def minimal_eps(
@@ -274,10 +278,13 @@ def compiled(
     """`fn(*fixed, rows, *shared)` as a program of (rows, *shared), by `parallel.per_example` where devices are named.
 
     One program per (shape of the attack, function, array shapes): a function made anew for each call compiles anew;
-    losses, steps, step sizes and radii do not, nor does another N or E of the same capacity.
+    losses, steps, step sizes and radii do not, nor does another N or E of the same capacity. Compiled quickly: a first
+    answer is mostly compiling, and XLA_FLAGS=--xla_backend_optimization_level=3 asks for full effort.
     """
     bound = functools.partial(fn, *fixed)
-    return parallel.per_example(bound, devices, axes) if devices else jax.jit(bound)
+    if devices:
+        return parallel.per_example(bound, devices, axes, "quick")
+    return jax.jit(bound, compiler_options=options("quick", jax.default_backend()))
 
 
 def inlined(

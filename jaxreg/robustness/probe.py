@@ -20,6 +20,7 @@ from jaxreg.robustness.rows import Findings
 from jaxreg.robustness.trial import Apply
 from jaxreg.robustness.trials import GROUP, Evaluation, Networks, Outcome, Program, capacity, distances, nearest, worst
 from jaxreg.runtime import parallel
+from jaxreg.runtime.compiling import kept
 from jaxreg.runtime.precision import careful
 
 Tree = Any
@@ -39,6 +40,7 @@ Show = Callable[[SuiteProgress], None]
 Report = Callable[[str, slice, np.ndarray], None]  # (attack, examples of a finished call, smallest radii [T, n])
 
 
+@kept
 @single
 @careful
 def measure(

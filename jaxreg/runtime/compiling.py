@@ -8,23 +8,36 @@ import platform
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from jaxreg.spec import require
 
-Effort = Literal["full", "cheap"]
+Effort = Literal["full", "quick", "cheap"]
 VARIABLE = "JAXREG_COMPILATION_CACHE"  # a directory, or "off"; a config that names one goes before it
 LIMIT = 2**30  # bytes of kept programs: the ones that were used longest ago go first
 LEAST_SECONDS = 0.1  # of compiling: what takes less is not worth a file
 # On a CPU, for what runs once: LLVM does little, and XLA's older emitters of fusions compile faster.
 CHEAP = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+# For what somebody waits for: half the time to compile, and up to a tenth slower (docs/measured.md).
+QUICK = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_settled: list[str] = []  # what this process has said once about kept programs
 
 
 def options(effort: Effort, kind: str) -> dict[str, Any] | None:
-    """The compiler's options for a kind of device ("cpu", "gpu", "tpu"): less effort is worth having on a CPU alone."""
-    return CHEAP if effort == "cheap" and kind == "cpu" else None
+    """The compiler's options for a kind of device ("cpu", "gpu", "tpu"): less effort is worth having on a CPU alone.
+
+    A level of optimization in XLA_FLAGS goes before "quick".
+    """
+    said = "xla_backend_optimization_level" in os.environ.get("XLA_FLAGS", "")
+    if kind != "cpu" or effort == "full" or (effort == "quick" and said):
+        return None
+    return CHEAP if effort == "cheap" else QUICK
 
 
 def cheaply(fn: Callable[..., Any], **how: Any) -> Callable[..., Any]:
@@ -44,6 +57,32 @@ def cheaply(fn: Callable[..., Any], **how: Any) -> Callable[..., Any]:
     return call
 
 
+def kept(fn: Callable[P, R]) -> Callable[P, R]:
+    """`fn`, before whose first call programs are kept for processes to come, unless somebody has decided on that.
+
+    Then that is so for all programs of the process: JAX knows one folder. `VARIABLE` moves or ends it; `keep`, a folder
+    of the user's own and `jax_enable_compilation_cache` go before it.
+    """
+
+    @functools.wraps(fn)
+    def call(*args: P.args, **named: P.kwargs) -> R:
+        if not _settled:
+            _keep_once()
+        return fn(*args, **named)
+
+    return call
+
+
+def _keep_once() -> None:
+    folder, allowed = (
+        getattr(jax.config, f"jax_{name}") for name in ("compilation_cache_dir", "enable_compilation_cache")
+    )
+    if folder or not allowed:
+        _settled.append("by the user")
+    elif keep():
+        compilation_cache.reset_cache()  # JAX looks for a folder once, when the first program of a process is compiled
+
+
 def keep(place: str = "", remote: bool = False) -> Path | None:
     """Keeps compiled programs on disk, for processes to come; returns the folder, None where nothing is kept.
 
@@ -52,12 +91,13 @@ def keep(place: str = "", remote: bool = False) -> Path | None:
 
     Raises: SpecError: for a named directory that cannot be written.
     """
+    _settled.append(place)
     named = place or os.environ.get(VARIABLE, "")
     if named == "off" or "JAX_COMPILATION_CACHE_DIR" in os.environ or (remote and not named):
         return None
     folder = (Path(named).expanduser() if named else _of_user()) / _machine()
     private = _is_private(folder)
-    rule = "execution.compilation_cache must be a directory that only you can write"
+    rule = f"{'execution.compilation_cache' if place else VARIABLE} must be a directory that only you can write"
     require(private or not named, f'{rule}, got {named}: name another, or "off".')
     if not private:
         return None

@@ -144,6 +144,7 @@ def per_trial(
             return lax.map(lambda t: fn((stacked, t), shared), lax.pcast(jnp.arange(trials), ("trial",), to="varying"))
         return lax.map(lambda one: fn(one, shared), stacked)
 
+    body.__name__ = _name(fn)  # of the program, where programs are listed
     specs = (P("trial"), P())
     mapped = jax.shard_map(body, mesh=mesh, in_specs=specs, out_specs=P("trial"), axis_names={"trial"})
     kind = mesh.devices.flat[0].platform if isinstance(mesh, Mesh) else jax.default_backend()
@@ -165,7 +166,15 @@ def per_trial(
     return call
 
 
-def per_example(fn: Callable[..., Tree], devices: Sequence[jax.Device], axes: Tree) -> Callable[..., Tree]:
+def _name(fn: Callable[..., Tree]) -> str:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return getattr(fn, "__name__", type(fn).__name__)
+
+
+def per_example(
+    fn: Callable[..., Tree], devices: Sequence[jax.Device], axes: Tree, effort: Effort = "full"
+) -> Callable[..., Tree]:
     """Compiles `fn(rows, *shared)` for rows [N, ...] that are dealt out to devices: row n goes to device n mod D.
 
     Each device runs `fn` on its own rows, and no collective ties it to another: one whose rows are easy is done early.
@@ -181,7 +190,8 @@ def per_example(fn: Callable[..., Tree], devices: Sequence[jax.Device], axes: Tr
         return jax.tree.map(lambda a, axis: jnp.expand_dims(a, axis + 1), found, axes)
 
     outs = jax.tree.map(lambda axis: P(*[None] * (axis + 1), "example"), axes)
-    compiled = jax.jit(jax.shard_map(body, mesh=mesh, in_specs=(P(None, "example"), P()), out_specs=outs))
+    mapped = jax.shard_map(body, mesh=mesh, in_specs=(P(None, "example"), P()), out_specs=outs)
+    compiled = jax.jit(mapped, compiler_options=options(effort, devices[0].platform))
 
     def joined(part: Array, axis: int) -> Array:
         if axis == SUM:

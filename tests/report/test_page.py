@@ -3,7 +3,10 @@
 import contextlib
 import dataclasses
 import json
+import pickle
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -11,8 +14,8 @@ import pytest
 from etils import epath
 from matplotlib.figure import Figure
 
-from jaxreg.report import claimed, data, figures, page, palette, tables
-from jaxreg.report.figures import counts, printer
+from jaxreg.report import claimed, data, figures, page, palette, printer, tables
+from jaxreg.report.figures import counts
 from jaxreg.report.tables import calibration, geometry, interventions, verdicts
 from jaxreg.robustness.verdict import CHECKS
 from support import measured_study
@@ -305,6 +308,14 @@ def test_figures_are_the_same_twice(workdir, tmp_path):
             printing.save(figure, "g")
     for name in ("g.png", "g.pdf"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+
+
+def test_a_printer_starts_without_the_rest_of_the_package(workdir):
+    figure = pickle.dumps(figures.FIGURES["geometry"].make(data.load([workdir])))
+    read = "import sys, pickle; from jaxreg.report import printer; pickle.load(sys.stdin.buffer)"
+    show = "; print(*{'jax', 'jaxlib', 'pandas', 'scipy', 'sklearn'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", read + show], input=figure, capture_output=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_a_printer_that_fails_says_why(tmp_path):

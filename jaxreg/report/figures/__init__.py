@@ -16,6 +16,7 @@ from jaxreg.report.figures import (
     corruptions,
     curves,
     displacement,
+    gain,
     geometry,
     maps,
     mechanism,
@@ -27,14 +28,15 @@ from jaxreg.report.figures import (
     within,
 )
 from jaxreg.report.figures.maker import Maker
-from jaxreg.report.figures.printer import Printers, uncollected
 from jaxreg.report.palette import STYLE
+from jaxreg.report.printer import Printers, uncollected
 
 FIGURES: Mapping[str, Maker] = {
     **seeds.FIGURES,
     **calibration.FIGURES,
     **robustness.FIGURES,
     **radii.FIGURES,
+    **gain.FIGURES,
     **attacked.FIGURES,
     **corruptions.FIGURES,
     **geometry.FIGURES,

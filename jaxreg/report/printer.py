@@ -1,7 +1,8 @@
 """Figures become PNG and PDF in processes of their own, while the first one makes the next figure, and the tables.
 
 Matplotlib draws in one thread. A process reads pickled figures from its standard input, so it ends when that closes,
-however the first process ends.
+however the first process ends. Nothing else of the package is imported: with JAX a process would start in 2.5 seconds
+instead of 0.5.
 """
 
 import contextlib
@@ -67,7 +68,7 @@ class Printer:
     """One process that saves figures; leaving it waits for the last one."""
 
     def __init__(self, folder: str, style: Mapping[str, Any]) -> None:
-        words = [sys.executable, "-m", "jaxreg.report.figures.printer"]
+        words = [sys.executable, "-m", "jaxreg.report.printer"]
         self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
         self._sender = ThreadPoolExecutor(1)  # a pipe holds less than a figure: who writes waits for the figure before
         self._send((folder, dict(style)))
