@@ -9,18 +9,21 @@ Many trained networks at once: `jaxreg.robustness.probe.measure`.
 Shape letters: B batch, K classes, H W C image, N examples, E radii, P passes (restarts x targets), T trials.
 """
 
-from jaxreg.robustness.attacks import ATTACKS, METHODS, SUITES, Attack, Suite
+from jaxreg.robustness.attacks import ATTACKS, EXHAUSTIVE, METHODS, SUITES, Attack, Suite
+from jaxreg.robustness.curves import gain_curve, robustness_curve
 from jaxreg.robustness.loop import Attacked
-from jaxreg.robustness.network import Ensemble, minimal_eps, robustness_curve, run_attack, run_suite
+from jaxreg.robustness.network import Ensemble, minimal_eps, run_attack, run_suite
 
 __all__ = [
     "ATTACKS",
+    "EXHAUSTIVE",
     "METHODS",
     "SUITES",
     "Attack",
     "Attacked",
     "Ensemble",
     "Suite",
+    "gain_curve",
     "minimal_eps",
     "robustness_curve",
     "run_attack",

@@ -12,7 +12,10 @@ from jaxreg.robustness.method import AttackNumbers, Method
 
 
 class Attack(NamedTuple):
-    """What tells one attack from another. `step_size` is in units of the radius; 0 `targets` means untargeted."""
+    """What tells one attack from another. `step_size` is in units of the radius; 0 `targets` means untargeted.
+
+    `reach`, in a cascade over trials: an example whose nearest known adversary lies beyond `reach` radii is left out.
+    """
 
     method: str
     loss: str = "ce"
@@ -23,6 +26,7 @@ class Attack(NamedTuple):
     targets: int = 0
     adaptive: bool = False  # APGD
     highest: bool = False  # no attack, but what it is measured by: the point of the highest loss, fooled or not
+    reach: float = math.inf
 
 
 _APGD = Attack("gradient", loss="ce", steps=100, step_size=2.0, adaptive=True)
@@ -63,6 +67,8 @@ def check(attack: Attack, norm: str, classes: int) -> None:
         raise ValueError(f"targets must be in [0, {classes}) for {classes} classes, got {attack.targets}.")
     if attack.highest and attack.method != "gradient":
         raise ValueError(f"highest needs method 'gradient', got {attack.method!r}.")
+    if not attack.reach > 1:
+        raise ValueError(f"reach must be above 1 radius, got {attack.reach}: set it to inf to leave nothing out.")
     number_of(attack.loss)
     check_classes(attack.loss, classes)
     aims = attack.method == "fab" or attack.loss.startswith("targeted")
@@ -80,7 +86,7 @@ def numbers_of(attack: Attack, early_exit: bool = True) -> AttackNumbers:
     """The numbers of an attack that are traced."""
     sizes = float(attack.step_size), float(attack.random_start), float(attack.adaptive)
     counts = int(attack.targets), int(passes_of(attack))
-    return AttackNumbers(number_of(attack.loss), int(attack.steps), *sizes, *counts, early_exit, attack.highest)
+    return AttackNumbers(number_of(attack.loss), int(attack.steps), *sizes, *counts, early_exit, highest=attack.highest)
 
 
 def named(attack: Attack | str) -> Attack:
@@ -98,6 +104,7 @@ def named(attack: Attack | str) -> Attack:
 class Suite(NamedTuple):
     """Attacks in order. In a `cascade` each sees only what those before it left; else each attacks every example.
 
+    So the mask of an attack in a cascade is of all attacks up to it: what it alone would leave standing is not known.
     `minimal_steps`: evaluations an example in the search for its minimal radius; 0: no search.
     """
 
@@ -110,7 +117,11 @@ def _table(*names: str) -> dict[str, Attack]:
     return {name: ATTACKS[name] for name in names}
 
 
+_MARGIN = _APGD._replace(loss="margin")
+_TARGETED = _APGD._replace(loss="targeted_margin", targets=9)
 SUITES: dict[str, Suite] = {
+    # Of the paper, https://arxiv.org/abs/2410.03999: PGD-7 with steps of 0.2/255 at radius 0.4/255.
+    "paper": Suite({"pgd_ce": ATTACKS["pgd_ce"]._replace(steps=7, step_size=0.5)}),
     "pgd": Suite(_table("fgsm", "pgd_ce")),
     "quick": Suite(
         {
@@ -121,9 +132,26 @@ SUITES: dict[str, Suite] = {
         },
         minimal_steps=30,
     ),
+    # A search tells how far each example is from being fooled; restarts and targets go to those that are near.
+    "strong": Suite(
+        {
+            "pgd_ce": ATTACKS["pgd_ce"],
+            "minimal": ATTACKS["minimal"]._replace(steps=30),
+            "minimal_t": ATTACKS["minimal"]._replace(loss="targeted_margin", steps=20, targets=3),
+            "apgd_margin": _MARGIN._replace(steps=40, restarts=10, reach=1.2),
+            "apgd_margin_t": _TARGETED._replace(steps=40, restarts=3, reach=1.12),
+        },
+        cascade=True,
+        minimal_steps=20,
+    ),
     # Croce and Hein, 2020: APGD-CE 100, APGD-T 9 x 100, FAB-T 9 x 100, Square 5000, each on what is left.
     "autoattack": Suite(_table("apgd_ce", "apgd_t", "fab_t", "square"), cascade=True),
 }
+
+# Against which suites are measured (benchmarks/strength.py): far too slow for a study.
+EXHAUSTIVE = Suite(
+    {"apgd_margin": _MARGIN._replace(restarts=20), "apgd_margin_t": _TARGETED._replace(restarts=5)}, cascade=True
+)
 
 
 def suite(name: str, classes: int) -> Suite:

@@ -20,6 +20,7 @@ class AttackNumbers(NamedTuple):
     targets: Array | int = 0  # 0: untargeted
     passes: Array | int = 1  # restarts times targets
     early_exit: Array | bool = True  # False: nothing is skipped, and every row runs to its end
+    first_target: Array | int = 0  # the rank of the wrong class that the first pass aims at
     highest: Array | bool = False  # True: gradient ascent to the point of the highest loss; nothing counts as fooled
 
     @property

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jaxtyping import Shaped
 
 from jaxreg.arithmetic import standard
 from jaxreg.checks import (
@@ -160,19 +159,6 @@ def minimal_eps(
     shape, numbers = prepared.shape(attack, norm), numbers_of(attack)._replace(passes=1)
     radius_N, adversarial = prepared.run(_nearest, shape, (0, 0), (limit_1, numbers, key))
     return radius_N[: prepared.real], adversarial[: prepared.real]
-
-
-def robustness_curve(min_eps_N: Shaped[np.ndarray, " N"]) -> tuple[np.ndarray, np.ndarray]:
-    """Robust accuracy as a step function of the radius: ascending radii [M], and the share that survives each [M].
-
-    An example is robust at eps if its minimal radius lies above eps. Starts at radius 0 with the clean accuracy.
-    Raises: ValueError: for no radius, and for NaN.
-    """
-    radii_N = np.asarray(min_eps_N, np.float64)
-    if not radii_N.size or np.isnan(radii_N).any():
-        raise ValueError(f"min_eps must be radii [N], inf where there is none, got {radii_N.size}, or NaN among them.")
-    radii = np.unique(np.concatenate([[0.0], radii_N[np.isfinite(radii_N)]]))
-    return radii, np.mean(radii_N[:, None] > radii[None], axis=0)
 
 
 class Prepared(NamedTuple):

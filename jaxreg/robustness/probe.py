@@ -12,13 +12,14 @@ from etils import epath
 from jaxreg.arithmetic import single
 from jaxreg.checks import check_attack_inputs, check_attacked_labels, check_radii, check_raw_logits
 from jaxreg.measured import Measured
-from jaxreg.robustness import controls, finished_calls, flips, rows, verdict_checks
+from jaxreg.robustness import controls, finished_calls, flips, rows, suites, verdict_checks
 from jaxreg.robustness.attacks import ATTACKS, Attack, Suite, check, suite
 from jaxreg.robustness.audit import wrong
 from jaxreg.robustness.balls import Norm
 from jaxreg.robustness.rows import Findings
+from jaxreg.robustness.suites import Report
 from jaxreg.robustness.trial import Apply
-from jaxreg.robustness.trials import GROUP, Evaluation, Networks, Outcome, Program, capacity, distances, nearest, worst
+from jaxreg.robustness.trials import GROUP, Evaluation, Networks, Program, capacity, worst
 from jaxreg.runtime import parallel
 from jaxreg.runtime.compiling import kept
 from jaxreg.runtime.precision import careful
@@ -37,7 +38,6 @@ class SuiteProgress(NamedTuple):
 
 
 Show = Callable[[SuiteProgress], None]
-Report = Callable[[str, slice, np.ndarray], None]  # (attack, examples of a finished call, smallest radii [T, n])
 
 
 @kept
@@ -103,7 +103,7 @@ def measure(
     chosen = _checked_suite(suite_name, evaluation, verdict=effort is not None)
     # Few slots waste little at the end of a queue; a CPU is as quick with 64 images a pass as with more.
     slots = slots or (64 if jax.default_backend() == "cpu" else 256)
-    evaluation = evaluation.with_calls(_attacks_of(chosen, effort), slots, kept)
+    evaluation = evaluation.with_calls(_attacks_of(chosen, effort, evaluation.clean.shape[2]), slots, kept)
     trials = count if trials is None else trials
     report = _reporter(chosen, evaluation, trials, progress)
     findings = _find(evaluation, chosen, sources, report)
@@ -141,19 +141,20 @@ def _checked_suite(suite_name: str | Suite, evaluation: Evaluation, verdict: boo
     return chosen
 
 
-def _attacks_of(chosen: Suite, effort: verdict_checks.Effort | None) -> list[Attack]:
+def _attacks_of(chosen: Suite, effort: verdict_checks.Effort | None, classes: int) -> list[Attack]:
     """Every attack that will run."""
     attacks = [*chosen.attacks.values(), controls.STRONGEST]
     if chosen.minimal_steps:
         attacks.append(ATTACKS["minimal"])
-    return attacks + list(verdict_checks.attacks_needed(effort).values() if effort else ())
+    return attacks + list(verdict_checks.attacks_needed(effort, classes).values() if effort else ())
 
 
 def _find(evaluation: Evaluation, chosen: Suite, sources: np.ndarray | None, report: Report) -> Findings:
     """All attacks and controls, in the order that every process of a job runs them."""
-    outcomes = run_suite(evaluation, chosen, report)
+    outcomes = suites.run(evaluation, chosen, report)
     overall = worst(list(outcomes.values()))
-    min_eps_TN = _search(evaluation, chosen, overall, report) if chosen.minimal_steps else None
+    steps = chosen.minimal_steps
+    min_eps_TN = suites.minimal_radii(evaluation, overall, steps, report) if steps else None
     highest = evaluation.attack(controls.STRONGEST, report=functools.partial(report, "strongest")).adversarial
     logits = evaluation.logits(overall.adversarial), evaluation.logits(highest)
     tried = {"noise": controls.noise(evaluation)}
@@ -163,36 +164,13 @@ def _find(evaluation: Evaluation, chosen: Suite, sources: np.ndarray | None, rep
     return Findings(outcomes, overall, *logits, tried, sources, min_eps_TN)
 
 
-def run_suite(evaluation: Evaluation, chosen: Suite, report: Report) -> dict[str, Outcome]:
-    """Every attack of a suite, in order; in a cascade each starts from what the ones before it broke."""
-    outcomes: dict[str, Outcome] = {}
-    broken = None
-    for name, attack in chosen.attacks.items():
-        outcomes[name] = evaluation.attack(attack, broken=broken, report=functools.partial(report, name))
-        broken = outcomes[name].smallest if chosen.cascade else None
-    return outcomes
-
-
-def _search(evaluation: Evaluation, chosen: Suite, overall: Outcome, report: Report) -> np.ndarray:
-    """The minimal radius [T, N]: the nearest adversary of suite and search; 0 if misclassified, inf if none fooled.
-
-    The search goes below the smallest radius that fooled, or up to twice the largest tried.
-    """
-    attack = ATTACKS["minimal"]._replace(steps=chosen.minimal_steps)
-    smallest, far = overall.smallest, 2 * evaluation.radii[-1]
-    far = min(far, 1.0) if evaluation.norm == "linf" else far
-    limits = np.where(np.isfinite(smallest) & (smallest > 0), smallest, np.float32(far))[:, None]
-    starts = np.where(overall.robust[:, -1, :, None, None, None], evaluation.images, nearest(overall))
-    searched = evaluation.attack(attack, limits, starts=starts, report=functools.partial(report, "minimal"))
-    best_TN = np.min([distances(outcome, evaluation) for outcome in (searched, overall)], axis=0)
-    return np.where(wrong(evaluation.clean, evaluation.labels), 0.0, best_TN).astype(np.float32)
-
-
 def _reporter(chosen: Suite, evaluation: Evaluation, trials: int, show: Show | None) -> Report:
     """Counts finished calls, and the examples of real trials that nothing has fooled at the largest radius so far."""
     count, radii = len(evaluation.labels), evaluation.radii
     chunks, groups = -(-count // evaluation.networks.chunk), -(-len(radii) // GROUP)
-    calls = chunks * (groups * (len(chosen.attacks) + 1) + bool(chosen.minimal_steps))
+    searched = [max(1, attack.targets) for attack in chosen.attacks.values() if attack.method == "minimal"]
+    attacks = len(chosen.attacks) - len(searched) + 1  # that of the highest loss
+    calls = chunks * (groups * attacks + sum(searched) + bool(chosen.minimal_steps))
     robust, done = ~wrong(evaluation.clean[:trials], evaluation.labels), itertools.count(1)
 
     def report(name: str, examples: slice, smallest: np.ndarray) -> None:

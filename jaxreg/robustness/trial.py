@@ -73,17 +73,24 @@ def queue_of(passes: int, given: Given, numbers: AttackNumbers, key: Array) -> Q
     broken = jnp.inf if prior.broken is None else prior.broken
     wrong_N = fooled(prior.clean, labels) & ~jnp.asarray(numbers.highest)
     broken_N = jnp.where(wrong_N, WRONG, broken).astype(images.dtype)
-    targets_NP = targets_of(prior.clean, labels, numbers.targets, passes)
+    targets_NP = targets_of(prior.clean, labels, numbers.targets, passes, numbers.first_target)
     return Queue(images, labels, pass_keys(key, ids, passes), targets_NP, prior.radii, broken_N, prior.starts)
 
 
 def targets_of(
-    logits_NK: Shaped[Array, "N K"], labels_N: Shaped[Array, " N"], targets: Array | int, passes: int
+    logits_NK: Shaped[Array, "N K"],
+    labels_N: Shaped[Array, " N"],
+    targets: Array | int,
+    passes: int,
+    first: Array | int = 0,
 ) -> Array:
-    """The class each pass aims at, [N, P]: the likeliest wrong ones, restart by restart (any where untargeted)."""
+    """The class each pass aims at, [N, P]: the likeliest wrong ones, from the `first` on, restart by restart (any where
+    untargeted).
+    """
     is_label_NK = jax.nn.one_hot(labels_N, logits_NK.shape[1], dtype=bool)
     likeliest_NP = lax.top_k(jnp.where(is_label_NK, -jnp.inf, logits_NK), min(passes, logits_NK.shape[1]))[1]
-    return likeliest_NP[:, jnp.arange(passes) % jnp.maximum(targets, 1)].astype(jnp.int32)
+    rank_P = (jnp.asarray(first) + jnp.arange(passes)) % jnp.maximum(targets, 1)
+    return likeliest_NP[:, rank_P].astype(jnp.int32)
 
 
 @functools.partial(jax.jit, static_argnames=("passes",))

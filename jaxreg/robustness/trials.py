@@ -74,7 +74,7 @@ class Evaluation:
     """Networks, the examples and radii they are attacked at, and the compiled attacks.
 
     images [N, H, W, C] in [0, 1]; clean: their logits [T, N, K]; radii [E], ascending; calls: by method, the program
-    ((models, `Prior`), (examples, numbers, bits of the key)) -> `Outcome`.
+    ((models, `Prior`), (examples, numbers, bits of the key)) -> `Outcome`; draw: which of many sets of random numbers.
     """
 
     networks: Networks
@@ -85,6 +85,7 @@ class Evaluation:
     radii: np.ndarray
     norm: Norm = "linf"
     seed: int = 0
+    draw: int = 0
     calls: Mapping[str, Program] = dataclasses.field(default_factory=dict)
 
     def part(self, rows: slice) -> Self:
@@ -108,7 +109,7 @@ class Evaluation:
     @property
     def key(self) -> Array:
         """Random numbers of attacks are a function of this key, the example's id and the pass."""
-        return key_of(self.seed, Stream.ATTACK)
+        return key_of(self.seed, Stream.ATTACK, self.draw)
 
     def logits(self, x_TENHWC: np.ndarray) -> np.ndarray:
         """The logits [T, E, N, K] of each trial at its own points of every radius."""
@@ -122,6 +123,7 @@ class Evaluation:
         broken: np.ndarray | None = None,
         starts: np.ndarray | None = None,
         early_exit: bool = True,
+        target: int | None = None,
         report: Report = lambda rows, smallest: None,
     ) -> Outcome:
         """One attack on all trials and examples, at the radii of the evaluation, or at radii [T, E, N], ascending.
@@ -130,11 +132,14 @@ class Evaluation:
           broken: [T, N] as `Attacked.smallest`: what is known before the attack.
           starts: [T, N, H, W, C]: where a search for minimal radii begins, if not at the images.
           early_exit: False: no radius spares another.
+          target: one pass alone, at the wrong class of this rank, 0 the likeliest (default: all passes of the attack).
         """
         shape = self.networks.trials, len(self.radii), len(self.labels)
         eps_TEN = np.broadcast_to(self.radii[:, None], shape) if radii is None else np.asarray(radii, np.float32)
         broken_TN = np.full(eps_TEN[:, 0].shape, np.inf, np.float32) if broken is None else broken
-        numbers = AttackNumbers._make(TYPES[type(value)](value) for value in numbers_of(attack, early_exit))
+        given = numbers_of(attack, early_exit)
+        given = given if target is None else given._replace(first_target=target, passes=1)
+        numbers = AttackNumbers._make(TYPES[type(value)](value) for value in given)
         chunks = []
         for low in range(0, len(self.labels), self.networks.chunk):
             rows = slice(low, min(low + self.networks.chunk, len(self.labels)))

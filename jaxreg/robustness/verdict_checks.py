@@ -5,34 +5,39 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Shaped
 
 from jaxreg.checks import are_probabilities
-from jaxreg.robustness.attacks import ATTACKS, Attack
+from jaxreg.robustness.attacks import ATTACKS, Attack, fitted
 from jaxreg.robustness.audit import Audit, audit, decided, wrong
 from jaxreg.robustness.rows import Findings
 from jaxreg.robustness.trial import AttackedExamples, diagnose_trial
 from jaxreg.robustness.trials import Evaluation, Outcome
 from jaxreg.runtime import parallel
 
-EXAMPLES = 48  # of the split that the checks look at
+EXAMPLES = 48  # of the split that the checks look at, but `restarts`, which looks at all that stand
+TARGETS = 9  # classes at most that restarts aim at
+FEWEST = 20  # standing examples: of fewer, one that falls counts as one of so many
+DRAW = 2  # of random numbers: other starts than those of the suite and of the diagnosis
 
 
 class Effort(NamedTuple):
-    """How hard the checks look: examples, restarts against one, queries of the black-box attack (0: none)."""
+    """How hard the checks look: examples, restarts a target, queries of the black-box attack (0: none)."""
 
     examples: int = EXAMPLES
-    restarts: int = 3
+    restarts: int = 1
     queries: int = 100
 
 
-def attacks_needed(effort: Effort) -> dict[str, Attack]:
-    """Every attack that the checks run: their programs must hold them."""
-    base = ATTACKS["pgd_margin"]
+def attacks_needed(effort: Effort, classes: int) -> dict[str, Attack]:
+    """Every attack that the checks run on so many classes: their programs must hold them."""
+    base, adaptive = ATTACKS["pgd_margin"], ATTACKS["apgd_ce"]
+    restarts = adaptive._replace(loss="targeted_margin", steps=20, targets=TARGETS, restarts=effort.restarts)
     square = {"square": ATTACKS["square"]._replace(steps=effort.queries)} if effort.queries else {}
     return {
         "base": base,
         "steps": base._replace(steps=2 * base.steps, step_size=base.step_size / 2),
-        "restarts": base._replace(restarts=effort.restarts),
+        "restarts": fitted(restarts, classes),
         **square,
     }
 
@@ -47,6 +52,7 @@ def gather(evaluation: Evaluation, findings: Findings, effort: Effort) -> list[d
         **_audits(evaluation, findings.worst, findings.worst_TENK),
         **_attacks(few, evaluation.radii[middle], withstood[:, : effort.examples], effort),
         **_losses(findings.suite, findings.worst),
+        "restarts": restarts(evaluation, withstood, effort),
     }
     numbers["precision"] = np.max([flips_TEN.mean(2) for flips_TEN in findings.flips.values()], axis=(0, 2))
     if "transfer" in findings.controls:
@@ -104,8 +110,9 @@ def _audits(evaluation: Evaluation, worst: Outcome, worst_TENK: np.ndarray) -> d
 
 
 def _attacks(few: Evaluation, eps: float, withstood: np.ndarray, effort: Effort) -> dict[str, np.ndarray]:
-    """Radius 0 and one that holds every image; what twice the steps, restarts and a black box add to the suite."""
-    attacks, right = attacks_needed(effort), ~wrong(few.clean, few.labels)
+    """Radius 0 and one that holds every image; what twice the steps and a black box add to the suite."""
+    attacks, right = attacks_needed(effort, few.clean.shape[2]), ~wrong(few.clean, few.labels)
+    attacks.pop("restarts")
     whole = 1.0 if few.norm == "linf" else float(np.sqrt(few.images[0].size))
     three = dataclasses.replace(few, radii=np.array([0, eps, whole], np.float32))
     base = three.attack(attacks.pop("base"), early_exit=False)
@@ -121,6 +128,18 @@ def _attacks(few: Evaluation, eps: float, withstood: np.ndarray, effort: Effort)
         robust = at_eps.attack(attack).robust[:, 0]
         numbers["black_box" if name == "square" else name] = (withstood & ~robust).mean(1)
     return numbers
+
+
+def restarts(evaluation: Evaluation, withstood_TN: Shaped[np.ndarray, "T N"], effort: Effort) -> np.ndarray:
+    """Of all examples that withstood the suite at the middle radius, the share [T] that starts and targets of the
+    check's own still break; of fewer than `FEWEST` examples, of so many.
+    """
+    radii_E = evaluation.radii[len(evaluation.radii) // 2 :][:1]
+    fresh = dataclasses.replace(evaluation, radii=radii_E, draw=DRAW)
+    attack = attacks_needed(effort, evaluation.clean.shape[2])["restarts"]
+    radii_TEN = np.where(withstood_TN[:, None], radii_E[:, None], np.float32(-1))
+    broken_TN = fresh.attack(attack, radii_TEN).hits[:, 0] & withstood_TN
+    return broken_TN.sum(1) / np.maximum(withstood_TN.sum(1), FEWEST)
 
 
 def _losses(suite: Mapping[str, Outcome], worst: Outcome) -> dict[str, np.ndarray]:

@@ -58,7 +58,7 @@ def test_bad_use_is_named():
 
 
 def test_the_named_suites():
-    assert set(SUITES) == {"pgd", "quick", "autoattack"}
+    assert set(SUITES) == {"paper", "pgd", "quick", "strong", "autoattack"}
     assert {a.loss for a in SUITES["quick"].attacks.values()} == {"ce", "margin", "targeted_dlr"}
     standard = {name: (a.steps, a.targets, a.restarts) for name, a in SUITES["autoattack"].attacks.items()}
     assert standard == {"apgd_ce": (100, 0, 1), "apgd_t": (100, 9, 1), "fab_t": (100, 9, 1), "square": (5000, 0, 1)}

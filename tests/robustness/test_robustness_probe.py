@@ -214,7 +214,7 @@ def test_trials_of_a_device_may_run_one_after_another_or_batched(study):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"suite_name": "strong"}, "Unknown suite 'strong'; known"),
+        ({"suite_name": "hard"}, "Unknown suite 'hard'; known"),
         ({"epsilons": (-0.1,)}, "eps must be 0 or more"),
         ({"images": small_networks.images(4) * 2}, r"images must lie in \[0, 1\]"),
     ],

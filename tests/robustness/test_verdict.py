@@ -1,5 +1,6 @@
 """The verdict flags planted failures for the right reason, and a healthy trial for none."""
 
+import dataclasses
 import functools
 
 import jax
@@ -72,7 +73,7 @@ def verdicts():
     images = small_networks.images(COUNT, shape=SHAPE, low=0.05, high=0.95)
     labels = small_networks.predicted(lambda x: plain(one, x)[1], images)
     suite = Suite({name: ATTACKS[name] for name in ("pgd_ce", "pgd_margin")})
-    how = {"suite_name": suite, "epsilons": (0.01, 0.03), "effort": Effort(COUNT, restarts=3, queries=100)}
+    how = {"suite_name": suite, "epsilons": (0.01, 0.03), "effort": Effort(COUNT, queries=100)}
     measured = probe.measure(apply, params, stats, images, labels, np.arange(COUNT), sources=np.array(SOURCES), **how)
     return {plant: (read_verdict(one.rows), one.rows) for plant, one in zip(PLANTS, measured)}
 
@@ -145,8 +146,9 @@ def test_checks_run_in_the_order_of_their_table(monkeypatch):
     monkeypatch.setattr(Evaluation, "attack", attack)
     few = evaluation_of(small_networks.images(4), np.zeros(4, int), np.eye(4, dtype=np.float32))
     found = verdict_checks._attacks(few, 0.1, np.ones((1, 4), bool), Effort())
-    assert ran == list(verdict_checks.attacks_needed(Effort()).values())
-    assert list(found)[-3:] == ["steps", "restarts", "black_box"]
+    needed = verdict_checks.attacks_needed(Effort(), 4)
+    assert ran == [attack for name, attack in needed.items() if name != "restarts"]
+    assert list(found)[-2:] == ["steps", "black_box"]
 
 
 def evaluation_of(images, labels, clean_NK, net=None):
@@ -182,11 +184,39 @@ def test_two_passes_that_differ_are_named(monkeypatch):
 
 def test_a_weak_suite_is_told_by_more_steps_and_restarts():
     effort = Effort(queries=0)
-    few = few_examples(small_networks.mlp()).with_calls(list(verdict_checks.attacks_needed(effort).values()), slots=64)
+    needed = list(verdict_checks.attacks_needed(effort, 4).values())
+    few = few_examples(small_networks.mlp()).with_calls(needed, slots=64)
     weak, strong = ATTACKS["pgd_ce"]._replace(steps=1, step_size=0.1), ATTACKS["pgd_margin"]
     for attack, names in ((weak, ["steps", "restarts"]), (strong, [])):
-        numbers = verdict_checks._attacks(few, 0.1, few.attack(attack).robust[:, 0], effort)
+        withstood = few.attack(attack).robust[:, 0]
+        numbers = verdict_checks._attacks(few, 0.1, withstood, effort)
+        numbers["restarts"] = verdict_checks.restarts(few, withstood, effort)
         assert [f.name for f in verdict.judge({k: float(v[0]) for k, v in numbers.items()}).failed] == names
+
+
+def test_restarts_look_at_all_that_stands_at_the_middle_radius_with_starts_of_their_own(monkeypatch):
+    x, asked = small_networks.images(60), []
+    three = evaluation_of(x, np.zeros(60, int), np.eye(60, 4, dtype=np.float32))
+    three = dataclasses.replace(three, radii=np.float32([0.1, 0.2, 0.3]))
+
+    def attack(own, one, radii):
+        asked.append((one, radii, own.draw))
+        hits = np.broadcast_to(np.arange(60) % 2 == 0, (1, 1, 60))  # also of what did not stand
+        return Attacked(own.images[None, None], ~hits, np.zeros((1, 60)), hits, np.zeros(1))
+
+    monkeypatch.setattr(Evaluation, "attack", attack)
+    for standing, share in ((np.arange(60) >= 20, 20 / 40), (np.arange(60) >= 58, 1 / 20), (np.zeros(60, bool), 0)):
+        assert verdict_checks.restarts(three, standing[None], Effort(restarts=2)) == share
+        one, radii, draw = asked[-1]
+        assert (one.loss, one.targets, one.restarts) == ("targeted_margin", 3, 2)
+        np.testing.assert_array_equal(radii[0, 0], np.where(standing, np.float32(0.2), -1))
+        assert draw == verdict_checks.DRAW
+
+
+def test_another_draw_starts_elsewhere():
+    one = evaluation_of(small_networks.images(4), np.zeros(4, int), np.eye(4, dtype=np.float32))
+    other = dataclasses.replace(one, draw=2)
+    assert np.any(jax.random.key_data(one.key) != jax.random.key_data(other.key))
 
 
 @pytest.mark.parametrize(("margin", "share"), [(1e-5, 0.0), (0.5, 0.25)])

@@ -54,8 +54,8 @@ FIGURES = {
         "robustness",
         figure,
         "Robust accuracy gained over the baseline at every radius, from the smallest radius that was seen to fool each "
-        "image: the mean over seeds, in a band that holds for the whole curve with 95 %, over seeds and images. At radius "
-        "0 it is the gain in accuracy. A mark on the axis: where a gain has vanished again.",
+        "image: the mean over seeds, in a band that holds for the whole curve with 95 %, over seeds and images. At "
+        "radius 0 it is the gain in accuracy. A mark on the axis: where a gain has vanished again.",
         told=counts.over("min_eps"),
     ),
 }

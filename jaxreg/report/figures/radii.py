@@ -9,7 +9,7 @@ from jaxreg.report.data import StudyData
 from jaxreg.report.figures import counts
 from jaxreg.report.figures.maker import Maker
 from jaxreg.report.palette import Look, canvas, looks
-from jaxreg.robustness.network import robustness_curve
+from jaxreg.robustness.curves import robustness_curve
 
 POINTS = 400  # of a curve
 BINS = 40
