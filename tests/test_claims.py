@@ -103,7 +103,8 @@ def test_interval_and_verdict_never_disagree(true):
             continue
         direction, (effect, low, high) = claims.CLAIMS[one.claim].direction, one.numbers
         assert low <= effect <= high
-        inside = (low > 0, high < 0) if direction > 0 else (high < 0, low > 0)
+        bound = claims.CLAIMS[one.claim].bound
+        inside = (low > bound, high < bound) if direction > 0 else (high < bound, low > bound)
         smallest = smallest_of(one.claim, SPEC)
         same = smallest is not None and max(abs(low), abs(high)) < smallest
         said = "equivalent" if same else "supported" if inside[0] else "contradicted" if inside[1] else "inconclusive"

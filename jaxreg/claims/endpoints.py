@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxreg.claims import effects
 from jaxreg.claims.trials import Pair
-from jaxreg.claims.words import CHANGE, COSINE, NATS, POINTS, Quantity
+from jaxreg.claims.words import CHANGE, COSINE, NATS, POINTS, TIMES, Quantity
 from jaxreg.statistics import Estimates
 
 Measure = Callable[[Pair], Estimates | Sequence[Estimates]]
@@ -33,6 +33,7 @@ class Claim(NamedTuple):
     quantity: Quantity
     direction: int  # +1: above 0 is as claimed
     figure: str
+    bound: float = 0.0  # that the number must lie beyond, on the claimed side
     smallest: bool = True  # whether the config names the smallest effect that matters
     unjudged: Callable[[Pair], str] = lambda pair: ""  # a reason not to judge; "" for none
     beside: Mapping[str, Beside] = MappingProxyType({})
@@ -108,15 +109,16 @@ CLAIMS: Mapping[str, Claim] = {
     ),
     "cone": Claim(
         "decision regions are cones around the origin, with or without soft labels",
-        "twice the factor that 95 % of the features can be shrunk by before their prediction changes, as a ratio to "
-        "that of random features of equal length",
-        lambda pair: effects.cone(pair).shifted(np.log(2)),
-        CHANGE,
+        "how far 95 % of the features can be shrunk before their prediction changes, as a ratio to the same of random "
+        "features of equal length, against a half",
+        effects.cone,
+        TIMES,
         -1,
         "geometry",
+        bound=float(np.log(0.5)),
         smallest=False,
         unjudged=_by_construction,
-        beside=_each(ten_times_the_bias=(partial(effects.cone, control="_bias10"), CHANGE)),
+        beside=_each(ten_times_the_bias=(partial(effects.cone, control="_bias10"), TIMES)),
         of_all=True,
     ),
     "calibration_before": Claim(

@@ -36,7 +36,9 @@ class Judgement(NamedTuple):
         if self.decision is None:
             return np.nan, np.nan, np.nan
         effect, low, high = self.decision.effect, self.decision.low, self.decision.high
-        return (effect, low, high) if CLAIMS[self.claim].direction > 0 else (-effect, -high, -low)
+        claim = CLAIMS[self.claim]
+        turned = (effect, low, high) if claim.direction > 0 else (-effect, -high, -low)
+        return turned[0] + claim.bound, turned[1] + claim.bound, turned[2] + claim.bound
 
     @property
     def components(self) -> tuple[Components, ...]:
@@ -95,7 +97,7 @@ def parts_of(claim: Claim, pair: Pair) -> list[Estimates]:
     """The estimates that judge a claim, above 0 where it is as claimed."""
     found = claim.measure(pair)
     parts = [found] if isinstance(found, Estimates) else list(found)
-    return [part.scaled(claim.direction) for part in parts]
+    return [part.shifted(-claim.bound).scaled(claim.direction) for part in parts]
 
 
 def smallest_of(name: str, spec: ClaimsSpec) -> float | None:

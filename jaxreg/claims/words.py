@@ -11,23 +11,30 @@ class Quantity(NamedTuple):
     unit: str = ""
     digits: int = 3
     is_log: bool = False
+    is_ratio: bool = False  # of a logarithm: printed as the ratio itself, without a sign
 
     def shown(self, value: float) -> float:
         """The number in the unit that is printed."""
+        if self.is_ratio:
+            return math.exp(value)
         return 100 * math.expm1(value) if self.is_log else value * self.scale
+
+    def number(self, value: float) -> str:
+        """The same as text without the unit: with a sign, but for ratios."""
+        sign = "" if self.is_ratio else "+"
+        return f"{self.shown(value):{sign}.{self.digits}g}".replace("-", "−")
 
     def text(self, value: float) -> str:
         """-0.1395 of a log ratio: `-13 %`; always with a sign."""
         if not math.isfinite(value):
             return "–"
-        return f"{self.shown(value):+.{self.digits}g}{self.unit}".replace("-", "−")
+        return f"{self.number(value)}{self.unit}"
 
     def interval(self, low: float, high: float) -> str:
         """`[−14.2, −11.8] %`; a dash where there is none."""
         if not (math.isfinite(low) and math.isfinite(high)):
             return "–"
-        ends = (f"{self.shown(end):+.{self.digits}g}".replace("-", "−") for end in (low, high))
-        return f"[{', '.join(ends)}]{self.unit}"
+        return f"[{self.number(low)}, {self.number(high)}]{self.unit}"
 
     def size(self, value: float) -> str:
         """The smallest effect that matters, without a sign: `2 points`."""
@@ -36,6 +43,7 @@ class Quantity(NamedTuple):
 
 POINTS, COSINE = Quantity(100, " points"), Quantity()
 CHANGE, NATS = Quantity(unit=" %", is_log=True), Quantity(unit=" nats")
+TIMES = Quantity(unit="×", is_log=True, is_ratio=True)
 
 
 def probability(p: float) -> str:

@@ -170,7 +170,9 @@ def paired(
 @functools.lru_cache(maxsize=64)
 def _pairs(settings: tuple[Setting, ...], baseline: str) -> list[tuple[Any, Any]]:
     """Every setting that has a baseline, with it; the metrics of a study ask for the same ones."""
-    found = [(own, own.baseline(settings, baseline)) for own in settings if own.regularizer != baseline]
+    found = [
+        (own, own.baseline(settings, baseline)) for own in settings if own.regularizer != baseline or own.is_control
+    ]
     return [(own, base) for own, base in found if base is not None]
 
 
