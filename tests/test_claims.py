@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from jaxreg import claims
-from jaxreg.claims import family, over_settings, power
+from jaxreg import claims, robustness
+from jaxreg.claims import family, gain, over_settings, power, trials
 from jaxreg.claims.judgement import smallest_of
 from jaxreg.setting import Setting
 from jaxreg.spec import ClaimsSpec
@@ -208,3 +208,27 @@ def test_planned_power_comes_from_components_that_were_saved(true):
     assert told.count("label_smoothing") == len(many)
     other = Setting.of("mixup", {"alpha": 1.0})
     assert power.needed(SPEC, like, [other], 3, 400, 400, 11)[0].plan == many[0].plan  # like what there is
+
+
+def test_the_gain_is_drawn_from_minimal_radii_and_says_where_it_vanishes():
+    source = study(mechanism=(0.0, 0.0))
+    pair = next(pair for pair in trials.pairs_of(source) if pair.own.setting == SOFT)
+    own, base = (side.array("robustness", "min_eps") for side in pair)
+    found = gain.curve(pair)
+    _, steps = robustness.gain_curve(own, base)
+    assert found.gain.effect.max() == pytest.approx(steps.max(), abs=0.02)
+    middle = len(found.radii) // 2
+    expected = (own > found.radii[middle]).mean() - (base > found.radii[middle]).mean()
+    assert found.gain.effect[middle] == pytest.approx(expected)
+    better = source._replace(array=lambda probe, trial, name: shifted(source.array(probe, trial, name), trial, name))
+    wide = gain.curve(next(pair for pair in trials.pairs_of(better) if pair.own.setting == SOFT))
+    assert (wide.gain.low > 0).any()
+    assert wide.until < wide.crosses or wide.crosses is None
+    with pytest.raises(trials.Unmeasured, match="min_eps"):
+        gain.curve(next(trials.pairs_of(source._replace(array=lambda *_: None))))
+
+
+def shifted(values, trial, name):
+    """Minimal radii of soft labels, larger where they are small and smaller where they are large."""
+    soft = name == "min_eps" and trial.startswith("label_smoothing")
+    return 0.1 + (values - 0.1) * 0.3 + 0.01 if soft else values

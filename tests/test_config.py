@@ -267,3 +267,19 @@ def test_the_configs_that_come_with_it(name, trials, programs):
     spec.loader.exec_module(module)
     study = configs.resolve(module.get_config(*([argument] if argument else [])))
     assert (len(study.trials), len(programs_of(study))) == (trials, programs)
+
+
+def test_what_is_judged_is_a_setting_of_the_study():
+    config = small_config()
+    with config.unlocked():
+        config.claims = {"primary": (("label_smoothing", {"epsilon": 0.25}),)}
+    with pytest.raises(SpecError, match=r"config.claims.primary names .*0.25.*, no setting of this study: it has"):
+        configs.resolve(config)
+    with config.unlocked():
+        config.claims = {"primary": ("label_smoothing",)}
+    with pytest.raises(SpecError, match="holds pairs"):
+        configs.resolve(config)
+    with config.unlocked():
+        config.claims = {"robustness": 0.0}
+    with pytest.raises(SpecError, match=r"claims.robustness must be above 0"):
+        configs.resolve(config)
