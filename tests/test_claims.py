@@ -60,9 +60,9 @@ def test_what_scatters_is_inconclusive_and_says_how_many_seeds_would_decide(clai
     ("claim", "changes", "reason"),
     [
         ("accuracy", {"signal": (6.0, 6.1)}, "no headroom"),
-        ("robustness", {"verdict": 2.0}, "unreliable"),
-        ("mechanism", {"verdict": 2.0}, "unreliable"),
-        ("origin", {"verdict": 2.0}, "unreliable"),
+        ("robustness", {"verdict": 0.9}, "unreliable"),
+        ("mechanism", {"verdict": 0.9}, "unreliable"),
+        ("origin", {"verdict": 0.9}, "unreliable"),
         ("temperature", {"sharpness": (1.0, 1.0), "spread": (0.0, 0.0)}, "nothing to explain"),
         ("norm", {"seeds": 1}, "single seed"),
         ("robustness", {"spec": ClaimsSpec(radius=0.3)}, "radius 0.3 was not attacked"),

@@ -255,7 +255,13 @@ def test_sweep_of_a_config_file(tmp_path, text):
 
 @pytest.mark.parametrize(
     ("name", "trials", "programs"),
-    [("digits.py", 20, 1), ("cifar10.py", 20, 1), ("cifar10.py:resnet20", 20, 1), ("cifar100.py", 20, 1)],
+    [
+        ("digits.py", 30, 1),
+        ("digits.py:claims", 90, 1),
+        ("cifar10.py", 20, 1),
+        ("cifar10.py:resnet20", 20, 1),
+        ("cifar100.py", 20, 1),
+    ],
 )
 def test_the_configs_that_come_with_it(name, trials, programs):
     import importlib.util
