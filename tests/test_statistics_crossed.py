@@ -35,8 +35,8 @@ def test_the_error_of_a_mean_is_that_of_two_crossed_factors():
     variance = (seeds + examples - left) / (n * N)
     assert found.effect == pytest.approx(v.mean(), abs=1e-12)
     assert found.error == pytest.approx(np.sqrt(variance), rel=1e-10)
-    parts = seeds**2 / (n - 1) + examples**2 / (N - 1) + left**2 / ((n - 1) * (N - 1))
-    assert found.df == pytest.approx(max((seeds + examples - left) ** 2 / parts, n - 1), rel=1e-9)
+    terms = seeds / (n * N), (examples - left) / (n * N)
+    assert found.df == pytest.approx(variance**2 / (terms[0] ** 2 / (n - 1) + terms[1] ** 2 / (N - 1)), rel=1e-9)
     sample = found.components.samples[TEST]
     assert (sample.examples, sample.rest, sample.size) == pytest.approx(((examples - left) / n, left, N))
     assert found.components.seeds == pytest.approx((seeds - left) / N)

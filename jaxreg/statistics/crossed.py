@@ -1,6 +1,6 @@
 """The interval of an effect over seeds and examples, two crossed factors: every seed saw the same examples."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -51,8 +51,8 @@ def spread(estimates: Estimates) -> CrossedEffect:
     """Effect, standard error and degrees of freedom of the mean over seeds.
 
     Var = S^2_seeds / n + sum over samples of (MS_examples - MS_rest) / (n N), with the mean squares of influence; of a
-    mean that is (MS_seeds + MS_examples - MS_rest) / (n N). At least what examples alone say, MS_examples / (n N).
-    df = Var^2 / sum (term^2 / its df), at least n - 1.
+    mean that is (MS_seeds + MS_examples - MS_rest) / (n N). No component counts below 0: the first term is at least that
+    of the rest alone, MS_rest / (n N), the others at least 0. df = Var^2 / sum (term^2 / its df), at least n - 1.
 
     References: Satterthwaite, 1946, doi:10.2307/3002019; Searle, Casella and McCulloch, 1992, chapter 4.
     """
@@ -61,16 +61,19 @@ def spread(estimates: Estimates) -> CrossedEffect:
         return CrossedEffect(effect, float("nan"), float("nan"), n, Components(float("nan"), {}))
     squares = {name: _mean_squares(psi_SN) for name, psi_SN in estimates.influence.items()}
     between = float(np.var(estimates.value_S, ddof=1))
-    terms = [(between / n, n - 1)]
-    least = (0.0, 1)
-    for own, rest, count in squares.values():
-        terms += [(own / (n * count), count - 1), (-rest / (n * count), (n - 1) * (count - 1))]
-        least = max(least, (own / (n * count), count - 1))
+    within = sum(rest / count for _, rest, count in squares.values())
+    terms = [(max(between, within) / n, n - 1)]
+    terms += [(max(own - rest, 0.0) / (n * count), count - 1) for own, rest, count in squares.values()]
+    error, df = combined_error(terms)
+    return CrossedEffect(effect, error, df, n, _components(between, squares, n))
+
+
+def combined_error(terms: Sequence[tuple[float, int]]) -> tuple[float, float]:
+    """The root of a sum of variances, each with its degrees of freedom, and Satterthwaite's of the sum."""
     variance = sum(term for term, _ in terms)
-    if variance < least[0]:
-        terms, variance = [least], least[0]
-    df = variance**2 / max(sum(term**2 / max(of, 1) for term, of in terms), np.finfo(float).tiny)
-    return CrossedEffect(effect, float(np.sqrt(variance)), max(df, n - 1.0), n, _components(between, squares, n))
+    least = min(df for _, df in terms)
+    spread_ = sum(term**2 / max(df, 1) for term, df in terms)
+    return float(np.sqrt(variance)), variance**2 / spread_ if spread_ > 0 else float(least)
 
 
 def _mean_squares(psi_SN: np.ndarray) -> tuple[float, float, int]:

@@ -4,10 +4,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import scipy.stats
 
-from jaxreg.statistics.crossed import Components
+from jaxreg.statistics.crossed import Components, combined_error
 from jaxreg.statistics.decision import ALPHA
 from jaxreg.statistics.estimates import TEST
 
@@ -51,9 +50,7 @@ def expected(components: Components, n: int, count: int | None = None) -> tuple[
     ]
     between = (components.seeds + sum(sample.rest / sample.size for sample in samples)) / n
     terms = [(between, n - 1), *((sample.examples / sample.size, sample.size - 1) for sample in samples)]
-    variance = sum(term for term, _ in terms)
-    df = variance**2 / max(sum(term**2 / max(of, 1) for term, of in terms), np.finfo(float).tiny)
-    return math.sqrt(variance), max(df, n - 1.0)
+    return combined_error(terms)
 
 
 def power(components: Components, n: int, effect: float, outside: float, count: int | None = None) -> float:
