@@ -40,7 +40,7 @@ def gradients(convolution, strides, padding):
     return jax.value_and_grad(functools.partial(energy, convolve), argnums=(0, 1))
 
 
-# The two forms of the input gradient, of the forward pass (narrow results in pairs), and of the batch (whole, in pieces).
+# Two forms of the input gradient, of the forward pass (narrow results in pairs) and of the batch (whole, in pieces).
 @pytest.mark.parametrize(("inputs", "narrow", "piece"), [(conv.FEW, 4, 2**17), (conv.FEW + 1, 5, 1), (3, 3, 1)])
 def test_gradients_equal_native_in_float64(inputs, narrow, piece, monkeypatch):
     """All in one program: one side odd, one even, and a loss whose gradient depends on the output."""
