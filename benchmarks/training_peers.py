@@ -87,7 +87,7 @@ def images_of(split, scale):
 
 
 def measured(peer, images, labels, radius, attack):
-    """Accuracy, ECE and robust accuracy of one network by torchmetrics and torchattacks; its features are computed too."""
+    """Accuracy, ECE and robust accuracy of a network by torchmetrics and torchattacks; features are computed too."""
     import torchattacks
     from torchmetrics.functional.classification import multiclass_calibration_error
 
