@@ -12,7 +12,7 @@ NEEDED = {"digits": ["torch"], "resnet20": ["torch"], "pipeline": ["torch", "tor
 
 
 @pytest.mark.parametrize(
-    "row", ["digits", *(pytest.param(r, marks=pytest.mark.slow) for r in ("resnet20", "pipeline"))]
+    "row", ["digits", *(pytest.param(row, marks=pytest.mark.slow) for row in ("resnet20", "pipeline"))]
 )
 def test_row_runs_and_losses_agree(row):
     missing = [name for name in NEEDED[row] if importlib.util.find_spec(name) is None]

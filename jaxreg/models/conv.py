@@ -8,7 +8,7 @@ The kernel gradient of a large batch is summed over pieces in a loop. A piece fi
 loop takes its operands from memory: outside of one XLA computes all that led to the images (of a residual network every
 block before) again, pixel by pixel, in the order of the transposed array. To `NARROW` channels XLA runs a slow kernel,
 so two neighbours of a row are computed as one pixel of twice the channels: a third more products, in less time.
-What each form costs: `python benchmarks/conv.py --attempts`.
+What each form costs: `python benchmarks/conv_attempts.py`.
 A convolution of 3 channels is up to six times slower there than one of 4 (to 24 or 32 channels; to others they cost the
 same), so a fourth channel of zeros goes along. The platform is chosen when the program is lowered, so a function traced
 once may be lowered for CPU and GPU alike.
