@@ -2,8 +2,13 @@
 
 XLA's CPU backend runs the native gradient of a convolution 20 to 150 times slower inside `scan`, `fori_loop` or `map`
 (https://github.com/jax-ml/jax/issues/12868): the transposed operands it meets there miss its fast path. Both gradients
-are therefore written as plain stride-1 NHWC/HWIO convolutions on CPU (that of few channels as a matrix product); other
-platforms keep the native gradient.
+are therefore written as plain NHWC/HWIO convolutions on CPU (that of few channels, and that of the kernel where strides
+are above 1, as matrix products); other platforms keep the native gradient.
+The kernel gradient of a large batch is summed over pieces in a loop. A piece fits the cache, and, more than that, a
+loop takes its operands from memory: outside of one XLA computes all that led to the images (of a residual network every
+block before) again, pixel by pixel, in the order of the transposed array. To `NARROW` channels XLA runs a slow kernel,
+so two neighbours of a row are computed as one pixel of twice the channels: a third more products, in less time.
+What each form costs: `python benchmarks/conv_attempts.py`.
 A convolution of 3 channels is up to six times slower there than one of 4 (to 24 or 32 channels; to others they cost the
 same), so a fourth channel of zeros goes along. The platform is chosen when the program is lowered, so a function traced
 once may be lowered for CPU and GPU alike.
@@ -23,6 +28,9 @@ from jaxreg.models.layers import normal
 NHWC = ("NHWC", "HWIO", "NHWC")
 Pads = tuple[tuple[int, int], ...]
 FEW = 4  # input channels up to which their gradient is a sum of shifted products
+NARROW = 16  # channels of a result up to which neighbours are computed in pairs
+PIECE = 2**17  # numbers of a piece of a batch: 512 KiB of float32, to lie in the cache of a core
+LEAST = 8  # examples of a piece: so many devices may share the batch and keep their parts
 
 
 def conv_layer(channels: int, width: int, size: int, stride: int = 1, *, dtype: Any, rngs: nnx.Rngs) -> nnx.Conv:
@@ -85,14 +93,27 @@ def native_conv(x: Array, kernel: Array, strides: tuple[int, ...], pads: Pads) -
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def canonical_conv(x: Array, kernel: Array, strides: tuple[int, ...], pads: Pads) -> Array:
     """The same numbers as `native_conv`, forward and backward; on CPU both gradients are canonical convolutions."""
-    native = functools.partial(native_conv, strides=strides, pads=pads)
-    if x.shape[3] != 3:
+    quick, native = (functools.partial(form, strides=strides, pads=pads) for form in (quick_conv, native_conv))
+    if x.shape[3] != 3 and not _is_paired(x, kernel, strides, pads):
         return native(x, kernel)
-    return lax.platform_dependent(x, kernel, cpu=lambda *both: native(*_with_fourth(*both)), default=native)
+    return lax.platform_dependent(x, kernel, cpu=quick, default=native)
 
 
-def _with_fourth(x: Array, kernel: Array) -> tuple[Array, Array]:
-    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, 1))), jnp.pad(kernel, ((0, 0), (0, 0), (0, 1), (0, 0)))
+def quick_conv(x: Array, kernel: Array, strides: tuple[int, ...], pads: Pads) -> Array:
+    """The same numbers as `native_conv` up to rounding, in the form that a CPU is quick with."""
+    if x.shape[3] == 3:
+        x, kernel = (jnp.pad(a, [(0, int(axis == place)) for axis in range(4)]) for a, place in ((x, 3), (kernel, 2)))
+    if not _is_paired(x, kernel, strides, pads):
+        return native_conv(x, kernel, strides, pads)
+    one, other = (jnp.pad(kernel, ((0, 0), (i, 1 - i), (0, 0), (0, 0))) for i in range(2))
+    pairs = native_conv(x, jnp.concatenate([one, other], 3), (1, 2), pads)
+    return pairs.reshape(*pairs.shape[:2], -1, kernel.shape[3])
+
+
+def _is_paired(x: Array, kernel: Array, strides: tuple[int, ...], pads: Pads) -> bool:
+    """Whether the result is narrow and its rows are even: of a 1x1 kernel pairs would be twice the work."""
+    columns = x.shape[2] + sum(pads[1]) - kernel.shape[1] + 1
+    return strides == (1, 1) and kernel.shape[1] > 1 and kernel.shape[3] <= NARROW and columns % 2 == 0
 
 
 def _forward(x: Array, kernel: Array, strides: tuple[int, ...], pads: Pads) -> tuple[Array, tuple[Array, Array]]:
@@ -114,13 +135,18 @@ canonical_conv.defvjp(_forward, _backward)
 
 
 def input_gradient(x: Array, kernel: Array, g: Array, *, strides: tuple[int, ...], pads: Pads) -> Array:
-    """Spreads g to stride 1 and convolves it with the kernel flipped in space and transposed in/out: the shape of x."""
+    """Spreads g to stride 1 and convolves it with the kernel flipped in space and transposed in/out: the shape of x.
+
+    Of a 1x1 kernel in the other order: the zeros need no products.
+    """
+    if kernel.shape[:2] == (1, 1) and pads == ((0, 0), (0, 0)):
+        return _spread(x, kernel, native_conv(g, kernel.transpose(0, 1, 3, 2), (1, 1), pads), strides, pads)
     g = _spread(x, kernel, g, strides, pads)
     if kernel.shape[2] <= FEW:
         return _sum_of_shifted(x, kernel, g, pads)
     back = [(k - 1 - low, k - 1 - high) for k, (low, high) in zip(kernel.shape[:2], pads)]
     flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-    return native_conv(g, flipped, (1, 1), tuple(back))
+    return quick_conv(g, flipped, (1, 1), tuple(back))
 
 
 def _sum_of_shifted(x: Array, kernel: Array, g: Array, pads: Pads) -> Array:
@@ -141,9 +167,41 @@ def _sum_of_shifted(x: Array, kernel: Array, g: Array, pads: Pads) -> Array:
 
 
 def kernel_gradient(x: Array, kernel: Array, g: Array, *, strides: tuple[int, ...], pads: Pads) -> Array:
-    """Convolves x as (C, H, W, B) with g, spread to stride 1, as (H, W, B, O): the shape of the kernel."""
-    g = _spread(x, kernel, g, strides, pads)
+    """The sum over pieces of the batch of theirs: the shape of the kernel."""
+    strided = max(strides) > 1
+    numbers = g[0, :, :, 0].size * kernel[..., 0].size if strided else x[0].size
+    form = functools.partial(_by_product if strided else _by_conv, kernel=kernel, strides=strides, pads=pads)
+    count = _pieces(len(x), numbers)
+    if count == 1:
+        return form(x, g=g)
+    # Of every count-th image: a batch that is spread over devices stays where it is.
+    dealt = [a.reshape(-1, count, *a.shape[1:]) for a in (x, g)]
+    return lax.map(lambda i: form(dealt[0][:, i], g=dealt[1][:, i]), jnp.arange(count)).sum(0)
+
+
+def _pieces(batch: int, numbers: int) -> int:
+    """Into how many equal pieces a batch is dealt: with `PIECE` numbers or fewer, but with `LEAST` examples or more."""
+    fitting = [n for n in range(1, batch + 1) if batch % n == 0 and batch // n >= LEAST]
+    return next((n for n in fitting if batch // n * numbers <= PIECE), max(fitting, default=1))
+
+
+def _by_conv(x: Array, kernel: Array, g: Array, *, strides: tuple[int, ...], pads: Pads) -> Array:
+    """Convolves x as (C, H, W, B) with g as (H, W, B, O)."""
+    del kernel, strides  # 1
     return native_conv(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), (1, 1), pads).transpose(1, 2, 0, 3)
+
+
+def _by_product(x: Array, kernel: Array, g: Array, *, strides: tuple[int, ...], pads: Pads) -> Array:
+    """What each place of the kernel sees, side by side, transposed, times g."""
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+
+    def seen(i: int, j: int) -> Array:
+        ends = [low + (n - 1) * s + 1 for low, n, s in zip((i, j), g.shape[1:3], strides)]
+        return lax.slice(padded, (0, i, j, 0), (len(x), *ends, x.shape[3]), (1, *strides, 1))
+
+    places = [seen(i, j) for i in range(kernel.shape[0]) for j in range(kernel.shape[1])]
+    patches = jnp.concatenate(places, 3).reshape(-1, kernel[..., 0].size)
+    return (patches.T @ g.reshape(-1, g.shape[3])).reshape(kernel.shape)
 
 
 def _spread(x: Array, kernel: Array, g: Array, strides: tuple[int, ...], pads: Pads) -> Array:

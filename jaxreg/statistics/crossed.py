@@ -51,8 +51,8 @@ def spread(estimates: Estimates) -> CrossedEffect:
     """Effect, standard error and degrees of freedom of the mean over seeds.
 
     Var = S^2_seeds / n + sum over samples of (MS_examples - MS_rest) / (n N), with the mean squares of influence; of a
-    mean that is (MS_seeds + MS_examples - MS_rest) / (n N). No component counts below 0: the first term is at least that
-    of the rest alone, MS_rest / (n N), the others at least 0. df = Var^2 / sum (term^2 / its df), at least n - 1.
+    mean that is (MS_seeds + MS_examples - MS_rest) / (n N). No component counts below 0: the first term is at least
+    that of the rest alone, MS_rest / (n N), the others at least 0. df = Var^2 / sum (term^2 / its df), at least n - 1.
 
     References: Satterthwaite, 1946, doi:10.2307/3002019; Searle, Casella and McCulloch, 1992, chapter 4.
     """

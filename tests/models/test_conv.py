@@ -40,9 +40,13 @@ def gradients(convolution, strides, padding):
     return jax.value_and_grad(functools.partial(energy, convolve), argnums=(0, 1))
 
 
-@pytest.mark.parametrize("inputs", [conv.FEW, conv.FEW + 1])  # the two forms of the input gradient
-def test_gradients_equal_native_in_float64(inputs):
+# Two forms of the input gradient, of the forward pass (narrow results in pairs) and of the batch (whole, in pieces).
+@pytest.mark.parametrize(("inputs", "narrow", "piece"), [(conv.FEW, 4, 2**17), (conv.FEW + 1, 5, 1), (3, 3, 1)])
+def test_gradients_equal_native_in_float64(inputs, narrow, piece, monkeypatch):
     """All in one program: one side odd, one even, and a loss whose gradient depends on the output."""
+    monkeypatch.setattr(conv, "NARROW", narrow)
+    monkeypatch.setattr(conv, "PIECE", piece)
+    monkeypatch.setattr(conv, "LEAST", 1)
 
     def everywhere(convolution, arrays):
         return [gradients(convolution, *shape[2:])(x, w) for (x, w), shape in zip(arrays, SHAPES)]
@@ -121,7 +125,7 @@ def lowered(platform, inputs=3):
     return loop.trace((x, w)).lower(lowering_platforms=(platform,))
 
 
-@pytest.mark.parametrize(("inputs", "convolutions"), [(3, 2), (8, 3)])  # with 3 one gradient is a matrix product
+@pytest.mark.parametrize(("inputs", "convolutions"), [(3, 1), (8, 2)])  # others are matrix products
 def test_cpu_program_has_only_canonical_convolutions_and_no_choice_at_run_time(inputs, convolutions):
     text = lowered("cpu", inputs).compile().as_text()
     lines = [line for line in text.splitlines() if " convolution(" in line]
@@ -129,6 +133,37 @@ def test_cpu_program_has_only_canonical_convolutions_and_no_choice_at_run_time(i
     assert all("dim_labels=b01f_01io->b01f" in line for line in lines)
     assert not any("lhs_dilate" in line or "rhs_dilate" in line for line in lines)
     assert "conditional(" not in text
+
+
+@pytest.mark.parametrize(
+    ("batch", "numbers", "pieces"),
+    [(128, 2**14, 16), (128, 2**12, 4), (5, 1, 1), (16, 2**20, 2), (7, 2**20, 1), (24, 2**13, 2)],
+)
+def test_pieces_are_equal_and_fit(batch, numbers, pieces):
+    assert conv._pieces(batch, numbers) == pieces
+
+
+def test_narrow_results_are_computed_in_pairs_on_a_cpu():
+    x, w = draw((6, 8), (3, 3), "float32", outputs=conv.NARROW)
+    text = jax.jit(lambda x, w: conv.conv_general_dilated(x, w, (1, 1), "SAME")).lower(x, w).as_text()
+    assert f"tensor<3x4x4x{2 * conv.NARROW}xf32>" in text
+    pairs, plain = conv.quick_conv(x, w, (1, 1), ((1, 1), (1, 1))), native(x, w, (1, 1), "SAME")
+    np.testing.assert_allclose(pairs, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_pieces_of_a_batch_that_is_spread_over_devices_are_not_gathered(monkeypatch):
+    """Each device takes its own part of every piece; only the sum crosses."""
+    monkeypatch.setattr(conv, "PIECE", 1)
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
+    own = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    x, w = draw((8, 8), (3, 3), "float32", batch=16)
+    g = native(x, w, (1, 1), "SAME")
+    gradient = functools.partial(conv.kernel_gradient, strides=(1, 1), pads=((1, 1), (1, 1)))
+    text = jax.jit(gradient, in_shardings=(own, None, own)).lower(x, w, g).compile().as_text()
+    assert "while(" in text
+    assert "all-gather" not in text
+    assert "all-to-all" not in text
+    assert "all-reduce" in text
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
