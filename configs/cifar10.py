@@ -53,9 +53,9 @@ def get_config(model: str = "resnet18") -> ConfigDict:
             "probes": {
                 "calibration": {"bootstrap": 200, "human_labels": ""},
                 "robustness": {
-                    "suite": "pgd",
+                    "suite": "paper",
                     "norm": "linf",
-                    "epsilons": (2 / 255, 8 / 255),
+                    "epsilons": (0.4 / 255, 1 / 255, 2 / 255, 4 / 255, 8 / 255),
                     "examples": 1000,
                     "verdict": True,
                 },

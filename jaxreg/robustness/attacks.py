@@ -105,12 +105,17 @@ class Suite(NamedTuple):
     """Attacks in order. In a `cascade` each sees only what those before it left; else each attacks every example.
 
     So the mask of an attack in a cascade is of all attacks up to it: what it alone would leave standing is not known.
-    `minimal_steps`: evaluations an example in the search for its minimal radius; 0: no search.
+    `minimal_steps`: evaluations an example in a last search for its minimal radius; 0: none.
     """
 
     attacks: Mapping[str, Attack]
     cascade: bool = False
     minimal_steps: int = 0
+
+    @property
+    def searches(self) -> bool:
+        """Whether it yields minimal radii: by a last search, or because some attack is one."""
+        return bool(self.minimal_steps) or any(attack.method == "minimal" for attack in self.attacks.values())
 
 
 def _table(*names: str) -> dict[str, Attack]:
@@ -138,11 +143,11 @@ SUITES: dict[str, Suite] = {
             "pgd_ce": ATTACKS["pgd_ce"],
             "minimal": ATTACKS["minimal"]._replace(steps=30),
             "minimal_t": ATTACKS["minimal"]._replace(loss="targeted_margin", steps=20, targets=3),
-            "apgd_margin": _MARGIN._replace(steps=40, restarts=10, reach=1.2),
-            "apgd_margin_t": _TARGETED._replace(steps=40, restarts=3, reach=1.12),
+            "apgd_margin": _MARGIN._replace(steps=30, restarts=10, reach=1.3),
+            "apgd_margin_t": _TARGETED._replace(steps=30, restarts=3, reach=1.2),
+            "minimal_last": ATTACKS["minimal"]._replace(steps=20),
         },
         cascade=True,
-        minimal_steps=20,
     ),
     # Croce and Hein, 2020: APGD-CE 100, APGD-T 9 x 100, FAB-T 9 x 100, Square 5000, each on what is left.
     "autoattack": Suite(_table("apgd_ce", "apgd_t", "fab_t", "square"), cascade=True),

@@ -151,10 +151,9 @@ def _attacks_of(chosen: Suite, effort: verdict_checks.Effort | None, classes: in
 
 def _find(evaluation: Evaluation, chosen: Suite, sources: np.ndarray | None, report: Report) -> Findings:
     """All attacks and controls, in the order that every process of a job runs them."""
-    outcomes = suites.run(evaluation, chosen, report)
-    overall = worst(list(outcomes.values()))
-    steps = chosen.minimal_steps
-    min_eps_TN = suites.minimal_radii(evaluation, overall, steps, report) if steps else None
+    outcomes, near = suites.run(evaluation, chosen, report)
+    overall, steps = worst(list(outcomes.values())), chosen.minimal_steps
+    min_eps_TN = suites.minimal_radii(evaluation, near, steps, report) if chosen.searches else None
     highest = evaluation.attack(controls.STRONGEST, report=functools.partial(report, "strongest")).adversarial
     logits = evaluation.logits(overall.adversarial), evaluation.logits(highest)
     tried = {"noise": controls.noise(evaluation)}

@@ -13,7 +13,6 @@ from jaxtyping import Shaped
 from jaxreg.rng import Stream, key_of
 from jaxreg.robustness import trial
 from jaxreg.robustness.attacks import Attack, numbers_of, passes_of
-from jaxreg.robustness.audit import sizes
 from jaxreg.robustness.balls import Norm
 from jaxreg.robustness.loop import Attacked
 from jaxreg.robustness.method import AttackNumbers
@@ -207,15 +206,3 @@ def worst(outcomes: Sequence[Outcome]) -> Outcome:
     hits = np.any([outcome.hits for outcome in outcomes], axis=0)
     evaluations = np.sum([outcome.evaluations for outcome in outcomes], axis=0)
     return Outcome(adversarial, np.all(robust_ATEN, axis=0), smallest, hits, evaluations)
-
-
-def nearest(worst: Outcome) -> np.ndarray:
-    """The adversary [T, N, H, W, C] of each example's smallest fooling radius; the first radius's where none fooled."""
-    return at_radius(worst.adversarial, np.argmax(~worst.robust, axis=1)[:, None])[:, 0]
-
-
-def distances(outcome: Outcome, evaluation: Evaluation) -> np.ndarray:
-    """How far the nearest adversary over all radii lies, [T, N]; inf where nothing fooled."""
-    x_ETNHWC = np.moveaxis(outcome.adversarial, 1, 0)
-    away_TEN = np.stack([sizes(x_TNHWC - evaluation.images, evaluation.norm) for x_TNHWC in x_ETNHWC], axis=1)
-    return np.where(outcome.robust, np.inf, away_TEN).min(axis=1)

@@ -10,8 +10,8 @@ from jaxreg.robustness.trials import Evaluation, Networks, worst
 from jaxreg.runtime import parallel
 from support import small_networks
 
-COUNT, RADII = 40, np.float32([0.03, 0.06, 0.1])
-NAMES = ("pgd_ce", "minimal", "minimal_t", "apgd_margin", "apgd_margin_t")
+COUNT, RADII = 40, np.float32([0.02, 0.035, 0.05])
+NAMES = ("pgd_ce", "minimal", "minimal_t", "apgd_margin", "apgd_margin_t", "minimal_last")
 
 
 def apply(params, stats, x, *, train):
@@ -27,13 +27,13 @@ def params():
     }
 
 
-def strong(steps=(3, 8, 8, 6, 6)):
+def strong(steps=(3, 8, 8, 6, 6, 8)):
     """The suite with few steps and restarts, fitted to four classes."""
     attacks = {
         name: SUITES["strong"].attacks[name]._replace(steps=count, restarts=1) for name, count in zip(NAMES, steps)
     }
     attacks = {name: one._replace(targets=min(one.targets, 2)) for name, one in attacks.items()}
-    return Suite(attacks, cascade=True, minimal_steps=8)
+    return Suite(attacks, cascade=True)
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,13 @@ def evaluation():
 
 
 @pytest.fixture(scope="module")
-def outcomes(evaluation):
+def ran(evaluation):
     return suites.run(evaluation, strong(), lambda *told: None)
+
+
+@pytest.fixture(scope="module")
+def outcomes(ran):
+    return ran[0]
 
 
 def test_masks_of_a_cascade_only_fall_and_its_last_is_the_worst_case(outcomes):
@@ -61,7 +66,7 @@ def test_masks_of_a_cascade_only_fall_and_its_last_is_the_worst_case(outcomes):
         before = one.robust
     np.testing.assert_array_equal(worst(list(outcomes.values())).robust, before)
     assert 0.05 < before.mean() < outcomes["pgd_ce"].robust.mean()
-    assert outcomes["minimal_t"].robust.sum() < outcomes["minimal"].robust.sum() < outcomes["pgd_ce"].robust.sum()
+    assert outcomes["minimal_t"].robust.sum() <= outcomes["minimal"].robust.sum() < outcomes["pgd_ce"].robust.sum()
 
 
 def test_every_adversary_of_the_worst_case_holds(evaluation, outcomes):
@@ -72,35 +77,41 @@ def test_every_adversary_of_the_worst_case_holds(evaluation, outcomes):
         assert audit(evaluation.images, *stored, evaluation.labels, RADII[:, None], "linf").holds
 
 
-def test_minimal_radii_agree_with_the_masks(evaluation, outcomes):
-    overall = worst(list(outcomes.values()))
-    minimal = suites.minimal_radii(evaluation, overall, 8, lambda *told: None)
-    wrong = evaluation.clean.argmax(2) != evaluation.labels
+def test_minimal_radii_are_those_of_the_masks_and_of_the_nearest_adversaries(evaluation, ran):
+    outcomes, near = ran
+    overall, wrong = worst(list(outcomes.values())), evaluation.clean.argmax(2) != evaluation.labels
+    minimal = suites.minimal_radii(evaluation, near, 0, lambda *told: None)
     np.testing.assert_array_equal(minimal == 0, wrong)
     assert wrong.any()
     for e, radius in enumerate(RADII):
-        assert np.all(minimal[~overall.robust[:, e]] <= radius * (1 + 1e-5))
-        assert np.mean((minimal <= radius) & overall.robust[:, e]) < 0.03  # what the last search alone found
+        np.testing.assert_array_equal(minimal <= radius * (1 + 1e-6), ~overall.robust[:, e])
+    known = np.isfinite(near.away_TN) & ~wrong
+    assert np.any(known & (minimal > RADII[-1]))  # beyond the largest radius, too
+    np.testing.assert_allclose(sizes(near.x_TNHWC - evaluation.images, "linf")[known], minimal[known], atol=1e-6)
+    fooled = evaluation.networks.logits(near.x_TNHWC).argmax(2) != evaluation.labels
+    assert fooled[known].all()
+    after = suites.minimal_radii(evaluation, near, 8, lambda *told: None)
+    assert np.all(after <= minimal)
+    nothing = suites.Nearest(np.full_like(minimal, np.inf), np.repeat(evaluation.images[None], 2, 0))
+    alone = suites.minimal_radii(evaluation, nothing, 8, lambda *told: None)
+    assert np.mean(np.isfinite(alone) & ~wrong) > 0.5
 
 
 def test_a_reach_leaves_out_what_is_far_and_nothing_else(evaluation, monkeypatch):
-    asked, real = {}, Evaluation.attack
+    asked, real = [], suites._within
 
-    def attack(own, one, radii=None, **how):
-        asked[one] = radii
-        return real(own, one, radii, **how)
+    def within(own, attack, away):
+        asked.append((attack, away, real(own, attack, away)))
+        return asked[-1][2]
 
-    monkeypatch.setattr(Evaluation, "attack", attack)
-    chosen = strong()
-    found = suites.run(evaluation, chosen, lambda *told: None)
-    away = np.full((2, COUNT), np.inf)
-    for name, one in chosen.attacks.items():
-        if np.isfinite(one.reach):
-            near = away[:, None] <= one.reach * RADII[:, None]
-            np.testing.assert_array_equal(asked[one] >= 0, near)
-            assert 0.2 < near.mean() < 0.95
-        moved = np.abs(found[name].adversarial - evaluation.images).max((3, 4, 5))
-        away = np.minimum(away, np.where(found[name].hits, moved, np.inf).min(1))
+    monkeypatch.setattr(suites, "_within", within)
+    found, _ = suites.run(evaluation, strong(), lambda *told: None)
+    standing = found["minimal_t"].robust
+    for attack, away, radii in asked[1:]:
+        near = away[:, None] <= attack.reach * RADII[:, None]
+        np.testing.assert_array_equal(radii, np.where(near, RADII[:, None], np.float32(-1)))
+        assert 0.05 < near[standing].mean() < 0.95
+        assert near[:, 2][standing[:, 2]].any()  # thanks to adversaries beyond the largest radius
 
 
 def test_a_search_aims_at_every_target(evaluation, monkeypatch):
@@ -112,22 +123,20 @@ def test_a_search_aims_at_every_target(evaluation, monkeypatch):
 
     monkeypatch.setattr(Evaluation, "attack", attack)
     search = ATTACKS["minimal"]._replace(loss="targeted_margin", steps=8, targets=2)
-    both = suites.run(evaluation, Suite({"minimal": search}), lambda *told: None)["minimal"]
-    one = suites.run(evaluation, Suite({"minimal": search._replace(targets=1)}), lambda *told: None)["minimal"]
+    both, one = (
+        suites.run(evaluation, Suite({"minimal": search._replace(targets=n)}), lambda *told: None)[1].away_TN
+        for n in (2, 1)
+    )
     assert aimed == [0, 1, 0]
-    away = [
-        np.where(found.hits[:, 2], sizes(found.adversarial[:, 2] - evaluation.images, "linf"), 9)
-        for found in (both, one)
-    ]
-    assert np.all(away[0] <= away[1])
-    assert np.mean(away[0] < away[1]) > 0.02
+    assert np.all(both <= one)
+    assert np.any(both < one)
 
 
 def test_the_probe_counts_the_calls_of_a_suite_with_searches():
     seen = []
     found = probe.measure(
         apply, params(), {}, small_networks.images(8), np.zeros(8, int), np.arange(8),
-        suite_name=strong((2, 3, 3, 2, 2)), epsilons=(0.05,), progress=seen.append, slots=8,
+        suite_name=strong((2, 3, 3, 2, 2, 3)), epsilons=(0.05,), progress=seen.append, slots=8,
     )  # fmt: skip
     assert [now.done for now in seen] == list(range(1, seen[-1].calls + 1))
     assert "robust_accuracy/minimal_t/0.05" in {row.metric for row in found[0].rows}
