@@ -58,6 +58,14 @@ def rows_of(rows: pd.DataFrame, metric: str, *parts: str) -> pd.DataFrame:
     return chosen.assign(**columns, step=names.map({name: one.step for name, one in found.items()}))
 
 
+def radius_told(radius: float) -> str:
+    """A radius as people give it: 0.1; of what is a multiple of a tenth of 1/255 to four digits, 8/255."""
+    steps = round(float(radius) * 2550)
+    is_fraction = steps > 0 and f"{steps / 2550:.4g}" == f"{float(radius):.4g}"
+    short = f"{float(radius):.4g}"
+    return f"{steps / 10:g}/255" if is_fraction and len(short.lstrip("0.")) > 2 else short
+
+
 def radius_texts(radii: Sequence[float] | np.ndarray) -> list[str]:
     """How names spell radii: with four significant digits, or as many as tell all of them apart (8/255 is 0.03137)."""
     distinct = {float(eps) for eps in radii}

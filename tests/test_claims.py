@@ -149,7 +149,7 @@ def test_tables_tell_effect_interval_and_reason(true, tmp_path):
     assert norm["low"] < norm["effect"] < norm["high"] < 0
     assert norm["text"].endswith("%")
     assert norm["smallest"] == "5 %"
-    assert norm["sentence"].startswith("label_smoothing(epsilon=0.1): −19 % [−2")
+    assert norm["sentence"].startswith("label_smoothing(epsilon=0.1): −19 [−2")
     assert norm["sentence"].endswith(": supported.")
     claims.save(table, claims.beside(study()), power.scatters(true), tmp_path)
     saved = json.loads((tmp_path / "claims.json").read_text())
@@ -162,7 +162,7 @@ def test_tables_tell_effect_interval_and_reason(true, tmp_path):
 def test_the_grid_has_a_letter_a_judgement(true):
     lines = claims.grid(claims.table(true, SPEC)).splitlines()
     heads = [line.strip() for line in lines[:2]]
-    assert heads == ["label_smoothing(epsilon=0.1)", "none"]
+    assert heads == ["none", "label_smoothing(epsilon=0.1)"]
     assert [line.split()[1:] for line in lines[2:-1]] == [["S"], ["S"], ["S", "S"], *[["S"]] * 7]
 
 

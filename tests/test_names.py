@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jaxreg import names
 from jaxreg.names import MetricName, named, radius_texts, those
 
 
@@ -35,3 +36,10 @@ def test_radii_are_told_apart():
     assert radius_texts([0.05, 8 / 255, 16 / 255, 1 / 3]) == ["0.05", "0.03137", "0.06275", "0.3333"]
     assert radius_texts(np.float32([0.1, 0.10001, 0.1])) == ["0.1", "0.10001", "0.1"]
     assert radius_texts([]) == []
+
+
+def test_a_radius_is_told_as_it_was_given():
+    told = {8 / 255: "8/255", 0.4 / 255: "0.4/255", 2 / 255: "2/255", 0.1: "0.1", 0.05: "0.05", 0.5: "0.5", 0.0: "0"}
+    assert {radius: names.radius_told(radius) for radius in told} == told
+    assert names.radius_told(np.float32(8 / 255)) == names.radius_told(float("0.03137")) == "8/255"
+    assert names.radius_told(0.1234) == "0.1234"

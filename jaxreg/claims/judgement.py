@@ -136,5 +136,5 @@ def _beside(claim: Claim, pair: Pair) -> Iterator[tuple[str, dict[str, object]]]
         except Unmeasured:
             continue
         one = decide([found] if isinstance(found, Estimates) else list(found))
-        text = f"{quantity.text(one.effect)} {quantity.interval(one.low, one.high)}"
+        text = quantity.whole(one.effect, one.low, one.high)
         yield number, {"effect": one.effect, "low": one.low, "high": one.high, "n": one.n, "p": one.p, "text": text}

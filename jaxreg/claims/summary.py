@@ -36,7 +36,7 @@ def _row(one: Judgement, spec: ClaimsSpec) -> dict[str, Any]:
     smallest = smallest_of(one.claim, spec)
     numbers = {"effect": effect, "low": low, "high": high, "examples": one.examples}
     numbers |= {"n": decision.n if decision else 0, "p": decision.p if decision else float("nan")}
-    text = f"{quantity.text(effect)} {quantity.interval(low, high)}" if decision else "–"
+    text = quantity.whole(effect, low, high) if decision else "–"
     head = {"claim": one.claim, "statement": claim.statement, "endpoint": claim.endpoint, "figure": claim.figure}
     head |= {"setting": one.setting.label, "role": one.role, "verdict": one.verdict, "reason": one.reason}
     needed = _needed(one.planned, one.examples)
@@ -92,7 +92,9 @@ def _about(judged: pd.DataFrame) -> str:
 
 
 def _short(row: Mapping[Any, Any]) -> str:
-    return f"{row['setting']} ({row['reason']})" if row["reason"] else f"{row['setting']} {row['text']}"
+    if row["reason"]:
+        return f"{row['setting']} ({row['reason']})"
+    return f"{row['setting']} {row['text']}" + (f" ({row['needed']})" if row["needed"] else "")
 
 
 def grid(found: pd.DataFrame) -> str:
@@ -100,7 +102,8 @@ def grid(found: pd.DataFrame) -> str:
     judged = found[found["verdict"] != ""]
     if judged.empty:
         return ""
-    settings = list(dict.fromkeys(judged["setting"]))
+    bases = judged.loc[judged["role"] == REFERENCE, "setting"]
+    settings = list(dict.fromkeys([*bases, *judged["setting"]]))
     letters = {(row["claim"], row["setting"]): LETTERS[row["verdict"]] for row in judged.to_dict("records")}
     claims = list(dict.fromkeys(found["claim"]))
     width = max(map(len, claims))

@@ -36,6 +36,11 @@ class Quantity(NamedTuple):
             return "–"
         return f"[{self.number(low)}, {self.number(high)}]{self.unit}"
 
+    def whole(self, value: float, low: float, high: float) -> str:
+        """`−13 [−14.2, −11.8] %`, without an interval where there is none."""
+        has_interval = math.isfinite(low) and math.isfinite(high)
+        return f"{self.number(value)} {self.interval(low, high)}" if has_interval else self.text(value)
+
     def size(self, value: float) -> str:
         """The smallest effect that matters, without a sign: `2 points`."""
         return f"{self.shown(value):.{self.digits}g}{self.unit}"

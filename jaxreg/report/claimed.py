@@ -9,6 +9,7 @@ import pandas as pd
 from jaxreg import claims, config
 from jaxreg.claims import over_settings, power
 from jaxreg.jobs import record
+from jaxreg.names import radius_told
 from jaxreg.report.data import StudyData, saved_arrays
 from jaxreg.spec import ClaimsSpec
 
@@ -61,16 +62,20 @@ def judged(data: StudyData) -> Claimed:
     return Claimed(pd.concat(tables, ignore_index=True), joined, tuple(notes), tuple(scatters))
 
 
+def _radius(spec: ClaimsSpec) -> str:
+    return f"radius {radius_told(spec.radius)}" if spec.radius else "the first radius"
+
+
 def _notes(data: StudyData, study: str, spec: ClaimsSpec) -> list[str]:
     """With which suite the network was attacked, and whether what is judged was changed after training began."""
     used = data.conditions
     suites = used[(used["study"] == study) & (used["probe"] == "robustness") & (used["condition"] == "suite")]["value"]
-    told = [f"attacked with suite {', '.join(sorted(set(suites)))}"] if len(suites) else []
+    told = [f"Attacked with suite {', '.join(sorted(set(suites)))}, judged at {_radius(spec)}"] if len(suites) else []
     homes = {home for (of, _, _), home in data.homes.items() if of == study}
     changed = [home for home in sorted(homes, key=str) if record.fixed(home) not in (None, spec.digest)]
     if changed:
         told.append(
-            f"what is judged was changed after training began in {changed[0]} "
+            f"What is judged was changed after training began in {changed[0]} "
             f"(fixed then: {record.fixed(changed[0])}, now: {spec.digest})"
         )
     return told

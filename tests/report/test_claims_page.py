@@ -78,10 +78,10 @@ def test_the_grid_has_a_cell_a_judgement():
     source = made_up()
     table = claims.table(claims.judge(source), source.spec)
     cells = claim_table.grid(table)
-    assert claim_table.settings(table) == ["label_smoothing(epsilon=0.1)", "none"]
+    assert claim_table.settings(table) == ["none", "label_smoothing(epsilon=0.1)"]
     assert [cell is not None for cell in cells["cone"]] == [True, True]
-    assert [cell is not None for cell in cells["norm"]] == [True, False]
-    assert cells["norm"][0].verdict == "supported"
+    assert [cell is not None for cell in cells["norm"]] == [False, True]
+    assert cells["norm"][1].verdict == "supported"
     beside = claim_table.beside(claims.beside(source), "mechanism")
     assert beside[0] == ["", "label_smoothing(epsilon=0.1)"]
     assert [line[0] for line in beside[1:]] == ["raw", "given the margin too"]

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxreg.names import rows_of
+from jaxreg.names import radius_told, rows_of
 from jaxreg.report.data import StudyData
 from jaxreg.report.figures import counts
 from jaxreg.report.figures.maker import Maker
@@ -47,7 +47,7 @@ def figure(data: StudyData) -> Figure | None:
 
 def radius(data: StudyData) -> str:
     """Returns the radius that features were moved at; of several studies all of them."""
-    return ", ".join(f"{eps:.4g}" for eps in data.values("adversarial_eps")["value"].unique())
+    return ", ".join(radius_told(eps) for eps in data.values("adversarial_eps")["value"].unique())
 
 
 def told(data: StudyData) -> str:

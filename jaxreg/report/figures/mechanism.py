@@ -4,7 +4,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxreg.claims import over_settings
-from jaxreg.names import MetricName
+from jaxreg.names import MetricName, radius_told
 from jaxreg.report import claimed
 from jaxreg.report.data import StudyData
 from jaxreg.report.figures import counts
@@ -58,7 +58,7 @@ def _scatter(axis: Axes, data: StudyData, one: str, other: str, look: dict[str, 
 
 def _robust(metric: str) -> str:
     attack, eps = MetricName.parse(metric).of
-    return f"robust accuracy %, {attack} at {eps}"
+    return f"robust accuracy %, {attack} at {radius_told(float(eps))}"
 
 
 FIGURES = {

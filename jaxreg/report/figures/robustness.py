@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxreg.names import MetricName, rows_of
+from jaxreg.names import MetricName, radius_told, rows_of
 from jaxreg.report.data import StudyData
 from jaxreg.report.figures import counts
 from jaxreg.report.figures.maker import Maker
@@ -34,7 +34,7 @@ def bars(data: StudyData) -> Figure | None:
     clean = data.values("accuracy")
     groups = {"clean": clean} if len(clean) else {}
     for (attack, eps), rows in attacked.groupby(["attack", "eps"], sort=False):
-        groups[f"{str(attack).replace('_', chr(10), 1)}\n{eps:.3g}"] = rows
+        groups[f"{str(attack).replace('_', chr(10), 1)}\n{radius_told(eps)}"] = rows
     look = looks(data)
     lines = -(-len(groups) // max(2, BARS // len(look)))
     each = -(-len(groups) // lines)

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from jaxreg.claims.family import REFERENCE
 from jaxreg.claims.summary import LETTERS
 from jaxreg.claims.words import probability
 
@@ -23,7 +24,9 @@ class Cell(NamedTuple):
 
 def settings(found: pd.DataFrame) -> list[str]:
     """Returns the settings that are judged, in their order: the columns of the grid."""
-    return list(dict.fromkeys(found.loc[found["verdict"] != "", "setting"]))
+    judged = found[found["verdict"] != ""]
+    first = judged["role"] == REFERENCE  # the baseline, of which few claims are
+    return list(dict.fromkeys([*judged.loc[first, "setting"], *judged["setting"]]))
 
 
 def grid(found: pd.DataFrame) -> dict[str, list[Cell | None]]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from jaxreg.names import MetricName, named, rows_of, those
+from jaxreg.names import MetricName, named, radius_told, rows_of, those
 from jaxreg.report.tables import differences
 from jaxreg.report.tables.columns import Column, SettingTable
 
@@ -71,7 +71,7 @@ def note(split: str, columns: Sequence[Column]) -> str:
     robust = those([column.metric for column in columns], "robust_accuracy", 2).values()
     told = [meant[column.metric] for column in columns if column.metric in meant]
     told += [
-        f"robust: {attack if attack != 'worst' else 'worst case of all attacks'}, eps {eps}"
+        f"robust: {attack if attack != 'worst' else 'worst case of all attacks'}, radius {radius_told(float(eps))}"
         for _, (attack, eps), _ in robust
     ]
     return f"{split} split, mean ± sd over n seeds" + "".join(f"; {one}" for one in told)
