@@ -9,6 +9,7 @@ from etils import epath
 
 from jaxreg.claims import power
 from jaxreg.claims.endpoints import CLAIMS
+from jaxreg.claims.family import REFERENCE
 from jaxreg.claims.judgement import NOT_JUDGED, Judgement, smallest_of
 from jaxreg.claims.words import probability
 from jaxreg.runtime.files import write_whole

@@ -34,7 +34,7 @@ def bars(data: StudyData) -> Figure | None:
     clean = data.values("accuracy")
     groups = {"clean": clean} if len(clean) else {}
     for (attack, eps), rows in attacked.groupby(["attack", "eps"], sort=False):
-        groups[f"{str(attack).replace('_', chr(10), 1)}\n{radius_told(eps)}"] = rows
+        groups[f"{str(attack).replace('_', chr(10), 1)}\n{radius_told(float(str(eps)))}"] = rows
     look = looks(data)
     lines = -(-len(groups) // max(2, BARS // len(look)))
     each = -(-len(groups) // lines)
