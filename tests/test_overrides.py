@@ -155,7 +155,7 @@ def test_a_config_file_that_fails_is_one_line(tmp_path, text, capsys):
 def test_a_misspelt_variant_is_one_line(short, capsys):
     assert main(["jaxreg", "plan", f"--config={checkout.ROOT}/configs/digits.py:swep"]) == 2
     error = capsys.readouterr().err
-    assert "digits.py:swep is unknown; known: ('', 'sweep')" in error
+    assert "digits.py:swep is unknown; known: ('', 'sweep', 'claims')" in error
     assert error.count("\n") == 1
     assert main(["jaxreg", "plan", f"--config={short}:swep"]) == 2
     assert "takes no variant, got 'swep'" in capsys.readouterr().err

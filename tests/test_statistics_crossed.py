@@ -275,3 +275,9 @@ def test_a_band_of_one_point_is_its_interval():
     assert found.low[0] == pytest.approx(low, abs=0.1 * (high - low))
     assert found.high[0] == pytest.approx(high, abs=0.1 * (high - low))
     assert np.isnan(band([influence.mean(np.ones((1, 5)))]).low).all()
+
+
+def test_a_quantile_between_far_values_or_of_equal_ones_has_an_influence():
+    far = np.where(np.arange(40) < 36, 1e-9, 0.5)[None].repeat(2, 0)
+    for values in (far, np.ones((2, 40))):
+        assert np.isfinite(influence.log_quantile(values, 0.9).influence[TEST]).all()

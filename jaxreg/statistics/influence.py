@@ -44,9 +44,11 @@ def log_quantile(values_SN: Values, share: float) -> Estimates:
     """
     log_SN = np.log(_checked(values_SN))
     q_S = np.quantile(log_SN, share, axis=1)
-    spread_S = np.minimum(log_SN.std(1), np.subtract(*np.quantile(log_SN, (0.75, 0.25), axis=1)) / 1.349)
-    width_S = 0.9 * np.maximum(spread_S, 1e-9) * log_SN.shape[1] ** -0.2
+    quartiles_S, sd_S = np.subtract(*np.quantile(log_SN, (0.75, 0.25), axis=1)) / 1.349, log_SN.std(1)
+    spread_S = np.where(quartiles_S > 0, np.minimum(sd_S, quartiles_S), sd_S)
+    width_S = 0.9 * np.maximum(spread_S, LIKELY) * log_SN.shape[1] ** -0.2
     density_S = scipy.stats.norm.pdf((log_SN - q_S[:, None]) / width_S[:, None]).mean(1) / width_S
+    density_S = np.maximum(density_S, 1 / (log_SN.shape[1] * (np.ptp(log_SN, axis=1) + LIKELY)))  # between far values
     return of_values(q_S, (log_SN > q_S[:, None]) / density_S[:, None])
 
 

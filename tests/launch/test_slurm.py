@@ -29,7 +29,7 @@ def test_a_dry_run_prints_script_and_jobs_and_makes_none(tmp_path):
         assert f"#SBATCH --{line}\n" in done.stdout
     assert "--account" not in done.stdout  # empty: left to Slurm
     assert "export SUBMITIT_PREEMPT_SIGNAL=USR1" in done.stdout
-    assert "jobs: 4 of 1 device for 60 trials" in done.stdout
+    assert "jobs: 4 of 1 device for 90 trials" in done.stdout
     assert not (tmp_path / "study").exists()
 
 

@@ -73,6 +73,7 @@ def test_all_that_determines_a_result_is_in_the_digest():
         "targets": 2,
         "adaptive": True,
         "highest": True,
+        "reach": 1.5,
     }
     assert set(changes) == set(base._fields) - {"method"}  # which is in the name of the file
     attacks = [base._replace(**{name: value}) for name, value in changes.items()]
