@@ -12,6 +12,7 @@ help:  ## List the targets.
 
 study: $(VENV)/.ready  ## Train, measure and report the digits study.
 	$(BIN)/python -m jaxreg study --config=$(CONFIG) --workdir=$(WORKDIR)
+	@[ "$(CONFIG)" != configs/digits.py ] || echo "what is inconclusive here: this study is too small for it; make claims trains a larger one"
 
 claims: $(VENV)/.ready  ## The digits study that is large enough to decide claims: about five minutes.
 	$(BIN)/python -m jaxreg study --config=configs/digits.py:claims --workdir=runs/digits-claims
