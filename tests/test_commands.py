@@ -71,6 +71,29 @@ def test_after_ctrl_c_in_training_the_same_command_goes_on(trained):
     assert codes == (75, 0)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["advance", "reach"])  # how predictions and attacks tell how far they are
+def test_after_ctrl_c_in_predictions_or_attacks_the_same_command_goes_on(
+    config, trained, tmp_path, monkeypatch, method
+):
+    place, presses = tmp_path / "study", [signal.SIGINT]
+    shutil.copytree(trained[0], place)
+    words = ["jaxreg", "probe", f"--config={config}", f"--workdir={place}"]
+    whole = getattr(Progress, method)
+
+    def pressed(self, *told):
+        if presses:
+            signal.raise_signal(presses.pop())
+        whole(self, *told)
+
+    monkeypatch.setattr(Progress, method, pressed)
+    assert main(words) == 75
+    assert not presses
+    assert not list((place / "probes" / "displacement").glob("*.json"))  # the last probe
+    assert main(words) == 0
+    assert list((place / "probes" / "displacement").glob("*.json"))
+
+
 def test_a_second_ctrl_c_stops_at_once():
     preemption = Preemption()
     before = signal.getsignal(signal.SIGINT)
