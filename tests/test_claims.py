@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from jaxreg import claims, robustness
@@ -85,6 +86,19 @@ def test_a_control_that_does_the_same_takes_the_support_away():
     noise = claims.judge(study(noise=(0.5, 0.5)))
     assert of(noise, "origin").verdict == "inconclusive"
     assert of(claims.judge(study(cone=(0.6, 0.6))), "cone").verdict == "contradicted"
+
+
+def test_a_few_suspect_trials_and_checks_that_a_baseline_does_not_have_keep_nothing_from_being_judged():
+    source = study()
+    soft, check = source.rows["regularizer"] != "none", source.rows["metric"] == "verdict/transfer"
+    for count, verdict in ((3, "supported"), (10, "supported")):
+        rows = source.rows.copy()
+        rows.loc[rows[soft & check].index[:count], "value"] = 0.5
+        assert of(claims.judge(source._replace(rows=rows)), "robustness").verdict == verdict
+    rows = pd.concat(
+        [rows, rows[soft & check].head(1).assign(trial="none-0", regularizer="none", hyperparameters="{}")]
+    )
+    assert "in 11 of 20 trials" in of(claims.judge(source._replace(rows=rows)), "robustness").reason
 
 
 def test_what_is_not_measured_is_not_judged():

@@ -44,7 +44,7 @@ class Claim(NamedTuple):
 
 
 def _by_construction(pair: Pair) -> str:
-    bare = pair.own.values("cone_by_construction")
+    bare = pair.own.values("cone_by_construction", "train")
     return "true by construction: the last layer has no bias" if np.nanmax(np.append(bare, 0.0)) > 0 else ""
 
 
@@ -64,9 +64,9 @@ def _nothing_to_close(pair: Pair) -> str:
 def _unreliable(pair: Pair) -> str:
     """A broken attack, or suspect ones on most trials, and why; what says only of CE attacks is left out."""
     checks = {name: np.concatenate([side.values(named("verdict", name)) for side in pair]) for name in WORST_CASE}
-    known = {name: values for name, values in checks.items() if np.isfinite(values).any()}
     trials = len(pair.own.names) + len(pair.base.names)
-    found = [verdict.judge({name: values[t] for name, values in known.items()}) for t in range(trials)]
+    known = [{name: values[t] for name, values in checks.items() if not np.isnan(values[t])} for t in range(trials)]
+    found = [verdict.judge(numbers) for numbers in known]
     doubted = [one for one in found if one.word != verdict.WORDS[0]]
     broken = [one for one in doubted if one.word == verdict.WORDS[-1]]
     if not broken and 2 * len(doubted) <= trials:

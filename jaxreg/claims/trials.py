@@ -49,10 +49,10 @@ class Trials(NamedTuple):
         found = _all([self.source.predicted(trial, split) for trial in self.names], f"logits of {split}")
         return np.stack([one["logits"] for one in found]), np.asarray(found[0]["labels"])
 
-    def values(self, metric: str) -> np.ndarray:
+    def values(self, metric: str, split: str = "test") -> np.ndarray:
         """A number of each trial, [S]; nan where it has none."""
         rows = self.source.rows
-        own = rows[(rows["metric"] == metric) & (rows["split"] == "test")].set_index("trial")["value"]
+        own = rows[(rows["metric"] == metric) & (rows["split"] == split)].set_index("trial")["value"]
         return own.reindex(self.names).to_numpy(float)
 
 

@@ -90,7 +90,10 @@ def rows_of(name, setting, seed, own, verdict):
         "confidence_gap": (own["calibration:test/confidence"] - own["calibration:test/correct"]).mean(),
         "robust_accuracy/worst/0.1": own["robustness:robust/worst/0.1"].mean(),
     }
-    return [(name, *setting, seed, "test", metric, value) for metric, value in values.items()]
+    if setting != NONE:
+        values["verdict/transfer"] = 0.0  # of adversaries of the baseline
+    trained = {"cone_by_construction"}
+    return [(name, *setting, seed, "train" if key in trained else "test", key, value) for key, value in values.items()]
 
 
 def trial(rng, shared, own, scatter):
