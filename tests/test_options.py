@@ -46,9 +46,13 @@ THIRD = {
     "execution.local_trials": "auto",
     "execution.precision": "high",
 }
+STRONG = {"suite": "strong", "norm": "linf", "epsilons": (0.05,), "examples": 8, "verdict": False}
+PAPER = {"suite": "paper", "norm": "linf", "epsilons": (0.4 / 255, 8 / 255), "examples": 8, "verdict": False}
 STUDIES = {
     "plain": {},
     "vmap": {"execution.local_trials": "vmap"},
+    "strong": {"probes.robustness": STRONG, "probes.only": ("robustness",)},
+    "paper": {"probes.robustness": PAPER, "probes.only": ("robustness",)},
     "shared": {"execution.data_devices": 2, "execution.cpu_devices": 2},
     "set by a user": {},
     "other": OTHER,
@@ -141,6 +145,14 @@ def test_what_a_user_has_set_changes_nothing(studies):
 @pytest.mark.parametrize("name", ["other", "third"])
 def test_other_options_give_results_of_every_probe(studies, name):
     assert set(studies[name].index.get_level_values("probe")) == set(studies["plain"].index.get_level_values("probe"))
+
+
+def test_every_suite_measures_what_it_is_made_of(studies):
+    for name, settings in {"strong": STRONG, "paper": PAPER}.items():
+        metrics = set(studies[name].index.get_level_values("metric"))
+        for attack in (*SUITES[name].attacks, "worst"):
+            own = [metric for metric in metrics if metric.startswith(f"robust_accuracy/{attack}/")]
+            assert len(own) == len(settings["epsilons"])
 
 
 def test_each_probe_alone_or_with_what_it_needs_gives_what_it_gives_beside_all(studies, tmp_path):

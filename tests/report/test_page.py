@@ -60,6 +60,9 @@ def test_reliable_trials_need_no_reason(workdir):
     frame = pd.concat([loaded.frame, first.assign(probe="robustness", metric="verdict/steps", value=0.0)])
     shown = page.render(dataclasses.replace(loaded, frame=frame), [], [])
     assert "3 reliable" in shown
+    checked = dataclasses.replace(loaded, frame=frame)
+    assert {line.cells[0] for line in verdicts.lines(checked)} == {"made_up_attacks"}
+    assert "robustness of none by made_up_attacks: 3 reliable" in verdicts.text(checked)
     assert "suspect" not in shown
 
 

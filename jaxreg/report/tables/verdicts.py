@@ -10,7 +10,7 @@ from jaxreg.report.palette import looks
 from jaxreg.report.tables.table import Line, LinedTable
 from jaxreg.robustness.verdict import CHECKS, WORDS, Verdict, judge
 
-HEADS = ("setting", "verdicts", "masks turned at the highest precision", "reason of the worst trial")
+HEADS = ("setting", "suite", "verdicts", "masks turned at the highest precision", "reason of the worst trial")
 NOTE = "How far these numbers can be relied on, by checks on every trial; verdicts.csv has every number"
 
 
@@ -36,22 +36,29 @@ def numbers(data: StudyData) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def suites(data: StudyData) -> str:
+    """Returns the suites of attacks that robust accuracies come from, as the conditions say; empty if they do not."""
+    table = data.conditions
+    chosen = table[(table["probe"] == "robustness") & (table["condition"] == "suite")]
+    return ", ".join(dict.fromkeys(chosen["value"]))
+
+
 def lines(data: StudyData) -> list[Line]:
-    """Returns a line a setting: how many trials of each word, and the worst one's reason."""
+    """Returns a line a setting: by which suite, how many trials of each word, and the worst one's reason."""
     by_setting: dict[str, list[Verdict]] = {}
     turned: dict[str, list[float]] = {}
     settings = {(row.study, row.trial): row.setting for row in data.members}
     for trial, checks in _checks(data.frame).items():
         by_setting.setdefault(settings[trial], []).append(judge(checks))
         turned.setdefault(settings[trial], []).extend(checks[name] for name in ("precision",) if name in checks)
-    found, look = [], looks(data)
+    found, look, suite = [], looks(data), suites(data)
     for setting in data.settings:
         own = by_setting.get(setting)
         if own:
             counts = Counter(verdict.word for verdict in own)
             worst = max(own, key=lambda verdict: WORDS.index(verdict.word))
             told = ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word])
-            found.append(Line(setting, look[setting].colour, [told, _most(turned[setting]), worst.reason]))
+            found.append(Line(setting, look[setting].colour, [suite, told, _most(turned[setting]), worst.reason]))
     return found
 
 
@@ -64,8 +71,9 @@ def text(data: StudyData) -> str:
     """Returns the lines as people read them in a terminal; empty without verdicts."""
     told = []
     for line in lines(data):
-        counts, turned, reason = line.cells
-        told.append(f"robustness of {line.setting}: {counts}" + (f" ({reason})" if reason else ""))
+        suite, counts, turned, reason = line.cells
+        by = f" by {suite}" if suite else ""
+        told.append(f"robustness of {line.setting}{by}: {counts}" + (f" ({reason})" if reason else ""))
         told[-1] += f"; the highest precision turns {turned} of a mask at most" if turned else ""
     return "\n".join(told)
 
