@@ -85,7 +85,7 @@ def test_table_fits_a_terminal_and_names_every_setting(frame):
     assert max(map(len, table.splitlines())) <= 120
     assert "label_smoothing" in table
     assert "epsilon=0.3" in table
-    assert "eps 0.1" in table
+    assert "radius 0.1" in table
 
 
 def test_one_seed_has_no_sd(frame):
