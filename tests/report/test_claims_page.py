@@ -97,3 +97,9 @@ def test_what_is_judged_is_fixed_before_training(tmp_path):
     for held in loaded.config.values():
         held["config"] = {"claims": {"norm": 0.5}}
     assert any("changed after training" in note for note in claimed.judged(loaded).notes)
+
+
+def test_a_suite_that_overstates_says_by_how_much(tmp_path, monkeypatch):
+    monkeypatch.setitem(measured_study.CONDITIONS["robustness"], "suite", "quick")
+    notes = claimed.judged(data.load([measured_study.write(tmp_path / "w", seeds=2, curves=False)])).notes
+    assert any("points more standing" in note for note in notes)
