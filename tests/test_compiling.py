@@ -193,3 +193,10 @@ def test_small_measurements_are_compiled_cheaply(monkeypatch, probe):
     else:
         probe.measure({"train": probe.Features(z, y)}, np.ones((1, 3, 3)), np.zeros((1, 3)))
     assert efforts == {"cheap"}
+
+
+def test_an_option_that_this_compiler_does_not_know_is_left_out(monkeypatch):
+    level = {"xla_backend_optimization_level": 0}
+    monkeypatch.setattr(compiling, "CHEAP", level | {"xla_cpu_no_such_option": True})
+    assert compiling.options("cheap", "cpu") == level
+    assert compiling.cheaply(lambda x: x + 1)(1) == 2

@@ -32,12 +32,24 @@ _settled: list[str] = []  # what this process has said once about kept programs
 def options(effort: Effort, kind: str) -> dict[str, Any] | None:
     """The compiler's options for a kind of device ("cpu", "gpu", "tpu"): less effort is worth having on a CPU alone.
 
-    A level of optimization in XLA_FLAGS goes before "quick".
+    A level of optimization in XLA_FLAGS goes before "quick". What this version of XLA does not know is left out.
     """
     said = "xla_backend_optimization_level" in os.environ.get("XLA_FLAGS", "")
     if kind != "cpu" or effort == "full" or (effort == "quick" and said):
         return None
-    return CHEAP if effort == "cheap" else QUICK
+    wanted = CHEAP if effort == "cheap" else QUICK
+    return {name: value for name, value in wanted.items() if _is_known(name, value)}
+
+
+@functools.cache
+def _is_known(name: str, value: Any) -> bool:
+    """Whether this version's compiler has an option: the flags of XLA come and go with its versions."""
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        try:
+            jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+        except jax.errors.JaxRuntimeError:
+            return False
+    return True
 
 
 def cheaply(fn: Callable[..., Any], **how: Any) -> Callable[..., Any]:
