@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 
 from jaxreg import claims, robustness
-from jaxreg.claims import family, gain, over_settings, power, trials
+from jaxreg.claims import effects, family, gain, over_settings, power, trials
 from jaxreg.claims.judgement import smallest_of
 from jaxreg.setting import Setting
 from jaxreg.spec import ClaimsSpec
+from jaxreg.statistics import influence
 from support.claim_trials import EQUAL, FALSE, NONE, SOFT, study
 
 SPEC = ClaimsSpec(radius=0.1)
@@ -246,3 +247,28 @@ def shifted(values, trial, name):
     """Minimal radii of soft labels, larger where they are small and smaller where they are large."""
     soft = name == "min_eps" and trial.startswith("label_smoothing")
     return 0.1 + (values - 0.1) * 0.3 + 0.01 if soft else values
+
+
+def soft_pair(source):
+    return next(pair for pair in trials.pairs_of(source) if pair.own.setting == SOFT)
+
+
+def test_temperature_is_fitted_on_validation_and_measured_on_test():
+    pair = soft_pair(study(seeds=2))
+    own, base = (
+        influence.tempered_ece(influence.Tempered.fitted(*side.predicted("test"), *side.predicted("validation")))
+        for side in pair
+    )
+    found = effects.calibration_after(pair)
+    np.testing.assert_allclose(found.value_S, own.value_S - base.value_S)
+    moved = own.influence["validation"] - base.influence["validation"]
+    np.testing.assert_allclose(found.influence["validation"], moved)
+
+
+def test_the_mechanism_holds_all_that_is_given_fixed():
+    pair = soft_pair(study(seeds=2))
+    kept, radius = pair.right(400), pair.own.array("robustness", "min_eps")
+    columns = [pair.own.array("geometry", f"test/{name}") for name in ("center_cosine", "norm", "logit_margin")]
+    cosine, *given = (values[:, kept] for values in columns)
+    expected = influence.partial_rank(cosine, radius[:, kept], *given).value_S
+    np.testing.assert_allclose(effects.mechanism(pair, "norm", "logit_margin").value_S, expected)

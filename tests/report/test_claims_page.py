@@ -3,6 +3,7 @@
 import contextlib
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from etils import epath
@@ -103,3 +104,14 @@ def test_a_suite_that_overstates_says_by_how_much(tmp_path, monkeypatch):
     monkeypatch.setitem(measured_study.CONDITIONS["robustness"], "suite", "quick")
     notes = claimed.judged(data.load([measured_study.write(tmp_path / "w", seeds=2, curves=False)])).notes
     assert any("points more standing" in note for note in notes)
+
+
+def test_logits_come_from_the_split_that_is_asked_for(tmp_path):
+    workdir = Workdir(measured_study.write(tmp_path / "w", seeds=2, curves=False))
+    loaded = data.load([workdir])
+    (study_,), trial = loaded.config, loaded.members[0].trial
+    source = claimed.source(loaded, study_)
+    assert source.predicted(trial, "test") is None  # features alone were saved
+    for place, split in enumerate(("test", "validation")):
+        np.savez(workdir.predictions(trial, split), logits=np.full((3, 2), place), labels=np.zeros(3, int))
+    assert [source.predicted(trial, split)["logits"][0, 0] for split in ("test", "validation")] == [0, 1]
